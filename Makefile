@@ -1,0 +1,33 @@
+# Everything runs from a bare checkout; uv is fetched where it is missing.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := $(UV) run --frozen
+
+.PHONY: help test demo bench lint types imports clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/'
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+.venv/.synced: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --frozen --quiet
+	@touch $@
+
+test: .venv/.synced ## Lint, types, import contracts, and all tests against a real cluster and a real Vault
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) python -m tests.support.kubebox
+	$(RUN) pytest
+
+demo: .venv/.synced ## The whole story on a real cluster and a real Vault; ONCE=1 ends after it
+	$(RUN) python -m demo $(if $(ONCE),--once)
+
+bench: .venv/.synced ## The broker, the API server alone and OpenBao's kubernetes engine, side by side
+	$(RUN) python -m bench
+
+clean: ## Remove what the commands above made in this folder
+	rm -rf .venv .uv .demo .mypy_cache .ruff_cache .pytest_cache

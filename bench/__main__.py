@@ -1,0 +1,130 @@
+"""``python -m bench``: measure, check every answer, and print one line a figure."""
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bench.errors import BenchError
+from bench.measure import Meter, Phase, start_ms
+from bench.process import resident_megabytes
+from bench.vegeta import Generator, vegeta
+from bench.world import Way, World
+from tests.support.kubebox import BuildError
+from tests.support.processes import ProgramError
+
+ROUNDS = 3
+SECONDS = {1: 5.0, 8: 5.0, 32: 8.0}
+OPENBAO_SECONDS, OPENBAO_WARM_UP = 12.0, 4.0
+
+AT_LEAST = {"ratio_to_openbao_c8": 120.0, "ratio_to_direct_c32": 0.70}
+AT_MOST = {
+    "broker_cpu_us_per_issuance_c32": 400.0,
+    "added_p50_ms_c1": 2.0,
+    "broker_rss_mb": 90.0,
+    "startup_ms": 1500.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """Phases of two ways at as many connections, taken in turns: what is noisy hits both of a round."""
+
+    direct: list[Phase] = field(default_factory=list)
+    broker: list[Phase] = field(default_factory=list)
+
+    def ratio(self) -> float:
+        """Return the median of the rounds' own ratios of the broker's rate to the direct one."""
+        return self.between(lambda direct, broker: broker.per_second / direct.per_second)
+
+    def added_p50_ms(self) -> float:
+        """Return the median of what the broker adds to the middle latency in each round."""
+        return self.between(lambda direct, broker: broker.p50_ms - direct.p50_ms)
+
+    def between(self, compare: Callable[[Phase, Phase], float]) -> float:
+        """Return the median over the rounds of a comparison of direct and broker."""
+        return statistics.median(map(compare, self.direct, self.broker))
+
+
+async def bench() -> dict[str, float]:
+    """Measure everything and return the figures by name."""
+    program = await asyncio.to_thread(vegeta)
+    async with World.start() as world:
+        folder = world.lab.folder / "bench"
+        folder.mkdir()
+        meter = Meter(world, Generator(program, folder, world.lab.processes.id))
+        rounds = {connections: await _rounds(meter, world, connections) for connections in SECONDS}
+        openbao = await meter.phase(world.openbao, 8, seconds=OPENBAO_SECONDS, warm_up=OPENBAO_WARM_UP)
+        _say(f"openbao, 8 connections: {openbao}")
+        resident = resident_megabytes(world.broker.program.pid)
+        starts = [await start_ms(world.broker) for _ in range(ROUNDS)]
+        _say(f"starts: {starts}; {len(world.checker.seen)} answers checked, no two alike")
+        return _figures(rounds, openbao) | {"broker_rss_mb": resident, "startup_ms": statistics.median(starts)}
+
+
+async def _rounds(meter: Meter, world: World, connections: int) -> Rounds:
+    rounds = Rounds()
+    for _ in range(ROUNDS):
+        rounds.direct.append(await _phase(meter, world.direct, connections))
+        rounds.broker.append(await _phase(meter, world.brokered, connections))
+    return rounds
+
+
+async def _phase(meter: Meter, way: Way, connections: int) -> Phase:
+    phase = await meter.phase(way, connections, seconds=SECONDS[connections])
+    _say(f"{way.target.name}, {connections} connections: {phase}")
+    return phase
+
+
+def _figures(rounds: dict[int, Rounds], openbao: Phase) -> dict[str, float]:
+    direct = {f"direct_per_second_c{n}": _rate(one.direct) for n, one in rounds.items()}
+    broker = {f"broker_per_second_c{n}": _rate(one.broker) for n, one in rounds.items()}
+    return {
+        **direct,
+        **broker,
+        "openbao_per_second_c8": openbao.per_second,
+        "ratio_to_openbao_c8": broker["broker_per_second_c8"] / openbao.per_second,
+        "ratio_to_direct_c32": rounds[32].ratio(),
+        "added_p50_ms_c1": rounds[1].added_p50_ms(),
+        "broker_cpu_us_per_issuance_c32": statistics.median(phase.cpu_us for phase in rounds[32].broker),
+    }
+
+
+def _rate(phases: list[Phase]) -> float:
+    return statistics.median(phase.per_second for phase in phases)
+
+
+def _missed(figures: dict[str, float]) -> list[str]:
+    low = [f"{name} is {figures[name]:.2f}, not {least:g}" for name, least in AT_LEAST.items() if figures[name] < least]
+    high = [f"{name} is {figures[name]:.2f}, over {most:g}" for name, most in AT_MOST.items() if figures[name] > most]
+    return low + high
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"bench: {line}\n")
+    sys.stderr.flush()
+
+
+def main() -> int:
+    """Print the figures; return 1 where an answer was wrong or nothing could be measured."""
+    started = time.monotonic()
+    figures: dict[str, float] = {}
+    try:
+        figures = asyncio.run(bench())
+    except* (BenchError, BuildError, ProgramError) as errors:
+        for error in errors.exceptions:
+            _say(str(error))
+    if not figures:
+        return 1
+    _say(f"took {time.monotonic() - started:.0f} s")
+    for line in _missed(figures):
+        _say(f"missed: {line}")
+    for name, value in figures.items():
+        print(f"{name}: {value:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The load generator: vegeta (https://github.com/tsenart/vegeta), built once from the Go module proxy."""
+
+import asyncio
+import subprocess
+from base64 import b64decode
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import orjson
+
+from bench.errors import BenchError
+from tests.support.kubebox import _go_environment, _go_tool, _locked, cache_folder
+
+VERSION = "v12.13.0"
+MODULE = "github.com/tsenart/vegeta/v12"
+_BUILD_SECONDS = 300.0
+_SPARE_SECONDS = 60.0
+_LINE_LIMIT = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One request, sent again and again. ``authority`` is the file of the CA for https."""
+
+    name: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    authority: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer. Times are in seconds; ``at`` is when it was asked for, since the epoch."""
+
+    at: float
+    latency: float
+    status: int
+    error: str
+    body: bytes
+
+
+def vegeta() -> Path:
+    """Return the path of the program, building it when the cache has none. Raises BenchError."""
+    folder = cache_folder() / f"vegeta-{VERSION}"
+    program = folder / "vegeta"
+    if not program.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / "lock"):
+            if not program.exists():
+                _install(folder)
+    return program
+
+
+class Generator:
+    """Attacks targets; its programs end with the process group ``group``."""
+
+    def __init__(self, program: Path, folder: Path, group: int) -> None:
+        self._program = program
+        self._folder = folder
+        self._group = group
+
+    async def attack(self, target: Target, connections: int, seconds: float) -> Path:
+        """Ask as fast as ``connections`` connections can for so long; return the file of all answers.
+
+        Raises BenchError where the generator fails.
+        """
+        results = self._folder / f"{target.name}-{connections}.bin"
+        command = [
+            *(str(self._program), "attack", "-rate=0", f"-duration={seconds}s", "-http2=false", "-keepalive"),
+            *(f"-workers={connections}", f"-max-workers={connections}"),
+            *(f"-connections={connections}", f"-max-connections={connections}"),
+            *(f"-targets={self._write(target)}", f"-output={results}"),
+            *((f"-root-certs={target.authority}",) if target.authority else ()),
+        ]
+        process = await asyncio.create_subprocess_exec(*command, process_group=self._group)
+        await _finished(process, seconds + _SPARE_SECONDS)
+        return results
+
+    async def hits(self, results: Path) -> AsyncIterator[Hit]:
+        """Yield every answer of a file. Raises BenchError where it cannot be read to its end."""
+        process = await asyncio.create_subprocess_exec(
+            *(str(self._program), "encode", "-to=json", str(results)),
+            process_group=self._group,
+            stdout=subprocess.PIPE,
+            limit=_LINE_LIMIT,
+        )
+        if process.stdout is None:
+            raise BenchError("vegeta encode has no output")
+        async for line in process.stdout:
+            yield _hit(line)
+        await _finished(process, _SPARE_SECONDS)
+
+    def _write(self, target: Target) -> Path:
+        body = self._folder / f"{target.name}.body"
+        body.write_bytes(target.body)
+        lines = [f"POST {target.url}", *(f"{name}: {value}" for name, value in target.headers.items()), f"@{body}"]
+        path = self._folder / f"{target.name}.targets"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+
+def _hit(line: bytes) -> Hit:
+    one = orjson.loads(line)
+    at = datetime.fromisoformat(one["timestamp"]).timestamp()
+    # vegeta writes []byte as Go does: Base64, or null for none.
+    return Hit(at, one["latency"] / 1e9, one["code"], one["error"], b64decode(one["body"] or ""))
+
+
+async def _finished(process: asyncio.subprocess.Process, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            status = await process.wait()
+    except TimeoutError:
+        process.kill()
+        raise BenchError(f"vegeta did not end within {seconds:.0f} s") from None
+    if status:
+        raise BenchError(f"vegeta ended with status {status}")
+
+
+def _install(folder: Path) -> None:
+    done = subprocess.run(
+        [str(_go_tool()), "install", f"{MODULE}@{VERSION}"],
+        env=_go_environment() | {"GOBIN": str(folder)},
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=_BUILD_SECONDS,
+    )
+    if done.returncode != 0:
+        raise BenchError(f"could not build {MODULE}@{VERSION}: {done.stderr[-2000:]}")

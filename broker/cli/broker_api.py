@@ -1,0 +1,96 @@
+"""Asks a broker for a token over HTTP; the one module that knows aiohttp.
+
+No proxy of the environment is used and no redirect is followed: the secret goes to the host that was named,
+and nowhere else.
+"""
+
+import asyncio
+import json
+import ssl
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import aiohttp
+
+from broker.cli.credentials import Credentials
+from broker.cli.errors import CommandError, ExitCode, usage
+from broker.cli.problem import explain
+
+DEADLINE_SECONDS = 30.0
+MAX_ANSWER_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked for; None leaves the choice to the grant."""
+
+    grant: str | None
+    ttl: str | None
+    audience: str | None
+
+    def document(self) -> dict[str, str]:
+        """Return the request's body: only what was said."""
+        said = {"grant": self.grant, "ttl": self.ttl, "audience": self.audience}
+        return {name: value for name, value in said.items() if value is not None}
+
+
+async def get_token(credentials: Credentials, ask: Ask) -> dict[str, Any]:
+    """Return the broker's answer, which holds the token. Raises CommandError."""
+    connector = aiohttp.TCPConnector(ssl=_tls(credentials.ca_file))
+    try:
+        async with (
+            asyncio.timeout(DEADLINE_SECONDS),
+            aiohttp.ClientSession(connector=connector, trust_env=False) as session,
+            session.post(
+                f"{credentials.url}/v1/tokens",
+                json=ask.document(),
+                headers={"Authorization": _basic(credentials), "Accept": "application/json"},
+                allow_redirects=False,
+            ) as response,
+        ):
+            return _token(response.status, response.headers, await _body(response))
+    except TimeoutError:
+        raise _unavailable(credentials, f"it did not answer within {DEADLINE_SECONDS:g} s") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise _unavailable(credentials, str(error)) from None
+
+
+def _basic(credentials: Credentials) -> str:
+    """Return the Authorization header; both halves are form-encoded (RFC 6749, section 2.3.1)."""
+    pair = f"{quote_plus(credentials.client)}:{quote_plus(credentials.secret.reveal())}"
+    return f"Basic {b64encode(pair.encode()).decode()}"
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError):
+        raise usage(f"the CA file {ca_file} cannot be read, or holds no certificate.") from None
+
+
+async def _body(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            break
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _token(status: int, headers: Mapping[str, str], document: dict[str, Any]) -> dict[str, Any]:
+    if status == HTTPStatus.OK and isinstance(document.get("token"), str):
+        return document
+    raise explain(status, document, headers.get("Retry-After"))
+
+
+def _unavailable(credentials: Credentials, why: str) -> CommandError:
+    return CommandError(f"the broker at {credentials.url} cannot be reached: {why}.", ExitCode.UNAVAILABLE)

@@ -1,0 +1,142 @@
+"""``tokenbroker client``: clients in the cluster, with the user's own rights."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from broker.cli import options as opt
+from broker.cli.add import add
+from broker.cli.cluster import Access, connect
+from broker.cli.finding import find_client, tidy, unknown
+from broker.cli.manifests import Manifest
+from broker.cli.output import Output, printable, show, table
+from broker.cli.removing import belongings, remove_all
+from broker.cli.resources import Kind
+from broker.cli.rotate import rotate_secret
+from broker.cli.run import run
+from broker.cli.views import COLUMNS, details, row
+from broker.model.client import ClientId
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(
+        help="Register clients and look after them, with your own kubeconfig.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    group.command()(add)
+    group.command("list")(list_clients)
+    group.command("show")(show_client)
+    group.command()(rotate_secret)
+    group.command()(suspend)
+    group.command()(resume)
+    group.command()(remove)
+    app.add_typer(group, name="client")
+
+
+def list_clients(
+    *,
+    namespace: opt.Namespace = None,
+    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Those of the whole cluster.")] = False,
+    output: opt.OutputFormat = Output.TEXT,
+    kubeconfig: opt.Kubeconfig = "",
+    context: opt.Context = None,
+) -> None:
+    """List clients and how they are."""
+
+    async def work() -> None:
+        async with connect(Access(kubeconfig, context)) as cluster:
+            where = None if everywhere else namespace or cluster.namespace
+            found = await cluster.list(Kind.TOKEN_CLIENT, where)
+        if output is not Output.TEXT:
+            return show({"apiVersion": "v1", "kind": "List", "items": [tidy(it) for it in found]}, output)
+        if not found:
+            return typer.echo("no clients found", err=True)
+        now = datetime.now(UTC)
+        return table(COLUMNS, [row(it, now) for it in found])
+
+    run(work())
+
+
+def show_client(
+    name: opt.Name,
+    *,
+    namespace: opt.Namespace = None,
+    output: opt.OutputFormat = Output.TEXT,
+    kubeconfig: opt.Kubeconfig = "",
+    context: opt.Context = None,
+) -> None:
+    """Show a client: its grants, its copies in Vault, and what is wrong with it."""
+
+    async def work() -> None:
+        async with connect(Access(kubeconfig, context)) as cluster:
+            found = await find_client(cluster, namespace, name)
+        if output is not Output.TEXT:
+            return show(tidy(found), output)
+        return typer.echo("\n".join(printable(line) for line in details(found, datetime.now(UTC))))
+
+    run(work())
+
+
+def suspend(
+    name: opt.Name,
+    *,
+    namespace: opt.Namespace = None,
+    kubeconfig: opt.Kubeconfig = "",
+    context: opt.Context = None,
+) -> None:
+    """Stop issuing tokens for a client at once. Tokens that it holds live on until they expire."""
+    run(_set_suspended(Access(kubeconfig, context), namespace, name, suspended=True))
+
+
+def resume(
+    name: opt.Name,
+    *,
+    namespace: opt.Namespace = None,
+    kubeconfig: opt.Kubeconfig = "",
+    context: opt.Context = None,
+) -> None:
+    """Issue tokens again for a client that was suspended."""
+    run(_set_suspended(Access(kubeconfig, context), namespace, name, suspended=False))
+
+
+async def _set_suspended(access: Access, namespace: str | None, name: str, *, suspended: bool) -> None:
+    async with connect(access) as cluster:
+        found = await find_client(cluster, namespace, name)
+        # Left out again rather than false, so that the resource is as it was before.
+        await cluster.patch(found, {"spec": {"suspend": True if suspended else None}})
+    state = "suspended" if suspended else "resumed"
+    typer.echo(f"{state}: {found['metadata']['namespace']}/{name}", err=True)
+
+
+def remove(
+    name: opt.Name,
+    *,
+    namespace: opt.Namespace = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    kubeconfig: opt.Kubeconfig = "",
+    context: opt.Context = None,
+) -> None:
+    """Remove a client and the objects that were made for it; its tokens die. Other objects stay."""
+
+    async def work() -> None:
+        async with connect(Access(kubeconfig, context)) as cluster:
+            client = ClientId(namespace or cluster.namespace, name)
+            found = await belongings(cluster, client)
+            if not found:
+                raise unknown(client)
+            typer.echo(f"to be deleted in namespace {client.namespace}:", err=True)
+            for manifest in found:
+                typer.echo(f"  {_title(manifest)}", err=True)
+            if not yes:
+                typer.confirm("Delete them?", abort=True, err=True)
+            for manifest in await remove_all(cluster, found):
+                typer.echo(f"deleted: {_title(manifest)}", err=True)
+
+    run(work())
+
+
+def _title(manifest: Manifest) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']}"

@@ -1,0 +1,172 @@
+"""The cluster, as the user's own kubeconfig reaches it; the one module that knows kubernetes-asyncio."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from broker.cli.errors import CommandError, ExitCode, usage
+from broker.cli.manifests import Manifest
+from broker.cli.refusals import Attempt, explain
+from broker.cli.resources import Kind, path
+
+DEADLINE_SECONDS = 30.0
+LOGIN_SECONDS = 120.0
+"""A kubeconfig may run a plugin that asks for a password or opens a browser."""
+
+PAGE = 500
+MERGE_PATCH = "application/merge-patch+json"
+_UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which kubeconfig (paths as KUBECONFIG lists them; empty for kubectl's default), and which context."""
+
+    kubeconfig: str
+    context: str | None
+
+
+class Cluster:
+    """Reads and writes objects, one call at a time, each with a deadline. All methods raise CommandError."""
+
+    def __init__(self, client: Any, namespace: str, failures: tuple[type[Exception], ...]) -> None:
+        self._client = client
+        self._failures = failures
+        self.namespace = namespace
+        """The namespace of the kubeconfig's context."""
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
+        """Return an object, or None where there is none."""
+        status, document = await self._call("GET", path(kind, namespace, name))
+        if status == HTTPStatus.NOT_FOUND and document.get("details", {}).get("name") == name:
+            return None
+        return _checked(status, document, Attempt("get", kind, namespace, name))
+
+    async def list(self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | None = None) -> list[Manifest]:
+        """Return all objects of a kind that carry the labels, page by page."""
+        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+        query, items = {"labelSelector": selector, "limit": str(PAGE), "continue": ""}, []
+        while True:
+            status, document = await self._call("GET", path(kind, namespace), query=query)
+            document = _checked(status, document, Attempt("list", kind, namespace))
+            items += [{"apiVersion": document["apiVersion"], "kind": kind.value.kind} | it for it in document["items"]]
+            query["continue"] = document["metadata"].get("continue", "")
+            if not query["continue"]:
+                return items
+
+    async def create(self, manifest: Manifest) -> Manifest | None:
+        """Make an object and return it, or None where one of that name is there already."""
+        kind, namespace, name = _address(manifest)
+        status, document = await self._call("POST", path(kind, namespace), manifest)
+        if status == HTTPStatus.CONFLICT and document.get("reason") == "AlreadyExists":
+            return None
+        return _checked(status, document, Attempt("create", kind, namespace, name))
+
+    async def patch(self, found: Manifest, changes: Manifest) -> Manifest:
+        """Change an object by a JSON merge patch (RFC 7386); only the version that ``changes`` may name."""
+        kind, namespace, name = _address(found)
+        answer = await self._call("PATCH", path(kind, namespace, name), changes, content_type=MERGE_PATCH)
+        return _checked(*answer, Attempt("patch", kind, namespace, name))
+
+    async def delete(self, found: Manifest) -> bool:
+        """Delete exactly this object; False where it is gone, or another one has its name."""
+        kind, namespace, name = _address(found)
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": found["metadata"]["uid"]},
+        }
+        status, document = await self._call("DELETE", path(kind, namespace, name), options)
+        if status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}:
+            return False
+        _checked(status, document, Attempt("delete", kind, namespace, name))
+        return True
+
+    async def _call(
+        self,
+        method: str,
+        where: str,
+        body: Manifest | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> tuple[int, Manifest]:
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                response = await self._client.call_api(
+                    where,
+                    method,
+                    query_params=[(key, value) for key, value in (query or {}).items() if value],
+                    header_params={"Accept": "application/json", "Content-Type": content_type},
+                    body=body,
+                    auth_settings=["BearerToken"],
+                    _preload_content=False,
+                )
+                return response.status, _document(await response.read())
+        except TimeoutError:
+            raise _unreachable(f"it did not answer within {DEADLINE_SECONDS:g} s") from None
+        except self._failures as error:
+            raise _unreachable(str(error)) from None
+
+
+@asynccontextmanager
+async def connect(access: Access) -> AsyncIterator[Cluster]:
+    """Yield the cluster of a kubeconfig; its exec plugin, if it has one, is run now. Raises CommandError."""
+    # They take more than a second and 100 MB to load, which commands that ask no cluster should not pay.
+    from aiohttp import ClientError  # noqa: PLC0415
+    from kubernetes_asyncio import client, config  # noqa: PLC0415
+
+    logging.getLogger("kubernetes_asyncio").setLevel(logging.CRITICAL)  # its debug log shows tokens
+    settings, files = client.Configuration(), _existing(access.kubeconfig)
+    try:
+        async with asyncio.timeout(LOGIN_SECONDS):
+            loader = await config.load_kube_config(files, access.context, client_configuration=settings)
+        context: Any = loader.current_context
+        namespace = context["context"].get("namespace") or "default"
+        opened = client.ApiClient(settings)
+    except TimeoutError:
+        raise CommandError("the kubeconfig's login plugin did not end in time.", ExitCode.UNAUTHENTICATED) from None
+    except yaml.YAMLError:  # its message quotes the file
+        raise usage(f"the kubeconfig {files} is not valid YAML.") from None
+    except (config.ConfigException, *_UNUSABLE) as error:
+        raise usage(f"the kubeconfig {files} cannot be used: {error}.") from None
+    async with opened:
+        yield Cluster(opened, namespace, (ClientError, OSError))
+
+
+def _existing(kubeconfig: str) -> str:
+    files = kubeconfig or str(Path.home() / ".kube" / "config")
+    if not any(Path(file).expanduser().is_file() for file in files.split(":") if file):
+        raise usage(f"there is no kubeconfig {files}: name one with --kubeconfig or KUBECONFIG.")
+    return files
+
+
+def _address(manifest: Manifest) -> tuple[Kind, str, str]:
+    metadata = manifest["metadata"]
+    return Kind.named(manifest["kind"]), metadata["namespace"], metadata["name"]
+
+
+def _document(body: bytes) -> Manifest:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    return document if isinstance(document, dict) else {"message": body[:200].decode(errors="replace")}
+
+
+def _checked(status: int, document: Manifest, attempt: Attempt) -> Manifest:
+    if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        raise explain(status, str(document.get("message") or f"HTTP {status}"), attempt)
+    return document
+
+
+def _unreachable(why: str) -> CommandError:
+    return CommandError(f"the API server cannot be reached: {why}.", ExitCode.UNAVAILABLE)

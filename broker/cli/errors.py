@@ -1,0 +1,42 @@
+"""How commands fail: one sentence on stderr and an exit code that scripts can act on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import typer
+
+from broker.cli.output import printable
+
+
+class ExitCode(IntEnum):
+    """What a command's end means."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    UNAUTHENTICATED = 3
+    UNAVAILABLE = 4
+
+
+class CommandError(Exception):
+    """A command that cannot do what it was asked to; the message says what, why and what to do."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.REFUSED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def usage(message: str) -> CommandError:
+    """Return the error for arguments that cannot be meant."""
+    return CommandError(message, ExitCode.USAGE)
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Print a CommandError to stderr and exit with its code."""
+    try:
+        yield
+    except CommandError as error:
+        typer.echo(f"error: {printable(str(error))}", err=True)
+        raise typer.Exit(error.code) from None

@@ -1,0 +1,84 @@
+"""The options of all commands, each described once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.cli.output import Output
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The client's name in its namespace.")]
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        metavar="NAME",
+        help="The namespace; that of the kubeconfig's context where left out.",
+    ),
+]
+Kubeconfig = Annotated[
+    str,
+    typer.Option(
+        envvar="KUBECONFIG",
+        metavar="FILE",
+        help="The kubeconfig; ~/.kube/config where left out.",
+        show_default=False,
+    ),
+]
+Context = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The kubeconfig's context; its current one where left out.")
+]
+OutputFormat = Annotated[Output, typer.Option("--output", "-o", help="For people (text) or for programs.")]
+
+ServiceAccount = Annotated[str, typer.Option(metavar="NAME", help="The account that the client gets tokens of.")]
+Create = Annotated[bool, typer.Option("--create", help="Make the account; it must not exist yet.")]
+ClusterRoles = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Let the account do what this ClusterRole says, in the namespace. Repeatable."),
+]
+RuleTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        metavar="'VERBS RESOURCES'",
+        help="Let the account do this in the namespace, as in 'get,list pods,deployments.apps'. Repeatable.",
+    ),
+]
+Ttl = Annotated[
+    str,
+    typer.Option(metavar="DURATION", help="How long tokens live where a caller does not say; 10m at least."),
+]
+MaxTtl = Annotated[str, typer.Option(metavar="DURATION", help="How long tokens may live; 24h at most.")]
+Audiences = Annotated[
+    list[str] | None,
+    typer.Option(metavar="AUDIENCE", help="What tokens may be for; the API server's own where left out. Repeatable."),
+]
+KeepInVault = Annotated[bool, typer.Option("--vault", help="Keep a current token in Vault.")]
+VaultTtl = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="How long the token in Vault lives (with --vault).  [default: 12h]"),
+]
+RenewBefore = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="How long before its end it is replaced; a third of its life where left out (with --vault).",
+    ),
+]
+GrantName = Annotated[str, typer.Option("--grant", metavar="NAME", help="What the grant is called.")]
+Owner = Annotated[str, typer.Option(metavar="TEXT", help="Whom to ask about this client; shown, never interpreted.")]
+Broker = Annotated[
+    str, typer.Option(metavar="NAMESPACE/ACCOUNT", help="The service account under which the broker runs.")
+]
+NoSecret = Annotated[
+    bool, typer.Option("--no-secret", help="Nobody calls the broker as this client: only Vault serves it.")
+]
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the secret to this new file (mode 0600) and do not show it."),
+]
+AddOutput = Annotated[
+    Output,
+    typer.Option("--output", "-o", help="text and json say what was made; yaml only prints the objects, for git."),
+]

@@ -1,0 +1,16 @@
+"""The real time."""
+
+import time
+from datetime import UTC, datetime
+
+
+class SystemClock:
+    """Implements :class:`broker.ports.Clock`."""
+
+    def now(self) -> datetime:
+        """Return the date and time, UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds that only ever grow."""
+        return time.monotonic()

@@ -1,0 +1,117 @@
+"""Every way in which the broker refuses or fails, each with one word that is the same everywhere.
+
+The word of a :class:`Reason` stands in the problem document, in the log, in the metric's label and in
+``docs/errors.md``; a test compares them.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a request was refused or could not be served."""
+
+    # The caller is not, or not any more, somebody.
+    INVALID_CLIENT = "invalid_client"
+    CLIENT_SUSPENDED = "client_suspended"
+    CLIENT_EXPIRED = "client_expired"
+    # The caller may not have what it asks for.
+    GRANT_REQUIRED = "grant_required"
+    GRANT_UNKNOWN = "grant_unknown"
+    GRANT_FORBIDDEN = "grant_forbidden"
+    AUDIENCE_NOT_ALLOWED = "audience_not_allowed"
+    TTL_OUT_OF_RANGE = "ttl_out_of_range"
+    DELIVERY_NOT_CONFIGURED = "delivery_not_configured"
+    # The request itself is wrong.
+    INVALID_REQUEST = "invalid_request"
+    BODY_TOO_LARGE = "body_too_large"
+    REQUEST_TIMEOUT = "request_timeout"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    ROUTE_UNKNOWN = "route_unknown"
+    # The cluster says no.
+    SERVICE_ACCOUNT_MISSING = "service_account_missing"
+    BROKER_NOT_AUTHORIZED = "broker_not_authorized"
+    ANCHOR_MISSING = "anchor_missing"
+    # A neighbour, or the broker itself, cannot.
+    KUBERNETES_UNAVAILABLE = "kubernetes_unavailable"
+    KUBERNETES_TIMEOUT = "kubernetes_timeout"
+    KUBERNETES_REJECTED = "kubernetes_rejected"
+    REGISTRY_STALE = "registry_stale"
+    AUDIT_UNAVAILABLE = "audit_unavailable"
+    VAULT_UNAVAILABLE = "vault_unavailable"
+    VAULT_DENIED = "vault_denied"
+    VAULT_PATH_TAKEN = "vault_path_taken"
+    VAULT_WRITE_CONFLICT = "vault_write_conflict"
+    INTERNAL_ERROR = "internal_error"
+
+
+class ProofFailure(StrEnum):
+    """Why a proof failed: counted and logged, never told to the caller, who always gets ``invalid_client``."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    UNKNOWN_CLIENT = "unknown_client"
+    WRONG_SECRET = "wrong_secret"  # noqa: S105 - a reason, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What would have been accepted; part of a TTL or audience refusal."""
+
+    min_ttl_seconds: int
+    max_ttl_seconds: int
+    audiences: tuple[str, ...]
+
+
+class BrokerError(Exception):
+    """A refusal or failure with its reason.
+
+    ``detail`` is for the caller and never names other clients, tokens or what only operators may know;
+    ``operator_detail`` is for the log and the resource's condition and says what to do.
+    ``retry_after`` is in seconds; None where trying again does not help. ``allow`` lists the methods that a
+    resource answers, where the method was wrong.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str,
+        *,
+        operator_detail: str = "",
+        retry_after: int | None = None,
+        limits: Limits | None = None,
+        allow: str = "",
+    ) -> None:
+        super().__init__(f"{reason}: {operator_detail or detail}")
+        self.reason = reason
+        self.detail = detail
+        self.operator_detail = operator_detail or detail
+        self.retry_after = retry_after
+        self.limits = limits
+        self.allow = allow
+
+
+class ProofError(BrokerError):
+    """The caller did not prove to be the client that it names."""
+
+    def __init__(self, failure: ProofFailure) -> None:
+        super().__init__(
+            Reason.INVALID_CLIENT,
+            "The client could not be authenticated. Send its id (namespace/name) and secret as HTTP Basic.",
+            operator_detail=f"authentication failed: {failure}",
+        )
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A failure kept as a value: for status conditions, metrics and backoff."""
+
+    reason: Reason
+    message: str = field(repr=False)
+
+    @classmethod
+    def of(cls, error: BrokerError) -> "Fault":
+        """Return the fault that an error stands for, with the operator's wording."""
+        return cls(error.reason, error.operator_detail)

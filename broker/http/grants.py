@@ -1,0 +1,57 @@
+"""GET /v1/grants: what the caller may get."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from broker.errors import BrokerError
+from broker.http.tokens import authenticate, json_response
+from broker.model.client import Client, Grant
+from broker.model.decision import Rules, limits, standing
+from broker.model.duration import format_duration
+from broker.model.status import timestamp
+from broker.ports import Clock
+from broker.services.authenticate import Authenticator
+
+
+class GrantsEndpoint:
+    """Tells a client its own grants and their bounds; nothing about anybody else."""
+
+    def __init__(
+        self, authenticator: Authenticator, rules: Rules, clock: Clock, new_request_id: Callable[[], str]
+    ) -> None:
+        self._authenticator = authenticator
+        self._rules = rules
+        self._clock = clock
+        self._new_request_id = new_request_id
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Answer with the grants of the authenticated client."""
+        request["request_id"] = self._new_request_id()
+        client = authenticate(self._authenticator, request)
+        denied = standing(client, self._clock.now())
+        if denied is not None:
+            raise BrokerError(denied.reason, denied.detail)
+        return json_response(self._document(client))
+
+    def _document(self, client: Client) -> dict[str, Any]:
+        return {
+            "client": str(client.id),
+            "notAfter": timestamp(client.not_after) if client.not_after else None,
+            "grants": [self._grant(client, grant) for grant in client.grants],
+        }
+
+    def _grant(self, client: Client, grant: Grant) -> dict[str, Any]:
+        bounds = limits(grant, self._rules)
+        return {
+            "name": grant.name,
+            "subject": f"system:serviceaccount:{client.id.namespace}:{grant.service_account}",
+            "audiences": list(bounds.audiences),
+            "ttl": {
+                "min": format_duration(bounds.min_ttl_seconds),
+                "default": format_duration(grant.ttl.default_seconds),
+                "max": format_duration(bounds.max_ttl_seconds),
+            },
+            "vault": grant.vault is not None,
+        }

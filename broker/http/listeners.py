@@ -1,0 +1,87 @@
+"""Sockets: where callers come in, with TLS from files that may change."""
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Self
+
+import structlog
+from aiohttp import web
+
+log = structlog.get_logger(__name__)
+
+RELOAD_SECONDS = 5.0
+
+LINGER_SECONDS = 1.0
+"""How long the rest of a body that was refused is still read, so that its sender can see the answer."""
+
+
+class TlsReloader:
+    """A server context whose certificate follows its files: new handshakes use it, connections go on."""
+
+    def __init__(self, cert_file: Path, key_file: Path) -> None:
+        self._files = (cert_file, key_file)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._seen = self._contents()
+        self.context.load_cert_chain(*self._files)
+
+    async def run(self) -> None:
+        """Look at the files every few seconds until cancelled; a pair that does not fit is not loaded."""
+        while True:
+            await asyncio.sleep(RELOAD_SECONDS)
+            try:
+                self.reload()
+            except (OSError, ssl.SSLError) as error:
+                log.warning("tls.not_reloaded", detail=f"{type(error).__name__}: {error.strerror}")
+
+    def reload(self) -> None:
+        """Load the files if they changed. Raises OSError or ssl.SSLError; the old certificate serves then."""
+        contents = self._contents()
+        if contents == self._seen:
+            return
+        # Tried out on a context of its own first: a failed load would leave the live one half changed.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)
+        self.context.load_cert_chain(*self._files)
+        self._seen = contents
+        log.info("tls.reloaded")
+
+    def _contents(self) -> tuple[bytes, ...]:
+        return tuple(path.read_bytes() for path in self._files)
+
+
+class Listener:
+    """An application on a socket. Leaving finishes the requests in flight, for ``drain_seconds`` at most."""
+
+    def __init__(
+        self,
+        name: str,
+        app: web.Application,
+        address: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None,
+        drain_seconds: float,
+    ) -> None:
+        self._name = name
+        self._address = address
+        self._port = port
+        self._tls = tls
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=drain_seconds,
+            keepalive_timeout=75,
+            lingering_time=LINGER_SECONDS,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._address, self._port, ssl_context=self._tls, backlog=1024)
+        await site.start()
+        log.info("listening", listener=self._name, addresses=[str(at) for at in self._runner.addresses])
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._runner.cleanup()

@@ -1,0 +1,42 @@
+"""The second port: metrics and health, for Prometheus and the kubelet."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+
+class OpsEndpoint:
+    """Answers /metrics, /livez and /readyz. ``not_ready`` returns why the broker is not ready, or None."""
+
+    def __init__(self, registry: CollectorRegistry, not_ready: Callable[[], str | None]) -> None:
+        self._registry = registry
+        self._not_ready = not_ready
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Answer in the exposition format that the scraper asks for."""
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+    async def livez(self, _request: web.Request) -> web.Response:
+        """Answer as long as the event loop turns: not ready does not mean dead."""
+        return web.Response(text="ok\n")
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        """Answer 200 when requests can be served, 503 with the reason when not."""
+        reason = self._not_ready()
+        return web.Response(text="ok\n") if reason is None else web.Response(text=f"{reason}\n", status=503)
+
+
+def ops_app(endpoint: OpsEndpoint) -> web.Application:
+    """Return the second listener's application."""
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/metrics", endpoint.metrics),
+            web.get("/livez", endpoint.livez),
+            web.get("/readyz", endpoint.readyz),
+        ]
+    )
+    return app

@@ -1,0 +1,125 @@
+"""Problem documents (RFC 9457): what a refusal looks like on the wire."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Protocol
+
+import orjson
+import structlog
+from aiohttp import web
+
+from broker.errors import BrokerError, Reason
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+TYPE_BASE = "https://tokenbroker.dev/errors/"
+REALM = 'Basic realm="tokenbroker", charset="UTF-8"'
+
+STATUS: Mapping[Reason, int] = {
+    Reason.INVALID_CLIENT: 401,
+    Reason.CLIENT_SUSPENDED: 403,
+    Reason.CLIENT_EXPIRED: 403,
+    Reason.GRANT_REQUIRED: 400,
+    Reason.GRANT_UNKNOWN: 403,
+    Reason.GRANT_FORBIDDEN: 403,
+    Reason.AUDIENCE_NOT_ALLOWED: 403,
+    Reason.TTL_OUT_OF_RANGE: 422,
+    Reason.DELIVERY_NOT_CONFIGURED: 403,
+    Reason.INVALID_REQUEST: 400,
+    Reason.BODY_TOO_LARGE: 413,
+    Reason.REQUEST_TIMEOUT: 408,
+    Reason.UNSUPPORTED_MEDIA_TYPE: 415,
+    Reason.METHOD_NOT_ALLOWED: 405,
+    Reason.ROUTE_UNKNOWN: 404,
+    Reason.SERVICE_ACCOUNT_MISSING: 409,
+    Reason.BROKER_NOT_AUTHORIZED: 503,
+    Reason.ANCHOR_MISSING: 503,
+    Reason.KUBERNETES_UNAVAILABLE: 503,
+    Reason.KUBERNETES_TIMEOUT: 504,
+    Reason.KUBERNETES_REJECTED: 503,
+    Reason.REGISTRY_STALE: 503,
+    Reason.AUDIT_UNAVAILABLE: 503,
+    Reason.VAULT_UNAVAILABLE: 503,
+    Reason.VAULT_DENIED: 503,
+    Reason.VAULT_PATH_TAKEN: 503,
+    Reason.VAULT_WRITE_CONFLICT: 503,
+    Reason.INTERNAL_ERROR: 500,
+}
+
+CLOSING = frozenset({Reason.BODY_TOO_LARGE, Reason.REQUEST_TIMEOUT})
+"""What is left of these requests is not worth reading: the connection is closed after the answer."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ProblemMetrics(Protocol):
+    """What is told about problems."""
+
+    def problem(self, reason: Reason) -> None:
+        """Count a problem document that was sent."""
+
+
+def problem_response(error: BrokerError, request_id: str) -> web.Response:
+    """Return the answer for an error; the operator's wording stays behind."""
+    status = STATUS[error.reason]
+    document: dict[str, object] = {
+        "type": TYPE_BASE + error.reason,
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": error.detail,
+        "code": error.reason,
+        "request_id": request_id,
+    }
+    if error.limits is not None:
+        document["limits"] = asdict(error.limits)
+    response = web.Response(
+        body=orjson.dumps(document),
+        status=status,
+        content_type=CONTENT_TYPE,
+        headers={"Cache-Control": "no-store", **_extra_headers(error)},
+    )
+    if error.reason in CLOSING:
+        response.force_close()
+    return response
+
+
+def _extra_headers(error: BrokerError) -> dict[str, str]:
+    headers = {}
+    if error.reason is Reason.INVALID_CLIENT:
+        headers["WWW-Authenticate"] = REALM
+    if error.allow:
+        headers["Allow"] = error.allow
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    return headers
+
+
+def guarded(handler: Handler, request_id: Callable[[], str], metrics: ProblemMetrics) -> Handler:
+    """Return a handler that answers every error with a problem document, and never with a stack trace.
+
+    It wraps handlers one by one because a middleware costs more on the hot path.
+    """
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except BrokerError as error:
+            failed = error
+        except ConnectionError:
+            raise  # the caller went away: there is nobody to answer
+        except Exception:
+            log.exception("http.internal_error", path=request.path)
+            failed = BrokerError(Reason.INTERNAL_ERROR, "The broker met an error of its own.")
+        return _answered(failed, request, request_id(), metrics)
+
+    return answer
+
+
+def _answered(error: BrokerError, request: web.Request, request_id: str, metrics: ProblemMetrics) -> web.Response:
+    metrics.problem(error.reason)
+    known = request.get("request_id", request_id)
+    level = log.warning if STATUS[error.reason] >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
+    level("http.refused", request_id=known, reason=error.reason.value, detail=error.operator_detail)
+    return problem_response(error, known)

@@ -1,0 +1,154 @@
+"""TokenClient resources as the registry reads them: strictly, for the schema may have been gone around."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from broker.errors import Fault, Reason
+from broker.model.client import DNS_LABEL, DNS_SUBDOMAIN, Client, ClientId, Grant, TtlRange, VaultCopy
+from broker.model.decision import MIN_TTL_SECONDS
+from broker.model.duration import parse_duration
+from broker.ports import Registration
+
+MAX_TTL_SECONDS = 24 * 3600
+MIN_RENEW_BEFORE_SECONDS = 60
+
+
+def _label(value: str) -> str:
+    if not DNS_LABEL.fullmatch(value):
+        raise ValueError("is not a DNS label")
+    return value
+
+
+def _parsed(value: object) -> int:
+    if not isinstance(value, str):
+        raise ValueError("is not a duration such as 15m")  # noqa: TRY004 - pydantic collects ValueErrors
+    return parse_duration(value)
+
+
+def _subdomain(value: str) -> str:
+    if not DNS_SUBDOMAIN.fullmatch(value):
+        raise ValueError("is not a DNS subdomain")
+    return value
+
+
+Seconds = Annotated[int, BeforeValidator(_parsed)]
+
+
+class _Strict(BaseModel):
+    # A field that this version does not know may be a restriction: ignoring it would be the wrong way to fail.
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _ServiceAccount(_Strict):
+    name: Annotated[str, AfterValidator(_subdomain)]
+
+
+class _Ttl(_Strict):
+    default: Seconds = 15 * 60
+    max: Seconds = 3600
+
+
+class _Vault(_Strict):
+    ttl: Seconds = 12 * 3600
+    renewBefore: Seconds | None = None  # noqa: N815 - the resource's own spelling
+
+
+class _Grant(_Strict):
+    name: Annotated[str, AfterValidator(_label)] = "default"
+    serviceAccount: _ServiceAccount  # noqa: N815 - the resource's own spelling
+    audiences: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(default=[], max_length=8)
+    ttl: _Ttl = Field(default_factory=_Ttl)
+    vault: _Vault | None = None
+
+
+class _ClientSecret(_Strict):
+    digests: list[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]] = Field(min_length=1, max_length=2)
+
+
+class _Authentication(_Strict):
+    clientSecret: _ClientSecret  # noqa: N815 - the resource's own spelling
+
+
+class _Spec(_Strict):
+    owner: Annotated[str, Field(max_length=253)] = ""
+    notAfter: Annotated[AwareDatetime | None, Field(strict=False)] = None  # noqa: N815 - the resource's own spelling
+    suspend: bool = False
+    authentication: list[_Authentication] = Field(default=[], max_length=4)
+    grants: list[_Grant] = Field(min_length=1, max_length=8)
+
+
+def read_registration(resource: Mapping[str, Any]) -> Registration:
+    """Return what a TokenClient says. One that is not valid yields a fault instead of a client, never a guess."""
+    metadata = resource["metadata"]
+    client_id = ClientId(metadata["namespace"], metadata["name"])
+    client: Client | None = None
+    fault: Fault | None = None
+    try:
+        client = _client(client_id, metadata, _Spec.model_validate(resource.get("spec", {})))
+    except ValidationError as error:
+        fault = Fault(Reason.INVALID_REQUEST, _explain(error))
+    except ValueError as error:
+        fault = Fault(Reason.INVALID_REQUEST, f"spec: {error}")
+    return Registration(
+        id=client_id,
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        client=client,
+        fault=fault,
+        status=resource.get("status") or {},
+    )
+
+
+def _client(client_id: ClientId, metadata: Mapping[str, Any], spec: _Spec) -> Client:
+    grants = tuple(_grant(grant) for grant in spec.grants)
+    if len({grant.name for grant in grants}) != len(grants):
+        raise ValueError("two grants have the same name")
+    digests = [digest for proof in spec.authentication for digest in proof.clientSecret.digests]
+    return Client(
+        id=client_id,
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        owner=spec.owner,
+        not_after=spec.notAfter,
+        suspended=spec.suspend,
+        secret_digests=tuple(bytes.fromhex(digest.removeprefix("sha256:")) for digest in digests),
+        grants=grants,
+    )
+
+
+def _grant(grant: _Grant) -> Grant:
+    default, longest = grant.ttl.default, grant.ttl.max
+    if not MIN_TTL_SECONDS <= default <= longest <= MAX_TTL_SECONDS:
+        raise ValueError(f"grant {grant.name}: ttl must be 10m <= default <= max <= 24h")
+    return Grant(
+        name=grant.name,
+        service_account=grant.serviceAccount.name,
+        audiences=tuple(grant.audiences),
+        ttl=TtlRange(default, longest),
+        vault=None if grant.vault is None else _vault(grant.name, grant.vault),
+    )
+
+
+def _vault(name: str, vault: _Vault) -> VaultCopy:
+    ttl = vault.ttl
+    renew_before = ttl // 3 if vault.renewBefore is None else vault.renewBefore
+    if not MIN_TTL_SECONDS <= ttl <= MAX_TTL_SECONDS:
+        raise ValueError(f"grant {name}: vault.ttl must be from 10m to 24h")
+    if not MIN_RENEW_BEFORE_SECONDS <= renew_before < ttl:
+        raise ValueError(f"grant {name}: vault.renewBefore must be from 1m to less than vault.ttl")
+    return VaultCopy(ttl, renew_before)
+
+
+def _explain(error: ValidationError) -> str:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"spec.{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems[:5])

@@ -1,0 +1,27 @@
+"""Statuses of TokenClients."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from broker.kube.session import KubeSession, unavailable
+from broker.ports import Registration
+
+
+class KubeStatusWriter:
+    """Writes through the status subresource; implements :class:`broker.ports.StatusWriter`."""
+
+    def __init__(self, session: KubeSession) -> None:
+        self._session = session
+
+    async def write(self, registration: Registration, status: Mapping[str, Any]) -> None:
+        """Replace the status of the very resource that was seen: the UID guards against a namesake."""
+        path = (
+            f"/apis/tokenbroker.dev/v1alpha1/namespaces/{registration.id.namespace}"
+            f"/tokenclients/{registration.id.name}/status"
+        )
+        # A merge patch keeps keys that it does not name, so those that went are named as null.
+        gone = dict.fromkeys(registration.status.keys() - status.keys())
+        body = {"metadata": {"uid": registration.uid}, "status": {**gone, **status}}
+        answer = await self._session.call("PATCH", path, body, content_type="application/merge-patch+json")
+        if not answer.ok and answer.status not in {404, 409}:  # deleted, or another one of that name
+            raise unavailable(f"writing a status answered {answer.message()}", answer.retry_after)

@@ -1,0 +1,164 @@
+"""Every metric of the broker, in one place, with the label values that can be known ahead already at zero.
+
+Tokens, secrets, subjects and callers' addresses are never labels. Clients are, but only those that proved
+themselves or are registered, so strangers cannot make series.
+"""
+
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from broker import __version__
+from broker.errors import ProofFailure, Reason
+from broker.model.client import ClientId
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The metrics; one object a process, handed to whoever counts. Children of counters are cached by key."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry, buckets=LATENCY_BUCKETS)
+        gauge("tokenbroker_build_info", "The running version.", ["version"]).labels(__version__).set(1)
+        self._issued = counter(
+            "tokenbroker_tokens_issued", "Tokens handed out over HTTP.", ["namespace", "client", "grant"]
+        )
+        self._refused = counter(
+            "tokenbroker_requests_refused",
+            "Requests of authenticated clients that got no token.",
+            ["namespace", "client", "reason"],
+        )
+        self._problems = counter("tokenbroker_http_problems", "Problem documents sent, by code.", ["code"])
+        self._proofs = counter(
+            "tokenbroker_authentication_failures", "Callers that did not prove who they are.", ["reason"]
+        )
+        self._audit_failures = counter("tokenbroker_audit_failures", "Audit records that could not be written.")
+        self._events_lost = counter("tokenbroker_events_lost", "Kubernetes Events that could not be recorded.")
+        self._requests = histogram(
+            "tokenbroker_request_duration_seconds", "Time to answer POST /v1/tokens, issued or not."
+        )
+        self._in_flight = gauge("tokenbroker_requests_in_flight", "POST /v1/tokens being answered at the moment.")
+        self._token_requests = histogram(
+            "tokenbroker_token_request_duration_seconds", "Time the API server took for one TokenRequest."
+        )
+        self._kubernetes_failures = counter(
+            "tokenbroker_token_request_failures", "TokenRequests that made no token, by reason.", ["reason"]
+        )
+        self._clients = gauge("tokenbroker_registered_clients", "TokenClients, by validity.", ["valid"])
+        self._watch = counter(
+            "tokenbroker_watch_restarts", "Watches on TokenClients that broke, by reason.", ["reason"]
+        )
+        self._ready = gauge(
+            "tokenbroker_client_ready",
+            "1 where the TokenClient's Ready condition is True.",
+            ["namespace", "client"],
+        )
+        self._vault_writes = counter(
+            "tokenbroker_vault_writes",
+            "Attempts to bring a token in Vault up to date, by outcome (success, or the reason).",
+            ["namespace", "client", "grant", "outcome"],
+        )
+        self._vault_expiry = gauge(
+            "tokenbroker_vault_token_expiry_timestamp_seconds",
+            "When the current token in Vault expires, in seconds since 1970.",
+            ["namespace", "client", "grant"],
+        )
+        self._vault_logins = counter("tokenbroker_vault_logins", "Logins and renewals, by outcome.", ["outcome"])
+        self._issued_children: dict[tuple[ClientId, str], Counter] = {}
+        self._start_at_zero()
+
+    def _start_at_zero(self) -> None:
+        for reason in Reason:
+            self._problems.labels(reason.value)
+        for failure in ProofFailure:
+            self._proofs.labels(failure.value)
+        for valid in ("true", "false"):
+            self._clients.labels(valid)
+
+    def issued(self, client: ClientId, grant: str) -> None:
+        """Count a token that was handed out."""
+        child = self._issued_children.get((client, grant))
+        if child is None:
+            child = self._issued.labels(client.namespace, client.name, grant)
+            self._issued_children[(client, grant)] = child
+        child.inc()
+
+    def refused(self, client: ClientId, reason: Reason) -> None:
+        """Count a request of an authenticated client that got no token."""
+        self._refused.labels(client.namespace, client.name, reason.value).inc()
+
+    def problem(self, reason: Reason) -> None:
+        """Count a problem document."""
+        self._problems.labels(reason.value).inc()
+
+    def proof_failed(self, failure: ProofFailure) -> None:
+        """Count a proof that failed."""
+        self._proofs.labels(failure.value).inc()
+
+    def audit_failed(self) -> None:
+        """Count an audit record that could not be written."""
+        self._audit_failures.inc()
+
+    def event_lost(self) -> None:
+        """Count a Kubernetes Event that could not be recorded."""
+        self._events_lost.inc()
+
+    def arrived(self) -> None:
+        """Count one POST /v1/tokens in."""
+        self._in_flight.inc()
+
+    def answered(self, seconds: float) -> None:
+        """Count one POST /v1/tokens out, and observe the time that it took."""
+        self._in_flight.dec()
+        self._requests.observe(seconds)
+
+    def token_requested(self, seconds: float) -> None:
+        """Observe the time that one TokenRequest took."""
+        self._token_requests.observe(seconds)
+
+    def token_request_failed(self, reason: Reason) -> None:
+        """Count a TokenRequest that made no token."""
+        self._kubernetes_failures.labels(reason.value).inc()
+
+    def registry_size(self, valid: int, invalid: int) -> None:
+        """Set the number of registrations."""
+        self._clients.labels("true").set(valid)
+        self._clients.labels("false").set(invalid)
+
+    def watch_restarted(self, reason: str) -> None:
+        """Count a watch that broke."""
+        self._watch.labels(reason).inc()
+
+    def client_ready(self, client: ClientId, *, ready: bool) -> None:
+        """Set whether a client is ready."""
+        self._ready.labels(client.namespace, client.name).set(1 if ready else 0)
+
+    def vault_written(self, client: ClientId, grant: str, outcome: str) -> None:
+        """Count an attempt to bring a token in Vault up to date."""
+        self._vault_writes.labels(client.namespace, client.name, grant, outcome).inc()
+
+    def vault_expiry(self, client: ClientId, grant: str, timestamp: float) -> None:
+        """Set when the token in Vault expires."""
+        self._vault_expiry.labels(client.namespace, client.name, grant).set(timestamp)
+
+    def vault_removed(self, client: ClientId, grant: str) -> None:
+        """Drop the expiry of a copy that was removed."""
+        labels = {"namespace": client.namespace, "client": client.name, "grant": grant}
+        self._vault_expiry.remove_by_labels(labels)
+
+    def vault_login(self, outcome: str) -> None:
+        """Count a login to Vault or its renewal."""
+        self._vault_logins.labels(outcome).inc()
+
+    def forget(self, client: ClientId) -> None:
+        """Drop the gauges of a client that went; its counters stay, as Prometheus wants."""
+        self._ready.remove_by_labels({"namespace": client.namespace, "client": client.name})
+        self._vault_expiry.remove_by_labels({"namespace": client.namespace, "client": client.name})

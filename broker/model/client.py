@@ -1,0 +1,79 @@
+"""A registered client and what it is granted."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ClientId:
+    """``namespace/name`` of a TokenClient."""
+
+    namespace: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the id that a caller wrote, or None where it cannot be one.
+
+        Both halves must be names that Kubernetes accepts, so no slash, dot-dot or percent sign gets further.
+        """
+        namespace, slash, name = text.partition("/")
+        if not slash or not DNS_LABEL.fullmatch(namespace) or not DNS_SUBDOMAIN.fullmatch(name):
+            return None
+        return cls(namespace, name)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TtlRange:
+    """How long tokens of a grant live, in seconds."""
+
+    default_seconds: int
+    max_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class VaultCopy:
+    """A current token kept in Vault; both in seconds. Readers always find at least ``renew_before`` left."""
+
+    ttl_seconds: int
+    renew_before_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One account of the client's own namespace, and the bounds on its tokens.
+
+    ``audiences`` lists what may be asked for, the first being the default; empty means the API server's own.
+    """
+
+    name: str
+    service_account: str
+    audiences: tuple[str, ...]
+    ttl: TtlRange
+    vault: VaultCopy | None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A TokenClient as the registry last saw it. ``secret_digests`` are SHA-256 digests of 32 bytes."""
+
+    id: ClientId
+    uid: str
+    generation: int
+    owner: str
+    not_after: datetime | None
+    suspended: bool
+    secret_digests: tuple[bytes, ...]
+    grants: tuple[Grant, ...]
+
+    def grant(self, name: str) -> Grant | None:
+        """Return the grant of that name, or None."""
+        return next((grant for grant in self.grants if grant.name == name), None)

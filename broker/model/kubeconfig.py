@@ -1,0 +1,50 @@
+"""A kubeconfig that holds a token. Pure.
+
+Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
+"""
+
+import base64
+from typing import Any
+
+import yaml
+
+from broker.model.cluster import ClusterInfo
+from broker.model.sensitive import Sensitive
+
+
+def kubeconfig(cluster: ClusterInfo, namespace: str, user: str, token: Sensitive) -> str:
+    """Return a complete kubeconfig, as YAML, with one context: ``user`` on ``cluster``, in ``namespace``.
+
+    The result holds the token.
+    """
+    return _yaml(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {
+                    "name": cluster.name,
+                    "cluster": {"server": cluster.server, "certificate-authority-data": ca_data(cluster)},
+                }
+            ],
+            "users": [{"name": user, "user": {"token": token.reveal()}}],
+            "contexts": [
+                {
+                    "name": cluster.name,
+                    "context": {"cluster": cluster.name, "user": user, "namespace": namespace},
+                }
+            ],
+            "current-context": cluster.name,
+        }
+    )
+
+
+def ca_data(cluster: ClusterInfo) -> str:
+    """Return the cluster's CA bundle as kubeconfigs and Argo CD carry it: base64 of the PEM text."""
+    return base64.b64encode(cluster.ca_pem.encode()).decode()
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    # Every string is quoted: parsers disagree on bare words such as null, 123, 1e3, yes, and all of them can
+    # be names of namespaces.
+    return yaml.safe_dump(document, sort_keys=False, default_style='"', width=2**31)

@@ -1,0 +1,176 @@
+"""What operators see on a TokenClient, made from what the broker found out. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from broker.errors import Fault
+from broker.model.client import Client, Grant
+from broker.model.duration import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class VaultFacts:
+    """The copy of a grant's token in Vault. ``fault`` says why it could not be brought up to date."""
+
+    path: str
+    version: int
+    not_after: datetime | None
+    renewal_time: datetime | None
+    safe_poll_seconds: int
+    fault: Fault | None
+
+
+@dataclass(frozen=True, slots=True)
+class GrantFacts:
+    """What is known of one grant. ``rehearsed``: a mint was tried out; ``fault``: what it met, if anything."""
+
+    rehearsed: bool = False
+    fault: Fault | None = None
+    vault: VaultFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A Kubernetes condition without its transition time."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that goes into one status. ``client`` is None where the resource is not a valid one."""
+
+    generation: int
+    client: Client | None
+    invalid: Fault | None = None
+    grants: Mapping[str, GrantFacts] = field(default_factory=dict)
+
+
+def camel(reason: str) -> str:
+    """Return a reason as conditions and Events write it: ``vault_denied`` becomes ``VaultDenied``."""
+    return "".join(part.capitalize() for part in reason.split("_"))
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a UTC time as Kubernetes writes it, to the second (RFC 3339)."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def status_document(facts: Facts, now: datetime, previous: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole status. Transition times of conditions that did not change are kept from ``previous``."""
+    document: dict[str, Any] = {
+        "observedGeneration": facts.generation,
+        "conditions": [_with_times(condition, facts.generation, now, previous) for condition in conditions(facts, now)],
+    }
+    if facts.client is not None:
+        document["grants"] = [
+            _grant(facts.client, grant, facts.grants.get(grant.name, GrantFacts())) for grant in facts.client.grants
+        ]
+        document.update(_vault_columns(facts.grants.values()))
+    return document
+
+
+def conditions(facts: Facts, now: datetime) -> list[Condition]:
+    """Return the conditions: Ready for all, Authorized for the right to mint, VaultSynced where Vault is used."""
+    if facts.client is None:
+        fault = facts.invalid
+        message = fault.message if fault else ""
+        return [Condition("Ready", "False", "InvalidSpec", message)]
+    authorized = _authorized(facts.client, facts.grants)
+    vault = _vault_synced(facts.client, facts.grants)
+    parts = [authorized] if vault is None else [authorized, vault]
+    return [_ready(facts, parts, now), *parts]
+
+
+def _ready(facts: Facts, parts: list[Condition], now: datetime) -> Condition:
+    client = facts.client
+    if client is not None and client.suspended:
+        return Condition("Ready", "False", "Suspended", "spec.suspend is true: nothing is issued.")
+    if client is not None and client.not_after is not None and now >= client.not_after:
+        return Condition("Ready", "False", "Expired", f"spec.notAfter was {timestamp(client.not_after)}.")
+    expired = [name for name, grant in facts.grants.items() if _copy_expired(grant, now)]
+    if expired:
+        return Condition("Ready", "False", "VaultExpired", f"The token in Vault has expired: {', '.join(expired)}.")
+    wrong = next((part for part in parts if part.type == "Authorized" and part.status != "True"), None)
+    if wrong is not None:
+        return Condition("Ready", wrong.status, wrong.reason, wrong.message)
+    return Condition("Ready", "True", "Ready", "Tokens are issued.")
+
+
+def _authorized(client: Client, grants: Mapping[str, GrantFacts]) -> Condition:
+    for grant in client.grants:
+        facts = grants.get(grant.name, GrantFacts())
+        if facts.fault is not None:
+            message = f"grant {grant.name}: {facts.fault.message}"
+            return Condition("Authorized", "False", camel(facts.fault.reason), message)
+        if not facts.rehearsed:
+            return Condition("Authorized", "Unknown", "Pending", f"grant {grant.name} was not tried out yet.")
+    return Condition("Authorized", "True", "Authorized", "The API server lets the broker mint for every grant.")
+
+
+def _vault_synced(client: Client, grants: Mapping[str, GrantFacts]) -> Condition | None:
+    kept = [grant for grant in client.grants if grant.vault is not None]
+    for grant in kept:
+        facts = grants.get(grant.name, GrantFacts()).vault
+        if facts is None:
+            return Condition("VaultSynced", "Unknown", "Pending", f"grant {grant.name} is not in Vault yet.")
+        if facts.fault is not None:
+            message = f"grant {grant.name}: {facts.fault.message}"
+            return Condition("VaultSynced", "False", camel(facts.fault.reason), message)
+    if not kept:
+        return None
+    return Condition("VaultSynced", "True", "Synced", "Vault holds a current token for every grant that wants one.")
+
+
+def _copy_expired(facts: GrantFacts, now: datetime) -> bool:
+    return facts.vault is not None and facts.vault.not_after is not None and facts.vault.not_after <= now
+
+
+def _with_times(condition: Condition, generation: int, now: datetime, previous: Mapping[str, Any]) -> dict[str, Any]:
+    before: Mapping[str, Any] = next(
+        (old for old in previous.get("conditions", ()) if old.get("type") == condition.type), {}
+    )
+    same = before.get("status") == condition.status and before.get("lastTransitionTime")
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "observedGeneration": generation,
+        "lastTransitionTime": before["lastTransitionTime"] if same else timestamp(now),
+    }
+
+
+def _grant(client: Client, grant: Grant, facts: GrantFacts) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "name": grant.name,
+        "ready": facts.rehearsed and facts.fault is None,
+        "subject": f"system:serviceaccount:{client.id.namespace}:{grant.service_account}",
+    }
+    if facts.vault is not None:
+        document["vault"] = _vault(facts.vault)
+    return document
+
+
+def _vault(facts: VaultFacts) -> dict[str, Any]:
+    document: dict[str, Any] = {"path": facts.path, "version": facts.version}
+    if facts.not_after is not None:
+        document["notAfter"] = timestamp(facts.not_after)
+    if facts.renewal_time is not None:
+        document["renewalTime"] = timestamp(facts.renewal_time)
+    if facts.safe_poll_seconds:
+        document["safePollInterval"] = format_duration(facts.safe_poll_seconds)
+    return document
+
+
+def _vault_columns(grants: Iterable[GrantFacts]) -> dict[str, str]:
+    copies = [facts.vault for facts in grants if facts.vault is not None]
+    ends = [copy.not_after for copy in copies if copy.not_after is not None]
+    renewals = [copy.renewal_time for copy in copies if copy.renewal_time is not None]
+    columns = {"vaultNotAfter": ends, "vaultRenewalTime": renewals}
+    return {name: timestamp(min(times)) for name, times in columns.items() if times}

@@ -1,0 +1,200 @@
+"""What the services need of the world, each as small as it can be; the adapters implement them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from broker.errors import Fault
+from broker.model.client import Client, ClientId
+from broker.model.sensitive import Sensitive
+from broker.model.token import Anchor, MintedToken, TokenSpec
+
+
+class Clock(Protocol):
+    """The time, passed in so that tests can own it."""
+
+    def now(self) -> datetime:
+        """Return the date and time, UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that only ever grow, for durations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One TokenClient as it was last seen: the client, or the fault that makes it none.
+
+    ``status`` is what the resource carries now; it serves to avoid writing the same again, never as input.
+    """
+
+    id: ClientId
+    uid: str
+    generation: int
+    client: Client | None
+    fault: Fault | None
+    status: Mapping[str, Any]
+
+
+class Registry(Protocol):
+    """The registered clients, from memory."""
+
+    def get(self, client_id: ClientId) -> Registration | None:
+        """Return a registration, or None. Raises BrokerError(registry_stale) when the memory is too old."""
+
+
+class Minter(Protocol):
+    """Makes tokens."""
+
+    async def mint(self, spec: TokenSpec) -> MintedToken:
+        """Return a token, checked to be what was asked for.
+
+        Raises BrokerError: service_account_missing, broker_not_authorized, anchor_missing,
+        kubernetes_unavailable, kubernetes_timeout, kubernetes_rejected.
+        """
+
+    async def rehearse(self, spec: TokenSpec) -> None:
+        """Try out :meth:`mint` and keep nothing of it; raises what it would raise."""
+
+
+class Anchors(Protocol):
+    """Makes and deletes the Secrets that tokens are bound to."""
+
+    async def ensure(self, client: Client, purpose: str) -> Anchor:
+        """Return the client's anchor for a purpose (a grant's name, or a Vault version's), made if need be.
+
+        Raises BrokerError: broker_not_authorized, kubernetes_unavailable, kubernetes_timeout.
+        """
+
+    async def delete(self, namespace: str, anchor: Anchor) -> None:
+        """Delete an anchor; one that is gone already is no error. Tokens bound to it die within seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuance:
+    """The audit record of one token handed out (or put into Vault). It never holds the token."""
+
+    at: datetime
+    request_id: str
+    client: ClientId
+    client_uid: str
+    grant: str
+    subject: str
+    audience: str
+    requested_seconds: int
+    granted_seconds: int
+    expires_at: datetime
+    jti: str
+    token_sha256: str
+    delivery: str
+    remote: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRequest:
+    """The audit record of a refusal after authentication."""
+
+    at: datetime
+    request_id: str
+    client: ClientId
+    grant: str
+    reason: str
+    remote: str
+
+
+class AuditLog(Protocol):
+    """The record of what was handed out."""
+
+    def issued(self, record: Issuance) -> None:
+        """Write the record now. Raises BrokerError(audit_unavailable): then nothing may be handed out."""
+
+    def refused(self, record: RefusedRequest) -> None:
+        """Write the record if that is possible; a refusal stays one either way."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetiredAnchor:
+    """The anchor of a version that was replaced, kept for readers that still hold its token.
+
+    It is deleted after ``until``.
+    """
+
+    anchor: Anchor
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CopyLabel:
+    """What is written next to a version, as Vault's custom_metadata.
+
+    ``server`` tells clusters apart that share a name by mistake. ``service_account``, ``audience`` and
+    ``ttl_seconds`` are what was asked for: where the grant says something else by now, the copy is replaced.
+    """
+
+    client_uid: str
+    client: ClientId
+    grant: str
+    server: str
+    service_account: str
+    audience: str
+    ttl_seconds: int
+    version: int
+    issued_at: datetime
+    expires_at: datetime
+    jti: str
+    anchor: Anchor
+    retired: tuple[RetiredAnchor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCopy:
+    """What Vault's metadata says of a path. ``managed`` tells whether the broker made it.
+
+    ``label`` is None where it is not the broker's, or cannot be read. It may describe another version than the
+    current one, where a write was cut short or somebody else wrote. ``intact`` is False where the current
+    version's data was deleted or destroyed, or never written.
+    """
+
+    current_version: int
+    managed: bool
+    label: CopyLabel | None
+    intact: bool
+
+
+class VaultStore(Protocol):
+    """Tokens in Vault's KV version 2. Paths are tuples of raw segments: the adapter encodes them.
+
+    All raise BrokerError: vault_unavailable, vault_denied.
+    """
+
+    async def inspect(self, path: tuple[str, ...]) -> StoredCopy | None:
+        """Return what the metadata says, or None where nothing is there."""
+
+    async def write(self, path: tuple[str, ...], data: Mapping[str, Sensitive | str], cas: int) -> int:
+        """Write a new version on top of version ``cas`` (0: none yet) and return its number.
+
+        Raises BrokerError(vault_write_conflict) when another version is current.
+        """
+
+    async def label(self, path: tuple[str, ...], label: CopyLabel) -> None:
+        """Describe the version that was written."""
+
+    async def remove(self, path: tuple[str, ...]) -> None:
+        """Delete all versions and the metadata; nothing there is no error."""
+
+    async def children(self, path: tuple[str, ...]) -> list[str]:
+        """Return the names below a path, folders ending in a slash; empty where there are none."""
+
+
+class StatusWriter(Protocol):
+    """Writes what operators see on the resource."""
+
+    async def write(self, registration: Registration, status: Mapping[str, Any]) -> None:
+        """Replace the status. Raises BrokerError: kubernetes_unavailable, kubernetes_timeout."""
+
+
+class EventRecorder(Protocol):
+    """Kubernetes Events on TokenClients."""
+
+    async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
+        """Record an event with a fixed text; failing to is counted and logged, never raised."""

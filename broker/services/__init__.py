@@ -1,0 +1,1 @@
+"""What the broker does, written against the ports and nothing else."""

@@ -1,0 +1,134 @@
+"""What is known of each client, gathered from the services and written to its status and Events."""
+
+from dataclasses import replace
+from typing import Protocol
+
+from broker.errors import Fault
+from broker.model.client import ClientId
+from broker.model.status import Condition, Facts, GrantFacts, VaultFacts, conditions, status_document
+from broker.ports import Clock, EventRecorder, Registration, Registry, StatusWriter
+from broker.services.workqueue import WorkQueue
+
+RECHECK_SECONDS = 60.0
+"""A status is looked at again this often, because time alone can change it (a copy in Vault expires)."""
+
+EVENT_NOTES = {
+    "Ready": "The client can get tokens.",
+    "Suspended": "The client is suspended: nothing is issued.",
+    "Expired": "The client's registration has ended.",
+    "InvalidSpec": "The TokenClient is not valid and is ignored; its condition says why.",
+    "ServiceAccountMissing": "A granted ServiceAccount does not exist.",
+    "BrokerNotAuthorized": "The broker may not mint for a granted ServiceAccount; the condition has the fix.",
+    "GrantForbidden": "A grant is of a kind that is never allowed; its condition says why.",
+    "KubernetesUnavailable": "The API server could not be asked.",
+    "KubernetesTimeout": "The API server did not answer in time.",
+    "KubernetesRejected": "The API server rejected a TokenRequest; the condition says why.",
+    "AnchorMissing": "The Secret that tokens are bound to was deleted and is made again.",
+    "VaultExpired": "The token in Vault has expired.",
+    "VaultUnavailable": "Vault could not be reached; the token there is not renewed.",
+    "VaultDenied": "Vault refused the broker; its policy or role has to be mended.",
+    "VaultPathTaken": "Something else lives at the client's path in Vault; it is left alone.",
+    "VaultWriteConflict": "Somebody else writes to the client's path in Vault.",
+    "AuditUnavailable": "The audit record could not be written, so nothing is issued.",
+    "Synced": "Vault holds a current token.",
+}
+"""The fixed texts of Events: nothing that a caller sent ever gets into them."""
+
+
+class ReadinessMetrics(Protocol):
+    """What is told about clients."""
+
+    def client_ready(self, client: ClientId, *, ready: bool) -> None:
+        """Set whether a client is ready."""
+
+    def forget(self, client: ClientId) -> None:
+        """Drop what is shown of a client that went."""
+
+
+class StatusBoard:
+    """Collects facts and keeps each TokenClient's status true to them.
+
+    Facts come in from memory-only calls (:meth:`rehearsed`, :meth:`vault`); writing happens in :meth:`write`,
+    which the board's queue calls, so that a slow API server holds up nobody.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        writer: StatusWriter,
+        events: EventRecorder,
+        clock: Clock,
+        metrics: ReadinessMetrics,
+    ) -> None:
+        self._registry = registry
+        self._writer = writer
+        self._events = events
+        self._clock = clock
+        self._metrics = metrics
+        self._grants: dict[ClientId, dict[str, GrantFacts]] = {}
+        self._told: dict[tuple[ClientId, str], tuple[str, str]] = {}
+        self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
+
+    def rehearsed(self, client_id: ClientId, grant: str, fault: Fault | None) -> None:
+        """Note how trying out a mint went; ``fault`` is None where it would have succeeded."""
+        facts = self._facts_of(client_id, grant)
+        self._note(client_id, grant, replace(facts, rehearsed=True, fault=fault))
+
+    def vault(self, client_id: ClientId, grant: str, facts: VaultFacts | None) -> None:
+        """Note the state of a grant's copy in Vault; None where it was removed."""
+        self._note(client_id, grant, replace(self._facts_of(client_id, grant), vault=facts))
+
+    def forget(self, client_id: ClientId) -> None:
+        """Drop what is known of a client that went."""
+        self._grants.pop(client_id, None)
+        self._told = {key: told for key, told in self._told.items() if key[0] != client_id}
+        self._metrics.forget(client_id)
+        self.queue.forget(client_id)
+
+    def facts(self, registration: Registration) -> Facts:
+        """Return what is known of a client at the moment."""
+        client = registration.client
+        known = self._grants.get(registration.id, {})
+        grants = {grant.name: known[grant.name] for grant in client.grants if grant.name in known} if client else {}
+        return Facts(registration.generation, client, registration.fault, grants)
+
+    async def write(self, client_id: ClientId) -> float | None:
+        """Bring the resource's status up to date; the queue's handler."""
+        registration = self._registry.get(client_id)
+        if registration is None:
+            self.forget(client_id)
+            return None
+        facts, now = self.facts(registration), self._clock.now()
+        status = status_document(facts, now, registration.status)
+        if status != registration.status:
+            await self._writer.write(registration, status)
+        for condition in conditions(facts, now):
+            if condition.type == "Ready":
+                self._metrics.client_ready(client_id, ready=condition.status == "True")
+            await self._tell(registration, condition)
+        return RECHECK_SECONDS
+
+    def _facts_of(self, client_id: ClientId, grant: str) -> GrantFacts:
+        return self._grants.get(client_id, {}).get(grant, GrantFacts())
+
+    def _note(self, client_id: ClientId, grant: str, facts: GrantFacts) -> None:
+        if self._facts_of(client_id, grant) != facts:
+            self._grants.setdefault(client_id, {})[grant] = facts
+            self.queue.add(client_id)
+
+    async def _tell(self, registration: Registration, condition: Condition) -> None:
+        key, said = (registration.id, condition.type), (condition.status, condition.reason)
+        told = self._told.get(key) or _seen_before(registration, condition.type)
+        self._told[key] = said
+        note = EVENT_NOTES.get(condition.reason)
+        if note is None or told == said or condition.type == "Authorized":
+            return  # Ready repeats what Authorized says
+        await self._events.record(registration, condition.reason, note, warning=condition.status != "True")
+
+
+def _seen_before(registration: Registration, condition_type: str) -> tuple[str, str] | None:
+    """Return what the resource said already, so that a restart does not repeat every Event."""
+    for condition in registration.status.get("conditions", ()):
+        if condition.get("type") == condition_type:
+            return condition.get("status", ""), condition.get("reason", "")
+    return None

@@ -1,0 +1,32 @@
+"""Put a fresh token into Vault because its client asked for it (``deliver: vault``)."""
+
+from broker.errors import BrokerError, Reason
+from broker.model.client import Client
+from broker.model.decision import Ask, Rules, decide_delivery
+from broker.ports import Clock
+from broker.services.issue import Issuer, Origin
+from broker.services.rotate import Delivered, Rotator
+
+
+class Deliverer:
+    """Decides like :class:`Issuer`, and leaves the writing to the rotator, which owns the copy."""
+
+    def __init__(self, rotator: Rotator | None, issuer: Issuer, rules: Rules, clock: Clock) -> None:
+        self._rotator = rotator
+        self._issuer = issuer
+        self._rules = rules
+        self._clock = clock
+
+    async def deliver(self, client: Client, ask: Ask, origin: Origin) -> Delivered:
+        """Return what was written. Raises BrokerError with the decision's reason, or the rotator's."""
+        try:
+            return await self._deliver(client, ask, origin)
+        except BrokerError as error:
+            self._issuer.note_refusal(client, ask, origin, error)
+            raise
+
+    async def _deliver(self, client: Client, ask: Ask, origin: Origin) -> Delivered:
+        allowed = self._issuer.permitted(decide_delivery(client, ask, self._rules, self._clock.now()))
+        if self._rotator is None:
+            raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This broker is not connected to a Vault.")
+        return await self._rotator.deliver(client, allowed.grant.name, origin.request_id, origin.remote)

@@ -1,0 +1,287 @@
+"""Keep a current token in Vault for every grant that wants one, and none for those that do not.
+
+A suspended or expired client gets no new version; what is in Vault stays there until it expires, so that
+resuming is seamless. Whoever has to end it sooner deletes the TokenClient.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+import structlog
+
+from broker.errors import BrokerError, Fault, Reason
+from broker.model.client import Client, ClientId
+from broker.model.decision import Rules, grant_problem, standing
+from broker.model.schedule import spread
+from broker.model.status import VaultFacts
+from broker.model.vault_path import CopyKey, VaultPlace
+from broker.ports import Clock, Registry, StoredCopy, VaultStore
+from broker.services.vault_copy import Target, due, left_over, owned, renewal, safe_poll_seconds, target_of
+from broker.services.vault_write import Cause, CopyWriter
+from broker.services.workqueue import WorkQueue
+
+log = structlog.get_logger(__name__)
+
+CHECK_SECONDS = 600.0
+"""A copy is looked at after one to two times this long, in case somebody deleted or overwrote it."""
+
+SHORTEST_WAIT_SECONDS = 30.0
+"""No copy is visited more often, even where the clocks of broker and API server disagree by more than a TTL."""
+
+
+class RotationMetrics(Protocol):
+    """What is told about copies in Vault."""
+
+    def vault_written(self, client: ClientId, grant: str, outcome: str) -> None:
+        """Count an attempt to bring a copy up to date: ``success``, or the reason of its failure."""
+
+    def vault_expiry(self, client: ClientId, grant: str, timestamp: float) -> None:
+        """Set when the current token in Vault expires, in seconds since 1970."""
+
+    def vault_removed(self, client: ClientId, grant: str) -> None:
+        """Drop the expiry of a copy that was removed."""
+
+
+class CopyBoard(Protocol):
+    """Where the state of copies is shown (:class:`broker.services.board.StatusBoard`)."""
+
+    def vault(self, client_id: ClientId, grant: str, facts: VaultFacts | None) -> None:
+        """Note the state of a copy; None where it was removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A version that was written for a caller. ``path`` is as ``vault kv get`` takes it."""
+
+    path: str
+    version: int
+    grant: str
+    subject: str
+    audience: str
+    issued_at: datetime
+    expires_at: datetime
+    requested_seconds: int
+    granted_seconds: int
+
+
+class Rotator:
+    """Visits copies; a visit and a delivery of the same copy wait for each other."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        store: VaultStore,
+        writer: CopyWriter,
+        board: CopyBoard,
+        place: VaultPlace,
+        rules: Rules,
+        clock: Clock,
+        metrics: RotationMetrics,
+        new_request_id: Callable[[], str],
+        workers: int = 4,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._writer = writer
+        self._board = board
+        self._place = place
+        self._rules = rules
+        self._clock = clock
+        self._metrics = metrics
+        self._new_request_id = new_request_id
+        self._seen: dict[ClientId, tuple[str, int, frozenset[CopyKey]]] = {}
+        self._facts: dict[CopyKey, VaultFacts] = {}
+        self._locks: WeakValueDictionary[CopyKey, asyncio.Lock] = WeakValueDictionary()
+        self.queue: WorkQueue[CopyKey] = WorkQueue("rotate", self.visit, workers=workers)
+
+    def changed(self, client_id: ClientId) -> None:
+        """Take note that a registration came, changed or went; a change of its status alone is nothing new."""
+        registration = self._registry.get(client_id)
+        _, _, before = self._seen.get(client_id, ("", 0, frozenset[CopyKey]()))
+        if registration is None:
+            self._seen.pop(client_id, None)
+            self._add(before)
+        elif registration.client is not None and self._is_news(registration.client):
+            client = registration.client
+            wanted = frozenset(CopyKey(client.id, grant.name) for grant in client.grants if grant.vault)
+            self._seen[client_id] = (client.uid, client.generation, wanted)
+            self._add(before | wanted)
+
+    def unwanted(self, key: CopyKey) -> bool:
+        """Tell whether nobody wants a copy any more. One whose registration is merely invalid is wanted.
+
+        Raises BrokerError(registry_stale).
+        """
+        registration = self._registry.get(key.client)
+        if registration is None:
+            return True
+        client = registration.client
+        return client is not None and target_of(client, key.grant, self._rules, self._place) is None
+
+    async def visit(self, key: CopyKey) -> float | None:
+        """Bring one copy up to date, or remove it; the queue's handler."""
+        async with self._lock(key):
+            if self.unwanted(key):
+                await self._remove(key)
+                return None
+            target = self._target(key)
+            return None if target is None else await self._keep(target)
+
+    async def deliver(self, client: Client, grant: str, request_id: str, remote: str) -> Delivered:
+        """Write a fresh version now, due or not, for an authenticated client that may have it.
+
+        Raises BrokerError: delivery_not_configured, and those of :meth:`CopyWriter.write`.
+        """
+        key = CopyKey(client.id, grant)
+        async with self._lock(key):
+            target = self._target(key)
+            if target is None or target.client.uid != client.uid:
+                raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
+            try:
+                copy = await self._replace(target, await self._own(target), Cause(request_id, remote))
+            except BrokerError as error:
+                self._failed(target, error)
+                self.queue.add(key)  # so that what is shown does not stay wrong for longer than the failure
+                raise
+            self.queue.add(key, self._wait(target, copy, active=True))
+            return _delivered(copy, target, self._place)
+
+    def _target(self, key: CopyKey) -> Target | None:
+        registration = self._registry.get(key.client)
+        if registration is None or registration.client is None:
+            return None
+        return target_of(registration.client, key.grant, self._rules, self._place)
+
+    async def _keep(self, target: Target) -> float:
+        try:
+            copy = await self._own(target)
+            self._refuse_forbidden(target)
+            active = standing(target.client, self._clock.now()) is None
+            if active and (copy is None or due(copy, target, self._clock.now())):
+                copy = await self._replace(target, copy, Cause(self._new_request_id(), ""))
+            if copy is None:
+                return self._wait(target, None, active=active)
+            copy = await self._writer.tidy(copy)
+        except BrokerError as error:
+            self._failed(target, error)
+            raise
+        self._show(target, copy)
+        return self._wait(target, copy, active=active)
+
+    async def _own(self, target: Target) -> StoredCopy | None:
+        """Return the target's own copy, or None where its path is free. Raises BrokerError(vault_path_taken)."""
+        copy = await self._store.inspect(self._place.path(target.key))
+        if copy is None or owned(copy, target):
+            return copy
+        if not left_over(copy, target.key, self._place.server, self._clock.now()):
+            raise self._taken(target)
+        # A TokenClient of this name was deleted and made again: the path is its predecessor's.
+        await self._clear(copy)
+        return None
+
+    async def _replace(self, target: Target, copy: StoredCopy | None, cause: Cause) -> StoredCopy:
+        written = await self._writer.write(target, copy, cause)
+        self._metrics.vault_written(target.client.id, target.grant.name, "success")
+        self._show(target, written)
+        return written
+
+    async def _remove(self, key: CopyKey) -> None:
+        copy = await self._store.inspect(self._place.path(key))
+        if copy is not None and left_over(copy, key, self._place.server, self._clock.now()):
+            await self._clear(copy)
+        self._facts.pop(key, None)
+        self._metrics.vault_removed(key.client, key.grant)
+        if self._registry.get(key.client) is not None:
+            self._board.vault(key.client, key.grant, None)
+
+    async def _clear(self, copy: StoredCopy) -> None:
+        if copy.label is not None:
+            await self._writer.remove(copy.label)
+            log.info("vault.removed", client=str(copy.label.client), grant=copy.label.grant)
+
+    def _refuse_forbidden(self, target: Target) -> None:
+        problem = grant_problem(target.client.id.namespace, target.grant, self._rules)
+        if problem is not None:
+            raise BrokerError(Reason.GRANT_FORBIDDEN, problem)
+
+    def _wait(self, target: Target, copy: StoredCopy | None, *, active: bool) -> float:
+        """Return the seconds until something is to be done, at most until the next look."""
+        now = self._clock.now()
+        times = []
+        if copy is not None and copy.label is not None:
+            times = [one.until for one in copy.label.retired]
+            times += [renewal(copy.label, target)] if active else []
+        look = CHECK_SECONDS * (1 + spread(str(target.key)))
+        waits = [look, *((time - now).total_seconds() for time in times)]
+        return max(SHORTEST_WAIT_SECONDS, min(waits))
+
+    def _show(self, target: Target, copy: StoredCopy) -> None:
+        label = copy.label
+        if label is None:
+            return
+        facts = VaultFacts(
+            path=self._place.text(target.key),
+            version=copy.current_version,
+            not_after=label.expires_at,
+            renewal_time=renewal(label, target),
+            safe_poll_seconds=safe_poll_seconds(label, target),
+            fault=None,
+        )
+        self._metrics.vault_expiry(target.client.id, target.grant.name, label.expires_at.timestamp())
+        self._tell(target.key, facts)
+
+    def _failed(self, target: Target, error: BrokerError) -> None:
+        self._metrics.vault_written(target.client.id, target.grant.name, str(error.reason))
+        unknown = VaultFacts(self._place.text(target.key), 0, None, None, 0, None)
+        self._tell(target.key, replace(self._facts.get(target.key, unknown), fault=Fault.of(error)))
+
+    def _tell(self, key: CopyKey, facts: VaultFacts) -> None:
+        self._facts[key] = facts
+        self._board.vault(key.client, key.grant, facts)
+
+    def _taken(self, target: Target) -> BrokerError:
+        path = self._place.text(target.key)
+        return BrokerError(
+            Reason.VAULT_PATH_TAKEN,
+            "Something else lives at this grant's path in Vault; it is left alone.",
+            operator_detail=(
+                f"{path} in Vault is not this TokenClient's and is left alone: remove it (vault kv metadata delete "
+                f"{path}). Where another cluster writes there, give each its own cluster.name."
+            ),
+        )
+
+    def _is_news(self, client: Client) -> bool:
+        uid, generation, _ = self._seen.get(client.id, ("", -1, None))
+        return (uid, generation) != (client.uid, client.generation)
+
+    def _add(self, keys: frozenset[CopyKey]) -> None:
+        for key in keys:
+            self.queue.add(key)
+
+    def _lock(self, key: CopyKey) -> asyncio.Lock:
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        return lock
+
+
+def _delivered(copy: StoredCopy, target: Target, place: VaultPlace) -> Delivered:
+    label = copy.label
+    if label is None:
+        raise RuntimeError("a version was written without a label")
+    return Delivered(
+        path=place.text(target.key),
+        version=copy.current_version,
+        grant=target.grant.name,
+        subject=f"system:serviceaccount:{target.client.id.namespace}:{target.grant.service_account}",
+        audience=target.audience,
+        issued_at=label.issued_at,
+        expires_at=label.expires_at,
+        requested_seconds=target.copy.ttl_seconds,
+        granted_seconds=round((label.expires_at - label.issued_at).total_seconds()),
+    )

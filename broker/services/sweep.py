@@ -1,0 +1,54 @@
+"""Find copies in Vault whose TokenClient went, or whose grant is kept there no more, while nobody looked."""
+
+from collections.abc import AsyncIterator, Callable
+
+from broker.model.client import DNS_LABEL, ClientId
+from broker.model.vault_path import CopyKey, VaultPlace
+from broker.ports import VaultStore
+from broker.services.workqueue import WorkQueue
+
+SWEEP_SECONDS = 600.0
+
+
+class Sweeper:
+    """Lists this cluster's part of Vault and hands over what nobody wants; it deletes nothing itself.
+
+    ``unwanted`` judges by the registry, and raises BrokerError(registry_stale) where that cannot be trusted;
+    ``hand_over`` has the copy visited, which looks once more before it removes anything.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: VaultStore,
+        place: VaultPlace,
+        unwanted: Callable[[CopyKey], bool],
+        hand_over: Callable[[CopyKey], None],
+    ) -> None:
+        self._store = store
+        self._place = place
+        self._unwanted = unwanted
+        self._hand_over = hand_over
+        self.queue: WorkQueue[str] = WorkQueue("sweep", self.visit, workers=1)
+
+    async def visit(self, cluster: str) -> float:
+        """Look through everything once; the queue's handler, whose one key is the cluster's name."""
+        del cluster
+        async for key in self._keys():
+            if self._unwanted(key):
+                self._hand_over(key)
+        return SWEEP_SECONDS
+
+    async def _keys(self) -> AsyncIterator[CopyKey]:
+        root = self._place.root
+        for namespace in await self._folders(root):
+            for name in await self._folders((*root, namespace)):
+                client = ClientId.parse(f"{namespace}/{name}")
+                if client is not None:
+                    for grant in await self._store.children((*root, namespace, name)):
+                        if DNS_LABEL.fullmatch(grant):
+                            yield CopyKey(client, grant)
+
+    async def _folders(self, path: tuple[str, ...]) -> list[str]:
+        names = await self._store.children(path)
+        return [name.removesuffix("/") for name in names if name.endswith("/")]

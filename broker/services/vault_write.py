@@ -1,0 +1,184 @@
+"""One change of a copy in Vault, in an order that heals after a crash between any two steps.
+
+Each version has an anchor of its own, found by the version's number, so that the next attempt finds what the
+last one made. What only a label could tell is written there before it is needed: anchors that still have to
+be deleted are in the label of the current version. An anchor that is missed all the same (two crashes in a row,
+a label that somebody removed) goes with its TokenClient, whose it is, and its token ends by itself.
+"""
+
+from dataclasses import dataclass, replace
+
+from broker.errors import BrokerError, Reason
+from broker.model.cluster import ClusterInfo
+from broker.model.token import Anchor, MintedToken, TokenSpec
+from broker.model.vault_path import CopyKey, VaultPlace
+from broker.model.vault_secret import vault_secret
+from broker.ports import (
+    Anchors,
+    AuditLog,
+    Clock,
+    CopyLabel,
+    Issuance,
+    Minter,
+    RetiredAnchor,
+    StoredCopy,
+    VaultStore,
+)
+from broker.services.vault_copy import MAX_RETIRED, Target, out_of_use, replaced, undescribed
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a version is written, for the audit record. ``remote`` is empty where nobody asked."""
+
+    request_id: str
+    remote: str
+
+
+class CopyWriter:
+    """Writes, tidies up and removes copies. Whoever calls sees to it that one call at a time is for one path."""
+
+    def __init__(
+        self,
+        *,
+        store: VaultStore,
+        anchors: Anchors,
+        minter: Minter,
+        audit: AuditLog,
+        clock: Clock,
+        cluster: ClusterInfo,
+        place: VaultPlace,
+    ) -> None:
+        self._store = store
+        self._anchors = anchors
+        self._minter = minter
+        self._audit = audit
+        self._clock = clock
+        self._cluster = cluster
+        self._place = place
+
+    async def write(self, target: Target, copy: StoredCopy | None, cause: Cause) -> StoredCopy:
+        """Write a fresh token on top of ``copy``, which is the target's own, and return what is there now.
+
+        Raises BrokerError of the minter, the anchors, the audit log and the store.
+        """
+        current = copy.current_version if copy else 0
+        anchor, retired = await self._anchor(target, copy, current + 1)
+        token = await self._mint(target, anchor)
+        self._audit.issued(self._record(target, token, cause))
+        label = _label(target, current + 1, token, anchor, retired)
+        path = self._place.path(target.key)
+        data = vault_secret(self._cluster, target.client.id.namespace, target.grant.service_account, token)
+        if current == 0:
+            # Claimed before there is data: data without a label would be a stranger's to the next visit.
+            await self._store.label(path, label)
+            await self._store.write(path, data, cas=0)
+        else:
+            # Labelled after the write: until then the label is about the version that readers get.
+            await self._store.write(path, data, cas=current)
+            await self._store.label(path, label)
+        return StoredCopy(label.version, managed=True, label=label, intact=True)
+
+    async def tidy(self, copy: StoredCopy) -> StoredCopy:
+        """Delete the anchors whose time is over, and return the copy without them."""
+        label, now = copy.label, self._clock.now()
+        if label is None or all(one.until > now for one in label.retired):
+            return copy
+        for one in label.retired:
+            if one.until <= now:
+                await self._anchors.delete(label.client.namespace, one.anchor)
+        rest = replace(label, retired=tuple(one for one in label.retired if one.until > now))
+        await self._store.label(self._place.path(_key(label)), rest)
+        return replace(copy, label=rest)
+
+    async def remove(self, label: CopyLabel) -> None:
+        """Delete a copy, and end its tokens: first the anchors, because the label is where they are known from."""
+        for anchor in (label.anchor, *(one.anchor for one in label.retired)):
+            try:
+                await self._anchors.delete(label.client.namespace, anchor)
+            except BrokerError as error:
+                # Without rights in a namespace that is given up, deletion of the TokenClient takes them.
+                if error.reason is not Reason.BROKER_NOT_AUTHORIZED:
+                    raise
+        await self._store.remove(self._place.path(_key(label)))
+
+    async def _anchor(
+        self, target: Target, copy: StoredCopy | None, version: int
+    ) -> tuple[Anchor, tuple[RetiredAnchor, ...]]:
+        """Return the anchor of a version, and those that are kept for the versions before it."""
+        label, now = copy.label if copy else None, self._clock.now()
+        if copy is None or label is None:
+            return await self._anchors.ensure(target.client, _purpose(target, version)), ()
+        kept = tuple(one for one in label.retired if one.until > now)
+        over = tuple(one for one in label.retired if one.until <= now)[-MAX_RETIRED:]
+        if len(kept) >= MAX_RETIRED:
+            return label.anchor, over + kept
+        anchor = await self._anchors.ensure(target.client, _purpose(target, version))
+        gone = (replaced(label, target, now), *await self._cut_short(target, copy))
+        return anchor, tuple(one for one in (*over, *kept, *gone) if one.anchor != anchor)
+
+    async def _cut_short(self, target: Target, copy: StoredCopy) -> list[RetiredAnchor]:
+        """Return the anchors of versions that were written and never described; readers may hold their tokens."""
+        until = out_of_use(target, self._clock.now())
+        return [
+            RetiredAnchor(await self._anchors.ensure(target.client, _purpose(target, version)), until)
+            for version in undescribed(copy)
+        ]
+
+    async def _mint(self, target: Target, anchor: Anchor) -> MintedToken:
+        return await self._minter.mint(
+            TokenSpec(
+                target.client.id.namespace,
+                target.grant.service_account,
+                target.audience,
+                target.copy.ttl_seconds,
+                anchor,
+            )
+        )
+
+    def _record(self, target: Target, token: MintedToken, cause: Cause) -> Issuance:
+        return Issuance(
+            at=self._clock.now(),
+            request_id=cause.request_id,
+            client=target.client.id,
+            client_uid=target.client.uid,
+            grant=target.grant.name,
+            subject=f"system:serviceaccount:{target.client.id.namespace}:{target.grant.service_account}",
+            audience=target.audience,
+            requested_seconds=target.copy.ttl_seconds,
+            granted_seconds=token.granted_seconds,
+            expires_at=token.expires_at,
+            jti=token.jti,
+            token_sha256=token.sha256,
+            delivery="vault",
+            remote=cause.remote,
+        )
+
+
+def _purpose(target: Target, version: int) -> str:
+    # By number and not at random, so that an attempt after a crash finds the anchor of the one before.
+    return f"vault/{target.grant.name}/{version}"
+
+
+def _key(label: CopyLabel) -> CopyKey:
+    return CopyKey(label.client, label.grant)
+
+
+def _label(
+    target: Target, version: int, token: MintedToken, anchor: Anchor, retired: tuple[RetiredAnchor, ...]
+) -> CopyLabel:
+    return CopyLabel(
+        client_uid=target.client.uid,
+        client=target.client.id,
+        grant=target.grant.name,
+        server=target.server,
+        service_account=target.grant.service_account,
+        audience=target.audience,
+        ttl_seconds=target.copy.ttl_seconds,
+        version=version,
+        issued_at=token.issued_at,
+        expires_at=token.expires_at,
+        jti=token.jti,
+        anchor=anchor,
+        retired=retired,
+    )

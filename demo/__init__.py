@@ -1,0 +1,1 @@
+"""``make demo``: the product, shown on a real cluster."""

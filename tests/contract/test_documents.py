@@ -1,0 +1,46 @@
+"""The words of the code, of openapi.yaml and of docs/errors.md are the same."""
+
+import re
+from pathlib import Path
+
+import yaml
+from openapi_spec_validator import validate
+
+from broker.errors import ProofFailure, Reason
+from broker.http.problems import STATUS
+
+ROOT = Path(__file__).parents[2]
+CONTRACT = yaml.safe_load((ROOT / "openapi.yaml").read_text())
+ERRORS = (ROOT / "docs" / "errors.md").read_text()
+
+
+def test_the_contract_is_valid_openapi() -> None:
+    """openapi.yaml follows the OpenAPI 3.1 specification."""
+    validate(CONTRACT)
+
+    assert CONTRACT["openapi"].startswith("3.1")
+
+
+def test_every_reason_has_a_status_and_is_in_the_contract() -> None:
+    """No code is sent that the contract does not know, and none is promised that is never sent."""
+    promised = CONTRACT["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+
+    assert set(promised) == {reason.value for reason in Reason}
+    assert set(STATUS) == set(Reason)
+
+
+def test_every_reason_is_documented_with_its_status() -> None:
+    """docs/errors.md has a row for each code, with the status that is sent."""
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", ERRORS, re.MULTILINE))
+
+    assert rows == {reason.value: str(STATUS[reason]) for reason in Reason}
+    for failure in ProofFailure:
+        assert f"`{failure}`" in ERRORS
+
+
+def test_every_status_that_tokens_can_get_is_in_the_contract() -> None:
+    """POST /v1/tokens lists the status of every reason that can happen there."""
+    elsewhere = {Reason.METHOD_NOT_ALLOWED, Reason.ROUTE_UNKNOWN}
+    listed = set(CONTRACT["paths"]["/v1/tokens"]["post"]["responses"]) - {"200"}
+
+    assert listed == {str(STATUS[reason]) for reason in set(Reason) - elsewhere}

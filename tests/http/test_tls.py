@@ -1,0 +1,77 @@
+"""TLS on the API listener, from files that change."""
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from broker.http.listeners import Listener, TlsReloader
+from tests.support.certificates import Authority, ServerFiles
+from tests.support.processes import free_port
+
+
+async def hello(_request: web.Request) -> web.Response:
+    """Answer anything."""
+    return web.Response(text="hello")
+
+
+def files(folder: Path, name: str) -> ServerFiles:
+    """Return a certificate and key of a new authority."""
+    folder.mkdir()
+    return Authority.create(folder, name).server("server")
+
+
+def replace(live: ServerFiles, new: ServerFiles) -> None:
+    """Put another pair into the files in use."""
+    live.certificate.write_bytes(new.certificate.read_bytes())
+    live.key.write_bytes(new.key.read_bytes())
+
+
+async def certificate(port: int) -> bytes:
+    """Return the certificate that a new connection is shown."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return shown
+
+
+async def test_a_new_certificate_serves_new_connections_and_old_ones_go_on(tmp_path: Path) -> None:
+    """After a reload new handshakes see the new certificate, and a connection from before still answers."""
+    live, new = files(tmp_path / "a", "one"), files(tmp_path / "b", "two")
+    reloader = TlsReloader(live.certificate, live.key)
+    app, port = web.Application(), free_port()
+    app.router.add_get("/", hello)
+    async with (
+        Listener("api", app, "127.0.0.1", port, tls=reloader.context, drain_seconds=1),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
+    ):
+        url = f"https://127.0.0.1:{port}/"
+        async with session.get(url, ssl=False) as answer:
+            assert await answer.text() == "hello"
+        before = await certificate(port)
+        replace(live, new)
+        reloader.reload()
+        after = await certificate(port)
+        async with session.get(url, ssl=False) as answer:
+            assert await answer.text() == "hello"
+
+    assert before != after
+    assert after == ssl.PEM_cert_to_DER_cert(new.certificate.read_text())
+
+
+def test_a_pair_that_does_not_fit_is_not_loaded(tmp_path: Path) -> None:
+    """A certificate without its key, as in the middle of a replacement, leaves the old pair in use."""
+    live, new = files(tmp_path / "a", "one"), files(tmp_path / "b", "two")
+    reloader = TlsReloader(live.certificate, live.key)
+    live.certificate.write_bytes(new.certificate.read_bytes())
+
+    with pytest.raises(ssl.SSLError):
+        reloader.reload()
+
+    live.key.write_bytes(new.key.read_bytes())
+    reloader.reload()

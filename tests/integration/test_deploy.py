@@ -1,0 +1,84 @@
+"""What deploy/ applies."""
+
+import pytest
+import yaml
+
+from broker.config import load
+from tests.support.broker import ROOT, Tenant, token_client
+from tests.support.lab import Lab
+
+
+async def test_the_example_overlay_renders(installed: Lab) -> None:
+    """The overlay that users copy builds, and its Deployment mounts the generated configuration."""
+    rendered = await installed.cluster.kubectl("kustomize", str(ROOT / "deploy" / "overlays" / "example"))
+
+    documents = list(yaml.safe_load_all(rendered))
+    [config] = [one for one in documents if one["kind"] == "ConfigMap"]
+    [deployment] = [one for one in documents if one["kind"] == "Deployment"]
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "config", "configMap": {"name": config["metadata"]["name"]}} in volumes
+    assert set(config["data"]) == {"config.yaml", "cluster-ca.crt"}
+
+
+def test_no_configuration_is_given_by_base() -> None:
+    """Name, endpoint and CA of the cluster are the operator's to say, so base has no default for them."""
+    with pytest.raises(Exception, match="cluster: Field required"):
+        load(ROOT / "deploy" / "base" / "kustomization.yaml")
+
+
+VALID = {"grants": [{"serviceAccount": {"name": "reader"}, "vault": {}}]}
+
+
+@pytest.mark.parametrize(
+    ("grant", "message"),
+    [
+        ({"serviceAccount": {"name": "default"}}, "never granted"),
+        ({"serviceAccount": {"name": ".."}}, "should match"),
+        ({"serviceAccount": {"name": "%2e%2e"}}, "should match"),
+        ({"name": "a/b"}, "should match"),
+        ({"ttl": {"default": "9m"}}, "shortest TTL is 10m"),
+        ({"ttl": {"max": "25h"}}, "longest TTL is 24h"),
+        ({"ttl": {"default": "2h"}}, "must not be above the maximum"),
+        ({"ttl": {"default": ""}}, "shortest TTL is 10m"),
+        ({"ttl": {"default": "soon"}}, "should match"),
+        ({"vault": {"ttl": "5m"}}, "ttl is from 10m to 24h"),
+        ({"vault": {"ttl": "1h", "renewBefore": "1h"}}, "renewBefore must be shorter"),
+        ({"audiences": ["a b"]}, "should match"),
+    ],
+)
+async def test_the_schema_refuses_a_grant(tenant: Tenant, grant: dict[str, object], message: str) -> None:
+    """What a TokenClient may not say is refused by the API server itself, in words."""
+    body = token_client(tenant.namespace, "x", grants=[VALID["grants"][0] | grant])
+
+    status, answer = await tenant.cluster.request("POST", tenant.path, body)
+
+    assert status == 422
+    assert message in answer["message"]
+
+
+@pytest.mark.parametrize("name", ["null", "123", "1e3", "true"])
+async def test_odd_names_are_served_as_names(tenant: Tenant, name: str) -> None:
+    """Names that YAML would take for something else register like any other."""
+    status, made = await tenant.cluster.request("POST", tenant.path, token_client(tenant.namespace, name, **VALID))
+
+    assert (status, made["metadata"]["name"]) == (201, name)
+    assert made["spec"]["grants"][0]["name"] == "default"
+    assert made["spec"]["grants"][0]["ttl"] == {"default": "15m", "max": "1h"}
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "%2e%2e", "a.b"])
+async def test_names_that_are_no_dns_label_are_refused(tenant: Tenant, name: str) -> None:
+    """A client's name becomes part of paths and labels, so it is a DNS label."""
+    status, _ = await tenant.cluster.request("POST", tenant.path, token_client(tenant.namespace, name, **VALID))
+
+    assert status == 422
+
+
+async def test_a_client_that_nobody_could_use_is_refused(tenant: Tenant) -> None:
+    """Without authentication a grant has to be kept in Vault."""
+    body = token_client(tenant.namespace, "x", grants=[{"serviceAccount": {"name": "reader"}}])
+
+    status, answer = await tenant.cluster.request("POST", tenant.path, body)
+
+    assert status == 422
+    assert "nobody can use it" in answer["message"]

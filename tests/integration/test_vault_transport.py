@@ -1,0 +1,200 @@
+"""What reaches Vault, and what a Vault that misbehaves can do to the broker."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from broker.errors import BrokerError, Reason
+from broker.model.sensitive import Sensitive
+from broker.vault.answer import checked
+from broker.vault.transport import MAX_ANSWER_BYTES, VaultTransport
+from tests.support.certificates import Authority
+from tests.support.openbao import OpenBao
+from tests.support.processes import free_port
+
+TOKEN = Sensitive("s.secret")
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def answering(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Run a server that answers everything in one way, and yield its address."""
+    runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port := free_port(), ssl_context=tls)
+    await site.start()
+    try:
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def failure(address: str, seconds: float = 10, ca_file: Path | None = None) -> BrokerError:
+    """Make a call that fails, and return why."""
+    async with VaultTransport(address, ca_file, seconds) as transport:
+        with pytest.raises(BrokerError) as caught:
+            checked(await transport.call("GET", "/v1/a", None, token=TOKEN))
+    return caught.value
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """Another host never sees the token, whatever Vault answers."""
+    reached: list[str] = []
+
+    async def elsewhere(request: web.BaseRequest) -> web.StreamResponse:
+        reached.append(request.path)
+        return web.Response()
+
+    async with answering(elsewhere) as other:
+
+        async def redirect(request: web.BaseRequest) -> web.StreamResponse:
+            return web.Response(status=307, headers={"Location": other + request.path})
+
+        async with answering(redirect) as address:
+            error = await failure(address)
+
+    assert not reached
+    assert error.reason is Reason.VAULT_UNAVAILABLE
+    assert "redirect" in error.operator_detail
+
+
+async def test_paths_arrive_as_they_were_encoded() -> None:
+    """Neither dots nor percent signs are resolved on the way; the token is in Vault's own header."""
+    seen: list[tuple[str, str | None, str | None]] = []
+
+    async def note(request: web.BaseRequest) -> web.StreamResponse:
+        headers = request.headers
+        seen.append((request.raw_path, headers.get("X-Vault-Token"), headers.get("X-Vault-Request")))
+        return web.json_response({})
+
+    path = "/v1/secret/data/%252e%252e/%2e%2e/../null/a%2Fb//1e3"
+    async with answering(note) as address, VaultTransport(address, None, 10) as transport:
+        await transport.call("GET", path, None, token=TOKEN)
+        await transport.call("GET", path, None)
+
+    assert seen == [(path, "s.secret", "true"), (path, None, "true")]
+
+
+async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token does not take a detour that nobody configured."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    async def fine(request: web.BaseRequest) -> web.StreamResponse:
+        del request
+        return web.json_response({"ok": True})
+
+    async with answering(fine) as address, VaultTransport(address, None, 10) as transport:
+        assert (await transport.call("GET", "/v1/a", None)).body == {"ok": True}
+
+
+async def test_an_answer_that_drips_ends_at_the_deadline() -> None:
+    """The deadline is for the whole call, not for each byte."""
+
+    async def drip(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.02)  # slower than nothing, faster than any timeout between bytes
+
+    async with answering(drip) as address:
+        error = await failure(address, seconds=0.3)
+
+    assert error.reason is Reason.VAULT_UNAVAILABLE
+    assert "0.3 s" in error.operator_detail
+
+
+async def test_an_endless_answer_is_cut_off() -> None:
+    """No answer fills the memory."""
+
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(2 * MAX_ANSWER_BYTES // 65536):
+            await response.write(b" " * 65536)
+        return response
+
+    async with answering(endless) as address:
+        error = await failure(address)
+
+    assert error.reason is Reason.VAULT_UNAVAILABLE
+    assert "too large" in error.operator_detail
+
+
+@pytest.mark.parametrize("body", ["<html>s.secret</html>", "[]", "", "{"])
+async def test_a_page_in_front_of_vault_is_an_outage(body: str) -> None:
+    """A load balancer's error page is told from Vault's answer, and not repeated."""
+
+    async def page(request: web.BaseRequest) -> web.StreamResponse:
+        del request
+        return web.Response(status=502, text=body, headers={"Retry-After": "7"})
+
+    async with answering(page) as address:
+        error = await failure(address)
+
+    assert (error.reason, error.retry_after) == (Reason.VAULT_UNAVAILABLE, 7)
+    assert "s.secret" not in repr(error)
+
+
+async def test_nobody_there_is_an_outage() -> None:
+    """A refused connection says where to look."""
+    error = await failure(f"http://127.0.0.1:{free_port()}")
+
+    assert error.reason is Reason.VAULT_UNAVAILABLE
+    assert "vault.address" in error.operator_detail
+
+
+async def test_a_new_certificate_authority_is_trusted_once_its_file_is_there(tmp_path: Path) -> None:
+    """Vault's CA can be replaced while the broker runs; a server of another one is refused before."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    old, new = Authority.create(tmp_path / "old", "old"), Authority.create(tmp_path / "new", "new")
+    files = new.server("vault")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(files.certificate, files.key)
+
+    async def fine(request: web.BaseRequest) -> web.StreamResponse:
+        del request
+        return web.json_response({})
+
+    async with answering(fine, tls) as address, VaultTransport(address, old.file, 10) as transport:
+        for _ in range(2):
+            with pytest.raises(BrokerError, match="ca_file"):
+                await transport.call("GET", "/v1/a", None, token=TOKEN)
+        old.file.write_bytes(new.file.read_bytes())
+        with pytest.raises(BrokerError, match="ca_file"):
+            await transport.call("GET", "/v1/a", None, token=TOKEN)
+
+        assert (await transport.call("GET", "/v1/a", None, token=TOKEN)).status == 200
+
+
+async def test_every_kind_of_outage_is_one_and_ends() -> None:
+    """Sealed, frozen or gone, a real server is unavailable, within the deadline, and then back."""
+    async with OpenBao.start() as server, VaultTransport(server.address, server.ca_file, 1) as transport:
+
+        async def reason() -> Reason | None:
+            try:
+                checked(await transport.call("GET", "/v1/sys/mounts", None, token=Sensitive(server.root_token)))
+            except BrokerError as error:
+                return error.reason
+            return None
+
+        assert await reason() is None
+        await server.seal()
+        assert await reason() is Reason.VAULT_UNAVAILABLE
+        await server.unseal()
+        assert await reason() is None
+        server.pause()
+        assert await reason() is Reason.VAULT_UNAVAILABLE
+        server.resume()
+        assert await reason() is None
+        await server.stop()
+        assert await reason() is Reason.VAULT_UNAVAILABLE
+        await server.restart()
+        assert await reason() is None

@@ -1,0 +1,274 @@
+"""The broker itself as a process, under its own limited account in a real cluster."""
+
+import base64
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import yaml
+
+from broker.identity import secret
+from tests.support.cluster import Cluster
+from tests.support.lab import Lab
+from tests.support.processes import Program, free_port, until
+
+ROOT = Path(__file__).parents[2]
+BASE = ROOT / "deploy" / "base"
+ACCOUNT = ("tokenbroker", "tokenbroker")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer; ``body`` is the decoded JSON, or the text of anything else."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+class BrokerProcess:
+    """A running ``tokenbroker serve``; ``audit_file`` is where its records go."""
+
+    def __init__(self, program: Program, config: dict[str, Any], folder: Path) -> None:
+        self.program = program
+        self.url = f"http://127.0.0.1:{config['listen']['port']}"
+        self.ops_url = f"http://127.0.0.1:{config['ops']['port']}"
+        self.audit_file = Path(config["audit"]["file"])
+        self.folder = folder
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, lab: Lab, name: str = "broker", **overrides: Any) -> AsyncIterator[Self]:
+        """Start one as the account of deploy/base, which is applied already, and stop it on leaving."""
+        folder = lab.folder / name
+        folder.mkdir()
+        config = await _config(lab, folder) | overrides
+        path = folder / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "broker", "serve", "--config", str(path)]
+        broker = cls(lab.processes.program(name, command), config, folder)
+        broker.program.start()
+        await broker.ready()
+        try:
+            yield broker
+        finally:
+            await broker.program.stop()
+
+    async def ready(self) -> None:
+        """Wait until it says that it is ready; raises ProgramError with its log when it does not get there."""
+        await until(self._ready, what="broker is ready", programs=(self.program,))
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        *,
+        auth: tuple[str, str] | None = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Make one HTTP call to it."""
+        sent = dict(headers or {})
+        if auth is not None:
+            sent["Authorization"] = basic(*auth)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, self.url + path, json=json, data=data, headers=sent) as answer,
+        ):
+            is_json = answer.content_type.endswith("json")
+            return Reply(answer.status, dict(answer.headers), await (answer.json() if is_json else answer.text()))
+
+    async def metrics(self) -> str:
+        """Return what Prometheus would scrape."""
+        async with aiohttp.ClientSession() as session, session.get(self.ops_url + "/metrics") as answer:
+            return await answer.text()
+
+    async def _ready(self) -> bool:
+        try:
+            async with aiohttp.ClientSession() as session, session.get(self.ops_url + "/readyz") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+
+def basic(user: str, password: str) -> str:
+    """Return an Authorization header."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+async def install(cluster: Cluster) -> None:
+    """Apply deploy/base as its users do, and wait until its policies are in force."""
+    await cluster.kubectl("apply", "-k", str(BASE))
+    await cluster.kubectl("wait", "--for=condition=Established", "crd/tokenclients.tokenbroker.dev")
+
+    async def refused() -> bool:
+        """Tell whether the last policy refuses what it must: a registration in kube-system."""
+        status, _ = await cluster.request(
+            "POST",
+            "/apis/tokenbroker.dev/v1alpha1/namespaces/kube-system/tokenclients?dryRun=All",
+            token_client("kube-system", "probe", grants=[{"serviceAccount": {"name": "x"}, "vault": {}}]),
+        )
+        return status == 422
+
+    async def anchors_guarded() -> bool:
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "tokenbroker.dev/anchor",
+            "metadata": {"name": "tokenbroker-anchor-probe"},
+        }
+        status, _ = await cluster.request("POST", "/api/v1/namespaces/default/secrets?dryRun=All", body)
+        return status == 422
+
+    await until(refused, what="registration policy is in force")
+    await until(anchors_guarded, what="anchor policy is in force")
+
+
+async def _config(lab: Lab, folder: Path) -> dict[str, Any]:
+    token = folder / "token"
+    token.write_text(await lab.cluster.token_for(*ACCOUNT))
+    vault_token = folder / "vault-token"
+    vault_token.write_text(await lab.cluster.token_for(*ACCOUNT, audiences=["vault"]))
+    return {
+        "cluster": {"name": "lab", "server": lab.cluster.server, "ca_file": str(lab.cluster.ca_file)},
+        "kubernetes": {
+            "server": lab.cluster.server,
+            "ca_file": str(lab.cluster.ca_file),
+            "token_file": str(token),
+        },
+        "listen": {"port": free_port()},
+        "ops": {"port": free_port()},
+        "audit": {"file": str(folder / "audit.jsonl")},
+        "vault": {
+            "address": lab.vault.address,
+            "ca_file": str(lab.vault.ca_file),
+            "token_file": str(vault_token),
+            "timeout_seconds": 3,
+        },
+        "log_level": "debug",
+    }
+
+
+def token_client(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
+    """Return a TokenClient."""
+    return {
+        "apiVersion": "tokenbroker.dev/v1alpha1",
+        "kind": "TokenClient",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A client as its owner knows it."""
+
+    id: str
+    secret: str
+
+    @property
+    def auth(self) -> tuple[str, str]:
+        """Id and secret, for HTTP Basic."""
+        return self.id, self.secret
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A namespace whose owner registers clients, by hand as deploy/client-namespace shows."""
+
+    cluster: Cluster
+    namespace: str
+
+    @classmethod
+    async def create(cls, cluster: Cluster, namespace: str) -> Self:
+        """Make the namespace."""
+        await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+        return cls(cluster, namespace)
+
+    async def account(self, name: str, *, cluster_role: str = "view") -> None:
+        """Make an account with the rights of a ClusterRole here, and let the broker mint for it."""
+        core, rbac = f"/api/v1/namespaces/{self.namespace}", "/apis/rbac.authorization.k8s.io/v1"
+        await self.cluster.request("POST", f"{core}/serviceaccounts", {"metadata": {"name": name}})
+        role = {"kind": "ClusterRole", "name": cluster_role, "apiGroup": "rbac.authorization.k8s.io"}
+        bindings = f"{rbac}/namespaces/{self.namespace}/rolebindings"
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": self.namespace}
+        await self.cluster.request(
+            "POST", bindings, {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]}
+        )
+        await self.allow_minting(name)
+
+    async def allow_minting(self, account: str) -> None:
+        """Give the broker the Role of deploy/client-namespace for one account."""
+        rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.namespace}"
+        name = f"tokenbroker-mint-{account}"
+        rules = [
+            {
+                "apiGroups": [""],
+                "resources": ["serviceaccounts/token"],
+                "resourceNames": [account],
+                "verbs": ["create"],
+            },
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete"]},
+        ]
+        await self.cluster.request("POST", f"{rbac}/roles", {"metadata": {"name": name}, "rules": rules})
+        role = {"kind": "Role", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
+        subject = {"kind": "ServiceAccount", "name": ACCOUNT[1], "namespace": ACCOUNT[0]}
+        await self.cluster.request(
+            "POST",
+            f"{rbac}/rolebindings",
+            {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]},
+        )
+
+    async def client(self, name: str, *grants: dict[str, Any], **spec: Any) -> Registered:
+        """Register a client with a new secret and return both."""
+        made = secret.generate().reveal()
+        digests = [secret.format_digest(secret.digest(made))]
+        body = token_client(
+            self.namespace,
+            name,
+            authentication=[{"clientSecret": {"digests": digests}}],
+            grants=list(grants),
+            **spec,
+        )
+        status, answer = await self.cluster.request("POST", self.path, body)
+        if status != 201:
+            raise RuntimeError(f"TokenClient {name} was refused: {answer.get('message')}")
+        return Registered(f"{self.namespace}/{name}", made)
+
+    async def patch(self, name: str, spec: dict[str, Any]) -> None:
+        """Change a client's specification."""
+        status, answer = await self.cluster.request("PATCH", f"{self.path}/{name}", {"spec": spec})
+        if status != 200:
+            raise RuntimeError(f"TokenClient {name} was not changed: {answer.get('message')}")
+
+    async def condition(self, name: str, kind: str = "Ready") -> dict[str, Any]:
+        """Return a condition of a client, or an empty object while there is none."""
+        _, resource = await self.cluster.request("GET", f"{self.path}/{name}")
+        found = [one for one in resource.get("status", {}).get("conditions", ()) if one["type"] == kind]
+        return found[0] if found else {}
+
+    async def until_reason(self, name: str, reason: str) -> dict[str, Any]:
+        """Wait until the Ready condition has a reason, and return it."""
+
+        async def reached() -> bool:
+            return (await self.condition(name)).get("reason") == reason
+
+        await until(reached, what=f"{self.namespace}/{name} has the reason {reason}")
+        return await self.condition(name)
+
+    async def ready_client(self, name: str, account: str = "reader", **grant: Any) -> Registered:
+        """Make an account and a client of it, and wait until it is Ready."""
+        await self.account(account)
+        client = await self.client(name, {"serviceAccount": {"name": account}, **grant})
+        await self.until_reason(name, "Ready")
+        return client
+
+    @property
+    def path(self) -> str:
+        """Where the namespace's TokenClients are."""
+        return f"/apis/tokenbroker.dev/v1alpha1/namespaces/{self.namespace}/tokenclients"

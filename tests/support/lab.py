@@ -1,0 +1,42 @@
+"""Everything the broker needs around it: a cluster and a Vault that know each other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.support.cluster import Cluster
+from tests.support.openbao import OpenBao, configure_for_broker
+from tests.support.processes import ProcessGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A running cluster and a Vault prepared for the broker; ``processes`` takes more programs."""
+
+    cluster: Cluster
+    vault: OpenBao
+    processes: ProcessGroup
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, *, token_ttl: str = "20m", token_max_ttl: str = "24h") -> AsyncIterator[Self]:
+        """Start both at once, and end everything on leaving, or when this process dies.
+
+        The TTLs are those of the broker's Vault token. Raises ExceptionGroup of ProgramError and the like.
+        """
+        async with AsyncExitStack() as stack:
+            processes = await stack.enter_async_context(ProcessGroup.start())
+            async with asyncio.TaskGroup() as tasks:
+                cluster = tasks.create_task(stack.enter_async_context(Cluster.start(processes)))
+                vault = tasks.create_task(stack.enter_async_context(OpenBao.start(processes)))
+            lab = cls(cluster.result(), vault.result(), processes)
+            await configure_for_broker(lab.vault, lab.cluster, token_ttl=token_ttl, token_max_ttl=token_max_ttl)
+            yield lab
+
+    @property
+    def folder(self) -> Path:
+        """The temporary folder: logs, keys and kubeconfigs."""
+        return self.processes.folder

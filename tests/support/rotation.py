@@ -1,0 +1,289 @@
+"""A world of hand-written fakes around the Rotator: registry, cluster, Vault, clock, and crashes."""
+
+import itertools
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from broker.errors import BrokerError, Fault, Reason
+from broker.model.client import Client, ClientId, Grant, TtlRange, VaultCopy
+from broker.model.cluster import ClusterInfo
+from broker.model.decision import Rules
+from broker.model.sensitive import Sensitive
+from broker.model.status import VaultFacts
+from broker.model.token import Anchor, MintedToken, TokenSpec
+from broker.model.vault_path import CopyKey, VaultPlace
+from broker.ports import Issuance, RefusedRequest, Registration
+from broker.services.rotate import Rotator
+from broker.services.vault_write import CopyWriter
+from tests.support.fake_vault import FakeVault
+
+CLUSTER = ClusterInfo("prod", "https://api.prod.example", "-----BEGIN CERTIFICATE-----\n")
+PLACE = VaultPlace("secret", "tokenbroker", CLUSTER.name, CLUSTER.server)
+RULES = Rules("tokenbroker", "https://kubernetes.default.svc")
+KEY = CopyKey(ClientId("shop", "reporter"), "default")
+TTL, RENEW_BEFORE = 12 * 3600, 4 * 3600
+
+
+class PowerCut(Exception):  # noqa: N818 - what it stands for
+    """The broker's process ended here."""
+
+
+class Power:
+    """Cuts the power before or after the n-th call to the outside, counting from 0."""
+
+    def __init__(self) -> None:
+        self.cut_at: int | None = None
+        self.after_effect = False
+        self.calls: list[str] = []
+
+    def before(self, call: str) -> None:
+        """Count a call."""
+        self.calls.append(call)
+        self._maybe_cut(after=False)
+
+    def after(self, call: str) -> None:
+        """Note that a call had its effect."""
+        del call
+        self._maybe_cut(after=True)
+
+    def _maybe_cut(self, *, after: bool) -> None:
+        if self.cut_at == len(self.calls) - 1 and self.after_effect is after:
+            raise PowerCut
+
+
+@dataclass
+class HandClock:
+    """A clock that moves when it is told to."""
+
+    moment: datetime = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self.moment
+
+    def monotonic(self) -> float:
+        """Return the time as seconds."""
+        return self.moment.timestamp()
+
+    def pass_(self, seconds: float) -> None:
+        """Let time pass."""
+        self.moment += timedelta(seconds=seconds)
+
+
+class FakeRegistry:
+    """Implements :class:`broker.ports.Registry`."""
+
+    def __init__(self) -> None:
+        self.known: dict[ClientId, Registration] = {}
+        self.stale = False
+
+    def get(self, client_id: ClientId) -> Registration | None:
+        """Return a registration, unless the memory is stale."""
+        if self.stale:
+            raise BrokerError(Reason.REGISTRY_STALE, "stale")
+        return self.known.get(client_id)
+
+    def registrations(self) -> list[Registration]:
+        """Return all of them."""
+        return list(self.known.values())
+
+    def put(self, client: Client) -> None:
+        """Register a client, or change it."""
+        self.known[client.id] = Registration(client.id, client.uid, client.generation, client, None, {})
+
+    def invalidate(self, client_id: ClientId) -> None:
+        """Let a client's specification become unreadable."""
+        fault = Fault(Reason.INVALID_REQUEST, "spec: no")
+        self.known[client_id] = replace(self.known[client_id], client=None, fault=fault)
+
+
+@dataclass
+class FakeCluster:
+    """Implements Minter and Anchors: a token works while its anchor is there and its time is not over."""
+
+    power: Power
+    clock: HandClock
+    anchors: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    longest_seconds: int = 10**9
+    delete_fault: BrokerError | None = None
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    async def ensure(self, client: Client, purpose: str) -> Anchor:
+        """Make an anchor, or return the one that is there."""
+        self.power.before("ensure")
+        name = f"{client.uid}/{purpose}"
+        uid = self.anchors.setdefault(name, f"anchor-{next(self._numbers)}")
+        self.power.after("ensure")
+        return Anchor(name.replace("/", "."), uid)
+
+    async def delete(self, namespace: str, anchor: Anchor) -> None:
+        """Delete an anchor by its UID."""
+        assert namespace == KEY.client.namespace
+        self.power.before("delete")
+        if self.delete_fault is not None:
+            raise self.delete_fault
+        self.anchors = {name: uid for name, uid in self.anchors.items() if uid != anchor.uid}
+        self.power.after("delete")
+
+    async def mint(self, spec: TokenSpec) -> MintedToken:
+        """Mint a token for an anchor that exists."""
+        self.power.before("mint")
+        if spec.anchor.uid not in self.anchors.values():
+            raise BrokerError(Reason.ANCHOR_MISSING, "gone")
+        now, value = self.clock.now(), f"token-{next(self._numbers)}"
+        expires = now + timedelta(seconds=min(spec.ttl_seconds, self.longest_seconds))
+        self.tokens[value] = (spec.anchor.uid, expires)
+        self.power.after("mint")
+        return MintedToken(Sensitive(value), f"jti-{value}", now, expires, f"sha256-of-{value}")
+
+    async def rehearse(self, spec: TokenSpec) -> None:
+        """Accept everything."""
+
+    def accepts(self, token: str) -> bool:
+        """Tell whether the API server would accept a token now."""
+        uid, expires = self.tokens[token]
+        return uid in self.anchors.values() and self.clock.now() < expires
+
+
+class MemoryAudit:
+    """Implements AuditLog."""
+
+    def __init__(self, power: Power) -> None:
+        self.records: list[Issuance] = []
+        self.fault: BrokerError | None = None
+        self._power = power
+
+    def issued(self, record: Issuance) -> None:
+        """Keep a record."""
+        self._power.before("audit")
+        if self.fault is not None:
+            raise self.fault
+        self.records.append(record)
+        self._power.after("audit")
+
+    def refused(self, record: RefusedRequest) -> None:
+        """Never called by the rotation."""
+        raise AssertionError(record)
+
+
+class Watcher:
+    """Stands for the board and the metrics: keeps the last facts and every outcome."""
+
+    def __init__(self) -> None:
+        self.facts: dict[CopyKey, VaultFacts | None] = {}
+        self.outcomes: list[str] = []
+        self.expiry: dict[CopyKey, float] = {}
+
+    def vault(self, client_id: ClientId, grant: str, facts: VaultFacts | None) -> None:
+        """Keep facts."""
+        self.facts[CopyKey(client_id, grant)] = facts
+
+    def vault_written(self, client: ClientId, grant: str, outcome: str) -> None:
+        """Keep an outcome."""
+        del client, grant
+        self.outcomes.append(outcome)
+
+    def vault_expiry(self, client: ClientId, grant: str, timestamp: float) -> None:
+        """Keep an expiry."""
+        self.expiry[CopyKey(client, grant)] = timestamp
+
+    def vault_removed(self, client: ClientId, grant: str) -> None:
+        """Drop an expiry."""
+        self.expiry.pop(CopyKey(client, grant), None)
+
+
+class World:
+    """Everything that outlives the broker, and the broker, which can be started again."""
+
+    def __init__(self) -> None:
+        self.power = Power()
+        self.clock = HandClock()
+        self.registry = FakeRegistry()
+        self.cluster = FakeCluster(self.power, self.clock)
+        self.vault = FakeVault(self.power.before, self._after_vault)
+        self.audit = MemoryAudit(self.power)
+        self.watcher = Watcher()
+        self.reads: list[tuple[datetime, str]] = []
+        self.rotator = self.restart()
+
+    def restart(self) -> Rotator:
+        """Start a broker that remembers nothing."""
+        self.power.cut_at, self.power.calls = None, []
+        self.watcher = Watcher()
+        writer = CopyWriter(
+            store=self.vault,
+            anchors=self.cluster,
+            minter=self.cluster,
+            audit=self.audit,
+            clock=self.clock,
+            cluster=CLUSTER,
+            place=PLACE,
+        )
+        numbers = itertools.count()
+        self.rotator = Rotator(
+            registry=self.registry,
+            store=self.vault,
+            writer=writer,
+            board=self.watcher,
+            place=PLACE,
+            rules=RULES,
+            clock=self.clock,
+            metrics=self.watcher,
+            new_request_id=lambda: f"request-{next(numbers)}",
+        )
+        return self.rotator
+
+    async def visit(self, key: CopyKey = KEY) -> float | None:
+        """Let the broker visit a copy."""
+        return await self.rotator.visit(key)
+
+    def facts(self, key: CopyKey = KEY) -> VaultFacts:
+        """Return what the broker shows of a copy."""
+        facts = self.watcher.facts[key]
+        assert facts is not None
+        return facts
+
+    def token(self, key: CopyKey = KEY) -> str | None:
+        """Return what a reader of Vault gets now, if it is a token of the broker's."""
+        entry = self.vault.entries.get(PLACE.path(key))
+        data = entry.versions[-1] if entry and entry.versions else None
+        value = data.get("token") if data else None
+        return value.reveal() if isinstance(value, Sensitive) else None
+
+    def broken_readers(self) -> list[str]:
+        """Return tokens that a reader still holds, read no longer ago than it may be, and that do not work.
+
+        A token whose time is over is left out: the rotation could not be done in time.
+        """
+        polled = self.clock.now() - timedelta(seconds=RENEW_BEFORE)
+        held = {token for until, token in self.reads if until >= polled} | {self.token() or ""} - {""}
+        ended = {token for token in held if self.cluster.tokens[token][1] <= self.clock.now()}
+        return [token for token in held - ended if not self.cluster.accepts(token)]
+
+    def _after_vault(self, call: str) -> None:
+        token = self.token()
+        if token is not None:  # somebody reads it right now
+            self.reads.append((self.clock.now(), token))
+        self.power.after(call)
+
+
+def client(**changes: object) -> Client:
+    """Return a client with one grant that is kept in Vault."""
+    plain = Client(
+        id=KEY.client,
+        uid="uid-1",
+        generation=1,
+        owner="",
+        not_after=None,
+        suspended=False,
+        secret_digests=(),
+        grants=(grant(),),
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def grant(**changes: object) -> Grant:
+    """Return a grant that is kept in Vault."""
+    plain = Grant("default", "reporter", (), TtlRange(900, 3600), VaultCopy(TTL, RENEW_BEFORE))
+    return replace(plain, **changes)  # type: ignore[arg-type]

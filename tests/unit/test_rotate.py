@@ -1,0 +1,500 @@
+"""Keeping a copy current: when, how often, over whose data, and after which crash."""
+
+import contextlib
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from broker.errors import BrokerError, Reason
+from broker.model.client import ClientId, VaultCopy
+from broker.model.vault_path import CopyKey
+from broker.services.rotate import CHECK_SECONDS
+from broker.services.sweep import Sweeper
+from broker.vault.answer import unavailable
+from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, TTL, PowerCut, World, client, grant
+
+PATH = PLACE.path(KEY)
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a world with one client that wants a copy."""
+    world = World()
+    world.registry.put(client())
+    return world
+
+
+async def until_renewal(world: World) -> None:
+    """Let time pass until the copy is due."""
+    renewal = world.facts().renewal_time
+    assert renewal is not None
+    world.clock.moment = renewal
+
+
+async def test_the_first_visit_writes_a_working_token(world: World) -> None:
+    """A grant that wants a copy has one after the first visit, and status and metrics tell of it."""
+    await world.visit()
+
+    token, facts = world.token(), world.facts()
+    assert token is not None
+    assert world.cluster.accepts(token)
+    assert (facts.path, facts.version, facts.fault) == ("secret/tokenbroker/prod/shop/reporter/default", 1, None)
+    assert facts.not_after == world.clock.now() + timedelta(seconds=TTL)
+    assert facts.safe_poll_seconds == RENEW_BEFORE
+    assert world.watcher.outcomes == ["success"]
+
+
+async def test_the_audit_record_is_written_before_the_token_gets_out(world: World) -> None:
+    """Where the record cannot be written, nothing gets into Vault."""
+    world.audit.fault = BrokerError(Reason.AUDIT_UNAVAILABLE, "disk full")
+
+    with pytest.raises(BrokerError, match="audit_unavailable"):
+        await world.visit()
+
+    assert not world.vault.entries
+
+
+async def test_the_audit_record_says_where_the_token_went(world: World) -> None:
+    """The record carries the delivery, the token's id and its hash, and never the token."""
+    await world.visit()
+
+    (record,) = world.audit.records
+    assert (record.delivery, record.subject) == ("vault", "system:serviceaccount:shop:reporter")
+    assert record.jti == f"jti-{world.token()}"
+    assert record.requested_seconds == record.granted_seconds == TTL
+
+
+async def test_a_current_copy_is_left_alone(world: World) -> None:
+    """A second visit writes nothing, and the next one is planned within the check interval."""
+    await world.visit()
+    before = world.token()
+
+    wait = await world.visit()
+
+    assert world.token() == before
+    assert wait is not None
+    assert CHECK_SECONDS <= wait <= 2 * CHECK_SECONDS
+
+
+async def test_a_restarted_broker_leaves_a_current_copy_alone(world: World) -> None:
+    """What is in Vault tells a broker without memory that nothing is due."""
+    await world.visit()
+    before = world.token()
+
+    world.restart()
+    await world.visit()
+
+    assert world.token() == before
+    assert world.facts().version == 1
+
+
+async def test_a_due_copy_is_replaced_and_both_tokens_work(world: World) -> None:
+    """Readers of the version before see no 401 for as long as they may take to look again."""
+    await world.visit()
+    old = world.token()
+    await until_renewal(world)
+
+    await world.visit()
+    new = world.token()
+    world.clock.pass_(RENEW_BEFORE)
+    await world.visit()
+
+    assert old is not None
+    assert new is not None
+    assert old != new
+    assert not world.broken_readers()
+
+
+async def test_the_anchor_of_a_replaced_version_goes_when_its_time_is_over(world: World) -> None:
+    """After the last reader has looked again, only the current version's anchor is left."""
+    await world.visit()
+    await world.rotator.deliver(client(), "default", "r", "")
+    assert len(world.cluster.anchors) == 2
+
+    world.restart()
+    world.clock.pass_(RENEW_BEFORE + 61)
+    await world.visit()
+
+    assert len(world.cluster.anchors) == 1
+    token = world.token()
+    assert token is not None
+    assert world.cluster.accepts(token)
+
+
+async def test_no_anchor_of_a_replaced_version_goes_early(world: World) -> None:
+    """Deliveries in quick succession kill no token that a slow reader may hold."""
+    await world.visit()
+    for _ in range(50):
+        await world.rotator.deliver(client(), "default", "r", "")
+        world.clock.pass_(10)
+        assert not world.broken_readers()
+
+    assert len(world.cluster.anchors) <= 20
+
+    world.clock.pass_(RENEW_BEFORE + 61)
+    await world.visit()
+    assert len(world.cluster.anchors) == 1
+
+
+async def test_a_delivery_answers_with_what_readers_get(world: World) -> None:
+    """A delivered version is on top, names its caller in the audit record, and is there at once."""
+    await world.visit()
+
+    delivered = await world.rotator.deliver(client(), "default", "request-7", "192.0.2.1")
+
+    assert (delivered.path, delivered.version) == ("secret/tokenbroker/prod/shop/reporter/default", 2)
+    assert delivered.expires_at == world.clock.now() + timedelta(seconds=TTL)
+    record = world.audit.records[-1]
+    assert (record.request_id, record.remote, record.jti) == ("request-7", "192.0.2.1", f"jti-{world.token()}")
+
+
+async def test_a_delivery_for_a_grant_without_vault_is_refused(world: World) -> None:
+    """Nothing is written where the grant does not say so."""
+    plain = client(grants=(grant(vault=None),))
+    world.registry.put(plain)
+
+    with pytest.raises(BrokerError, match="delivery_not_configured"):
+        await world.rotator.deliver(plain, "default", "r", "")
+
+    assert not world.vault.entries
+
+
+async def test_a_delivery_for_a_predecessor_is_refused(world: World) -> None:
+    """A client that was recreated while its request waited gets nothing written in its successor's name."""
+    with pytest.raises(BrokerError, match="delivery_not_configured"):
+        await world.rotator.deliver(client(uid="uid-0"), "default", "r", "")
+
+    assert not world.vault.entries
+
+
+async def test_a_delivery_while_vault_is_away_says_so_and_mints_nothing(world: World) -> None:
+    """Vault is asked first, so its outage makes no tokens."""
+    world.vault.fault = unavailable("sealed")
+
+    with pytest.raises(BrokerError, match="vault_unavailable"):
+        await world.rotator.deliver(client(), "default", "r", "")
+
+    assert not world.cluster.tokens
+    fault = world.facts().fault
+    assert fault is not None
+    assert fault.reason is Reason.VAULT_UNAVAILABLE
+
+
+async def test_a_failure_keeps_what_is_known_and_names_the_fault(world: World) -> None:
+    """While Vault is away, status still says until when readers are served; afterwards the fault goes."""
+    await world.visit()
+    known = world.facts()
+    world.vault.fault = unavailable("sealed")
+
+    with pytest.raises(BrokerError, match="vault_unavailable"):
+        await world.visit()
+    during = world.facts()
+    world.vault.fault = None
+    await world.visit()
+
+    assert replace(during, fault=None) == known
+    assert during.fault is not None
+    assert world.facts() == known
+    assert world.watcher.outcomes == ["success", "vault_unavailable"]
+
+
+async def test_a_foreign_path_is_never_overwritten(world: World) -> None:
+    """Where somebody else's data lives, the broker reports it and touches nothing."""
+    world.vault.stranger_writes(PATH)
+
+    with pytest.raises(BrokerError, match="vault_path_taken"):
+        await world.visit()
+
+    entry = world.vault.entries[PATH]
+    assert (entry.versions, entry.label) == ([{"k": "v"}], None)
+    assert not world.cluster.tokens
+
+
+async def test_another_clusters_path_is_never_overwritten(world: World) -> None:
+    """Two clusters with one name do not write over each other."""
+    await world.visit()
+    label = world.vault.entries[PATH].label
+    assert label is not None
+    foreign = replace(label, server="https://api.other.example", client_uid="uid-of-the-other")
+    world.vault.entries[PATH].label = foreign
+
+    with pytest.raises(BrokerError, match="vault_path_taken"):
+        await world.visit()
+
+    assert world.vault.entries[PATH].label == foreign
+
+
+async def test_a_recreated_client_replaces_its_predecessors_copy(world: World) -> None:
+    """A TokenClient that was deleted and made again gets a path of its own, and the old anchors go."""
+    await world.visit()
+    old = world.token()
+    world.registry.put(client(uid="uid-2"))
+
+    await world.visit()
+
+    assert old is not None
+    assert not world.cluster.accepts(old)
+    label = world.vault.entries[PATH].label
+    assert label is not None
+    assert label.client_uid == "uid-2"
+    assert world.facts().version == 1
+
+
+@pytest.mark.parametrize("damage", ["delete_current", "stranger_writes"])
+async def test_damaged_data_is_replaced_on_the_next_visit(world: World, damage: str) -> None:
+    """A version that was deleted, or written over, gets a fresh one on top of it."""
+    await world.visit()
+    getattr(world.vault, damage)(PATH)
+
+    await world.visit()
+
+    token = world.token()
+    assert token is not None
+    assert world.cluster.accepts(token)
+    assert world.facts().version == len(world.vault.entries[PATH].versions)
+
+
+async def test_a_write_that_meets_another_version_is_tried_again(world: World) -> None:
+    """A conflict overwrites nothing; the next visit looks again and goes on top."""
+    await world.visit()
+    await until_renewal(world)
+    inspect = world.vault.inspect
+
+    async def raced(path: tuple[str, ...]) -> object:
+        copy = await inspect(path)
+        world.vault.stranger_writes(path)
+        return copy
+
+    world.vault.inspect = raced  # type: ignore[method-assign, assignment]
+    with pytest.raises(BrokerError, match="vault_write_conflict"):
+        await world.visit()
+    world.vault.inspect = inspect  # type: ignore[method-assign]
+    await world.visit()
+
+    token = world.token()
+    assert token is not None
+    assert world.cluster.accepts(token)
+    assert world.facts().version == 3
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        grant(service_account="auditor"),
+        grant(audiences=("https://other",)),
+        grant(vault=VaultCopy(3600, 1200)),
+    ],
+    ids=["account", "audience", "ttl"],
+)
+async def test_a_changed_grant_gets_a_token_of_its_new_kind(world: World, changed: object) -> None:
+    """A copy for another account, audience or life is replaced at once."""
+    await world.visit()
+    world.registry.put(client(generation=2, grants=(changed,)))
+
+    await world.visit()
+
+    assert world.facts().version == 2
+
+
+async def test_a_shortened_token_is_renewed_in_proportion(world: World) -> None:
+    """Where the API server grants less, renewal and the safe poll shrink with it."""
+    world.cluster.longest_seconds = 3600
+
+    await world.visit()
+
+    facts = world.facts()
+    assert facts.safe_poll_seconds == 1200
+    assert facts.renewal_time is not None
+    assert facts.not_after is not None
+    assert facts.not_after - facts.renewal_time >= timedelta(seconds=1200)
+
+
+async def test_a_clock_that_is_wrong_does_not_rotate_in_circles(world: World) -> None:
+    """Even where every token seems expired on arrival, visits stay half a minute apart."""
+    world.cluster.longest_seconds = -3600
+
+    assert await world.visit() == 30
+
+
+@pytest.mark.parametrize(
+    "away", [{"suspended": True}, {"not_after": World().clock.now()}], ids=["suspended", "expired"]
+)
+async def test_a_client_that_may_have_nothing_is_not_rotated(world: World, away: dict[str, object]) -> None:
+    """Its copy stays as it is, is not removed either, and the old anchors go all the same."""
+    await world.visit()
+    await world.rotator.deliver(client(), "default", "r", "")
+    world.registry.put(client(**away))
+    world.clock.pass_(TTL)
+
+    wait = await world.visit()
+
+    assert world.facts().version == 2
+    assert len(world.cluster.anchors) == 1
+    assert wait is not None
+    assert wait >= CHECK_SECONDS
+
+
+async def test_a_suspended_client_without_a_copy_gets_none(world: World) -> None:
+    """Nothing is written for a client that was suspended from the start."""
+    world.registry.put(client(suspended=True))
+
+    await world.visit()
+
+    assert not world.vault.entries
+
+
+async def test_a_grant_that_is_never_allowed_gets_no_copy(world: World) -> None:
+    """What no registration can allow is refused here too."""
+    world.registry.put(client(grants=(grant(service_account="default"),)))
+
+    with pytest.raises(BrokerError, match="grant_forbidden"):
+        await world.visit()
+
+    assert not world.cluster.tokens
+
+
+async def test_an_invalid_registration_changes_nothing(world: World) -> None:
+    """A specification that cannot be read neither renews nor removes a copy."""
+    await world.visit()
+    world.registry.invalidate(KEY.client)
+
+    assert await world.visit() is None
+
+    assert PATH in world.vault.entries
+    assert not world.rotator.unwanted(KEY)
+
+
+@pytest.mark.parametrize("withdrawn", ["client", "grant"])
+async def test_a_copy_that_nobody_wants_is_removed_with_its_anchors(world: World, withdrawn: str) -> None:
+    """Neither data, metadata nor anchors are left of it, and it is shown no more."""
+    await world.visit()
+    await world.rotator.deliver(client(), "default", "r", "")
+    if withdrawn == "client":
+        del world.registry.known[KEY.client]
+    else:
+        world.registry.put(client(grants=(grant(vault=None),)))
+
+    assert await world.visit() is None
+
+    assert not world.vault.entries
+    assert not world.cluster.anchors
+    assert not world.watcher.expiry
+    if withdrawn == "grant":
+        assert world.watcher.facts[KEY] is None
+
+
+async def test_a_copy_is_removed_without_rights_in_its_namespace(world: World) -> None:
+    """Where the broker's Role went with the client, the path goes, and the anchors with their TokenClient."""
+    await world.visit()
+    del world.registry.known[KEY.client]
+    world.cluster.delete_fault = BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role")
+
+    await world.visit()
+
+    assert not world.vault.entries
+
+
+async def test_nothing_is_removed_on_the_word_of_a_stale_registry(world: World) -> None:
+    """A broker that lost sight of its clients takes none of them for gone."""
+    await world.visit()
+    world.registry.known.clear()
+    world.registry.stale = True
+
+    with pytest.raises(BrokerError, match="registry_stale"):
+        await world.visit()
+
+    assert PATH in world.vault.entries
+
+
+async def test_a_foreign_path_is_never_removed(world: World) -> None:
+    """What the broker did not make, or another cluster keeps current, is not its to delete."""
+    await world.visit()
+    entry = world.vault.entries[PATH]
+    assert entry.label is not None
+    entry.label = replace(entry.label, server="https://api.other.example")
+    stranger = PLACE.path(CopyKey(ClientId("shop", "else"), "default"))
+    world.vault.stranger_writes(stranger)
+    world.registry.known.clear()
+
+    await world.visit()
+    await world.visit(CopyKey(ClientId("shop", "else"), "default"))
+
+    assert set(world.vault.entries) == {PATH, stranger}
+
+
+async def test_a_sweep_hands_over_what_nobody_wants_and_nothing_else(world: World) -> None:
+    """What was left behind while the broker was away is found by listing; suspended and invalid stay."""
+    await world.visit()
+    for name, state in (("gone", None), ("suspended", True), ("invalid", False)):
+        other = ClientId("shop", name)
+        world.registry.put(client(id=other, uid=f"uid-{name}", suspended=bool(state)))
+        label = world.vault.entries[PATH].label
+        assert label is not None
+        path = PLACE.path(CopyKey(other, "default"))
+        await world.vault.label(path, replace(label, client=other, client_uid=f"uid-{name}"))
+    del world.registry.known[ClientId("shop", "gone")]
+    world.registry.invalidate(ClientId("shop", "invalid"))
+    world.vault.stranger_writes((*PLACE.root, "shop", "UPPER", "default"))
+    found: list[CopyKey] = []
+
+    await Sweeper(store=world.vault, place=PLACE, unwanted=world.rotator.unwanted, hand_over=found.append).visit("prod")
+
+    assert found == [CopyKey(ClientId("shop", "gone"), "default")]
+
+
+async def test_changes_put_the_right_copies_in_line(world: World) -> None:
+    """New, changed and withdrawn copies are visited; a change of the status alone is not."""
+    world.rotator.changed(KEY.client)
+    assert len(world.rotator.queue) == 1
+
+    world.rotator.queue.forget(KEY)
+    world.rotator.changed(KEY.client)
+    assert len(world.rotator.queue) == 0
+
+    world.registry.put(client(generation=2, grants=(grant(name="other"),)))
+    world.rotator.changed(KEY.client)
+    assert len(world.rotator.queue) == 2
+
+    world.rotator.queue.forget(KEY)
+    world.rotator.queue.forget(CopyKey(KEY.client, "other"))
+    world.registry.known.clear()
+    world.rotator.changed(KEY.client)
+    assert len(world.rotator.queue) == 1
+
+
+@pytest.mark.parametrize("after_effect", [False, True], ids=["before-effect", "after-effect"])
+@pytest.mark.parametrize("step", range(9))
+@pytest.mark.parametrize("start", ["empty", "due", "tidy", "removal"])
+async def test_a_crash_between_any_two_calls_heals(world: World, start: str, step: int, *, after_effect: bool) -> None:
+    """Whenever the broker dies, its successor ends with one described version, and nothing is left behind."""
+    if start != "empty":
+        await world.visit()
+        await until_renewal(world)
+    if start == "tidy":
+        await world.visit()
+        world.clock.pass_(RENEW_BEFORE + 61)
+    if start == "removal":
+        del world.registry.known[KEY.client]
+
+    world.restart()
+    world.power.cut_at, world.power.after_effect = step, after_effect
+    with contextlib.suppress(PowerCut):
+        await world.visit()
+    assert start == "removal" or not world.broken_readers()
+    world.restart()
+    await world.visit()
+
+    if start == "removal":
+        assert not world.vault.entries
+        assert not world.cluster.anchors
+        return
+    assert not world.broken_readers()
+    entry = world.vault.entries[PATH]
+    assert entry.label is not None
+    assert entry.label.version == len(entry.versions)
+    world.registry.put(client(suspended=True))  # so that nothing new is written while time passes
+    world.clock.pass_(RENEW_BEFORE + 61)
+    await world.visit()
+    assert not world.broken_readers()
+    assert len(world.cluster.anchors) == 1

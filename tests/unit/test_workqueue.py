@@ -1,0 +1,127 @@
+"""Keys to be visited, in the loop's own time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from broker.errors import BrokerError, Reason
+from broker.services.workqueue import WorkQueue
+
+
+@asynccontextmanager
+async def running(work: Callable[[str], Awaitable[float | None]], workers: int = 2) -> AsyncIterator[WorkQueue[str]]:
+    """Run a queue for the length of a block."""
+    queue: WorkQueue[str] = WorkQueue("test", work, workers=workers)
+    task = asyncio.create_task(queue.run())
+    try:
+        yield queue
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_key_is_visited_once_however_often_it_is_added() -> None:
+    """Adding a waiting key again changes nothing."""
+    visited: list[str] = []
+    done = asyncio.Event()
+
+    async def work(key: str) -> None:
+        visited.append(key)
+        if key == "last":
+            done.set()
+
+    async with running(work, workers=1) as queue:
+        for _ in range(5):
+            queue.add("a")
+        queue.add("last")
+        async with asyncio.timeout(5):
+            await done.wait()
+
+    assert visited == ["a", "last"]
+    assert len(queue) == 0
+
+
+async def test_a_key_is_never_visited_by_two_workers_and_not_forgotten_meanwhile() -> None:
+    """Added during its visit, a key is visited again afterwards."""
+    visits, together, most = 0, 0, 0
+    again, done = asyncio.Event(), asyncio.Event()
+
+    async def work(_key: str) -> None:
+        nonlocal visits, together, most
+        visits, together = visits + 1, together + 1
+        most = max(most, together)
+        if visits == 1:
+            again.set()
+        await asyncio.sleep(0)
+        together -= 1
+        if visits == 2:
+            done.set()
+
+    async with running(work) as queue:
+        queue.add("a")
+        await again.wait()
+        queue.add("a")
+        async with asyncio.timeout(5):
+            await done.wait()
+
+    assert (visits, most) == (2, 1)
+
+
+async def test_a_failure_is_tried_again_and_does_not_stop_others() -> None:
+    """A BrokerError costs its key a wait, and nobody else anything."""
+    attempts: list[str] = []
+    done = asyncio.Event()
+
+    async def work(key: str) -> None:
+        attempts.append(key)
+        if key == "bad" and attempts.count("bad") == 1:
+            raise BrokerError(Reason.KUBERNETES_TIMEOUT, "slow")
+        if attempts.count("bad") == 2:
+            done.set()
+
+    async with running(work, workers=1) as queue:
+        queue.add("bad")
+        queue.add("good")
+        async with asyncio.timeout(5):
+            await done.wait()
+
+    assert attempts == ["bad", "good", "bad"]
+
+
+async def test_the_delay_that_work_returns_is_kept_and_can_be_brought_forward() -> None:
+    """A key that is due in an hour is visited at once when it is added."""
+    visits = asyncio.Queue[str]()
+
+    async def work(key: str) -> float:
+        visits.put_nowait(key)
+        return 3600.0
+
+    async with running(work) as queue:
+        queue.add("a")
+        async with asyncio.timeout(5):
+            await visits.get()
+            await asyncio.sleep(0)
+            assert len(queue) == 1
+            queue.add("a")
+            await visits.get()
+
+    assert visits.empty()
+
+
+async def test_a_forgotten_key_is_not_visited() -> None:
+    """What is forgotten before it was due is gone."""
+    visited: list[str] = []
+    done = asyncio.Event()
+
+    async def work(key: str) -> None:
+        visited.append(key)
+        done.set()
+
+    async with running(work) as queue:
+        queue.add("gone", 0.01)
+        queue.forget("gone")
+        queue.add("kept", 0.05)
+        async with asyncio.timeout(5):
+            await done.wait()
+
+    assert visited == ["kept"]
