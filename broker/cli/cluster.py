@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -23,6 +23,7 @@ LOGIN_SECONDS = 120.0
 
 PAGE = 500
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 _UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError)
 
 
@@ -71,10 +72,27 @@ class Cluster:
         return _checked(status, document, Attempt("create", kind, namespace, name))
 
     async def patch(self, found: Manifest, changes: Manifest) -> Manifest:
-        """Change an object by a JSON merge patch (RFC 7386); only the version that ``changes`` may name."""
+        """Change an object by a JSON merge patch (RFC 7386), whatever it has become since it was found."""
         kind, namespace, name = _address(found)
         answer = await self._call("PATCH", path(kind, namespace, name), changes, content_type=MERGE_PATCH)
         return _checked(*answer, Attempt("patch", kind, namespace, name))
+
+    async def replace(self, found: Manifest, where: str, value: Any) -> Manifest:
+        """Put a value in its place (a JSON pointer, RFC 6901), if nobody has changed the object's spec since.
+
+        By a JSON patch (RFC 6902) with tests, since a resource version changes with each write of the status too.
+        """
+        kind, namespace, name = _address(found)
+        metadata = found["metadata"]
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+            {"op": "test", "path": "/metadata/generation", "value": metadata["generation"]},
+            {"op": "add", "path": where, "value": value},
+        ]
+        status, document = await self._call("PATCH", path(kind, namespace, name), patch, content_type=JSON_PATCH)
+        if status == HTTPStatus.UNPROCESSABLE_ENTITY and _test_failed(document):
+            status, document = HTTPStatus.CONFLICT, {"message": "the object has been modified"}
+        return _checked(status, document, Attempt("patch", kind, namespace, name))
 
     async def delete(self, found: Manifest) -> bool:
         """Delete exactly this object; False where it is gone, or another one has its name."""
@@ -94,7 +112,7 @@ class Cluster:
         self,
         method: str,
         where: str,
-        body: Manifest | None = None,
+        body: Manifest | Sequence[Manifest] | None = None,
         *,
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
@@ -160,6 +178,11 @@ def _document(body: bytes) -> Manifest:
     except ValueError:
         document = None
     return document if isinstance(document, dict) else {"message": body[:200].decode(errors="replace")}
+
+
+def _test_failed(document: Manifest) -> bool:
+    """Tell a JSON patch whose test did not hold from one that the schema refuses: both are 422, this one is bare."""
+    return not document.get("details")
 
 
 def _checked(status: int, document: Manifest, attempt: Attempt) -> Manifest:

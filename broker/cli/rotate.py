@@ -10,7 +10,7 @@ from broker.cli.cluster import Access, connect
 from broker.cli.errors import errors_shown, usage
 from broker.cli.finding import find_client
 from broker.cli.handover import new_secret
-from broker.cli.rotation import digests, with_new_secret, without_old_secret
+from broker.cli.rotation import PLACE, digests, with_new_secret, without_old_secret
 from broker.cli.run import run
 
 
@@ -38,8 +38,8 @@ async def _add(access: Access, namespace: str | None, name: str, drop_oldest: bo
     with new_secret(file) as handover:
         async with connect(access) as cluster:
             found = await find_client(cluster, namespace, name)
-            change = with_new_secret(found, handover.digest, drop_oldest=drop_oldest)
-            changed = await cluster.patch(found, change)
+            wanted = with_new_secret(found, handover.digest, drop_oldest=drop_oldest)
+            changed = await cluster.replace(found, PLACE, wanted)
     handover.show()
     typer.echo(f"its digest, for a TokenClient that is kept in git: {handover.digest}", err=True)
     if len(digests(changed)) > 1:
@@ -54,5 +54,5 @@ async def _add(access: Access, namespace: str | None, name: str, drop_oldest: bo
 async def _finish(access: Access, namespace: str | None, name: str) -> None:
     async with connect(access) as cluster:
         found = await find_client(cluster, namespace, name)
-        changed = await cluster.patch(found, without_old_secret(found))
+        changed = await cluster.replace(found, PLACE, without_old_secret(found))
     typer.echo(f"only the newest secret works now: {digests(changed)[0][:19]} (digest)", err=True)

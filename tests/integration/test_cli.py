@@ -18,7 +18,7 @@ from broker.cli.cluster import Access, connect
 from broker.cli.creating import content
 from broker.cli.errors import CommandError
 from broker.cli.finding import find_client
-from broker.cli.rotation import with_new_secret
+from broker.cli.rotation import PLACE, with_new_secret
 from broker.identity import secret
 from tests.support.broker import BrokerProcess
 from tests.support.cluster import Cluster
@@ -365,7 +365,22 @@ async def test_concurrent_change_is_not_overwritten(shop: Shop) -> None:
         await shop.run("client", "suspend", "web")
 
         with pytest.raises(CommandError, match="somebody changed the TokenClient web at the same time"):
-            await cluster.patch(found, with_new_secret(found, _digest("new"), drop_oldest=False))
+            await cluster.replace(found, PLACE, with_new_secret(found, _digest("new"), drop_oldest=False))
+
+
+async def test_status_written_meanwhile_does_not_stop_a_replacement(shop: Shop) -> None:
+    """The broker writes the status whenever it likes: that is no change of somebody else's."""
+    await shop.add()
+    async with connect(Access(str(shop.cluster.kubeconfig), None)) as cluster:
+        found = await find_client(cluster, shop.namespace, "web")
+        status = '{"status": {"observedGeneration": 77}}'
+        where = ("tokenclient", "web", "-n", shop.namespace)
+        await shop.cluster.kubectl("patch", *where, "--subresource=status", "--type=merge", "-p", status)
+        wanted = with_new_secret(found, _digest("new"), drop_oldest=False)
+        changed = await cluster.replace(found, PLACE, wanted)
+
+    assert changed["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]
+    assert changed["spec"]["authentication"] == wanted
 
 
 def _digest(text: str) -> str:
