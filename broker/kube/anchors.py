@@ -5,7 +5,8 @@ import hashlib
 from typing import Any
 
 from broker.errors import BrokerError, Reason
-from broker.kube.session import Answer, KubeSession, unavailable
+from broker.kube.answer import Answer, unavailable
+from broker.kube.session import KubeSession
 from broker.model.client import Client
 from broker.model.token import Anchor
 

@@ -9,8 +9,9 @@ import orjson
 import structlog
 
 from broker.errors import BrokerError, Reason
+from broker.kube.answer import unavailable
 from broker.kube.manifest import read_registration
-from broker.kube.session import Gone, KubeSession, unavailable
+from broker.kube.session import Gone, KubeSession
 from broker.model.client import ClientId
 from broker.model.schedule import backoff
 from broker.ports import Registration

@@ -1,71 +1,33 @@
-"""The one connection pool to the API server, under the broker's own account."""
+"""The calls to the API server, under the broker's own account: single ones over a pool, and watches."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 from yarl import URL
 
-from broker.errors import BrokerError, Reason
+from broker.kube.answer import Answer, retry_after_seconds, timed_out, unavailable
+from broker.kube.pool import ConnectionPool
 
 CREDENTIALS_REFRESH_SECONDS = 30.0
 """How often the token and CA files are looked at; the kubelet replaces a token at 80 % of its life."""
 
-MAX_CONNECTIONS = 128
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_WATCHES = 8
+MAX_LINE_BYTES = 64 * 1024 * 1024
 
+_IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
+"""RFC 9110, 9.2.2."""
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the API server said. ``retry_after`` in seconds, None where it named none."""
-
-    status: int
-    body: bytes
-    retry_after: int | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Tell whether the call succeeded."""
-        return 200 <= self.status < 300  # noqa: PLR2004 - HTTP's own classes
-
-    def json(self) -> Any:
-        """Return the decoded body. Raises BrokerError(kubernetes_unavailable) where it is not JSON."""
-        try:
-            return orjson.loads(self.body)
-        except orjson.JSONDecodeError:
-            raise unavailable("the API server's answer is not JSON") from None
-
-    def message(self) -> str:
-        """Return the API server's own words for a failure (a metav1.Status), or the status code."""
-        try:
-            status = orjson.loads(self.body)
-        except orjson.JSONDecodeError:
-            status = None
-        text = status.get("message") if isinstance(status, dict) else None
-        return text if isinstance(text, str) else f"HTTP {self.status}"
-
-    def detail_kind(self) -> str:
-        """Return what kind of object a failure (a metav1.Status) is about, or an empty text."""
-        try:
-            return str(orjson.loads(self.body)["details"]["kind"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return ""
-
-
-def unavailable(why: str, retry_after: int | None = None) -> BrokerError:
-    """Return the error for an API server that cannot serve at the moment."""
-    return BrokerError(
-        Reason.KUBERNETES_UNAVAILABLE,
-        "The Kubernetes API cannot serve at the moment.",
-        operator_detail=f"The API server cannot serve at the moment: {why}.",
-        retry_after=retry_after or 2,
-    )
+_TOKEN = re.compile(r"[!-~]+")
+_TARGET = re.compile(r"/[!-~]*")
+"""What may stand in a request line: no spaces, no line ends (RFC 9112, 3.2)."""
 
 
 class KubeSession:
@@ -76,18 +38,21 @@ class KubeSession:
 
     def __init__(self, server: str, ca_file: Path, token_file: Path, timeout_seconds: float) -> None:
         self.server = server.rstrip("/")
+        self._host, self._prefix = urlsplit(self.server)[1:3]
         self._ca_file = ca_file
         self._token_file = token_file
         self._timeout = timeout_seconds
         self._tls = ssl.create_default_context(cafile=str(ca_file))
         self._ca = ca_file.read_bytes()
-        self.headers: dict[str, str] = {}
+        self._headers: dict[str, str] = {}
+        self._head = b""
+        self._pool = ConnectionPool(self.server, self._tls)
         self._client: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self.refresh()
         self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls, keepalive_timeout=75),
+            connector=aiohttp.TCPConnector(limit=MAX_WATCHES, ssl=self._tls, force_close=True),
             timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -97,32 +62,37 @@ class KubeSession:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        self._pool.close()
         if self._client is not None:
             await self._client.close()
 
     @property
     def token(self) -> str:
         """The broker's own token, as last read."""
-        return self.headers["Authorization"].removeprefix("Bearer ")
+        return self._headers["Authorization"].removeprefix("Bearer ")
 
     def refresh(self) -> None:
-        """Read the token and CA files again. Raises OSError where they are gone."""
+        """Read the token and CA files again. Raises OSError where they are gone or hold something else."""
         token = self._token_file.read_text(encoding="ascii").strip()
-        self.headers = {
+        if not _TOKEN.fullmatch(token):
+            raise OSError(f"{self._token_file} does not hold one token")
+        self._headers = {
             "Authorization": f"Bearer {token}",
-            "Content-Type": "application/json",
             "Accept": "application/json",
             "User-Agent": "tokenbroker",
         }
+        lines = {"Host": self._host, **self._headers}.items()
+        self._head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
         ca = self._ca_file.read_bytes()
         if ca != self._ca:
             self._tls.load_verify_locations(cafile=str(self._ca_file))
             self._ca = ca
 
     async def refresh_forever(self) -> None:
-        """Keep credentials current until cancelled; a file that is gone for a moment is tried again."""
+        """Keep credentials and connections current until cancelled; a file that is gone for a moment is tried again."""
         while True:
             await asyncio.sleep(CREDENTIALS_REFRESH_SECONDS)
+            self._pool.close_idle()
             try:
                 self.refresh()
             except (OSError, ssl.SSLError, UnicodeDecodeError):
@@ -135,30 +105,30 @@ class KubeSession:
         body: Mapping[str, Any] | None = None,
         *,
         content_type: str = "application/json",
+        repeatable: bool = False,
     ) -> Answer:
         """Make one call and return its answer, whatever its status.
 
-        ``path`` starts with a slash and is already encoded. Raises BrokerError: kubernetes_unavailable where
-        the connection or the answer breaks, kubernetes_timeout past the deadline.
+        ``path`` starts with a slash and is already encoded. A ``repeatable`` call is made again, once, where the
+        server closed the connection before it answered anything; one that is not might have been carried out.
+        Raises BrokerError: kubernetes_unavailable where the connection or the answer breaks, kubernetes_timeout
+        past the deadline.
         """
-        data = None if body is None else orjson.dumps(body)
-        headers = self.headers if content_type == "application/json" else self.headers | {"Content-Type": content_type}
+        request = self._request(method, path, b"" if body is None else orjson.dumps(body), content_type)
         try:
-            async with (
-                asyncio.timeout(self._timeout),
-                self._open().request(
-                    method,
-                    URL(self.server + path, encoded=True),
-                    data=data,
-                    headers=headers,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                return Answer(response.status, await response.read(), _retry_after(response))
+            async with asyncio.timeout(self._timeout):
+                return await self._pool.exchange(request, repeatable=repeatable or method in _IDEMPOTENT)
         except TimeoutError:
-            raise _timed_out(self._timeout) from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise unavailable(type(error).__name__) from None
+            raise timed_out(self._timeout) from None
+        except OSError as error:
+            raise unavailable(str(error) or type(error).__name__) from None
+
+    def _request(self, method: str, path: str, body: bytes, content_type: str) -> bytes:
+        if not _TARGET.fullmatch(path):
+            raise ValueError(f"{path!r} is not an encoded path")
+        start = f"{method} {self._prefix}{path} HTTP/1.1\r\n".encode()
+        length = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        return b"".join((start, self._head, length, body))
 
     @asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -169,10 +139,10 @@ class KubeSession:
         try:
             async with asyncio.timeout(self._timeout):
                 response = await self._open().get(
-                    URL(self.server + path, encoded=True), headers=self.headers, allow_redirects=False
+                    URL(self.server + path, encoded=True), headers=self._headers, allow_redirects=False
                 )
         except TimeoutError:
-            raise _timed_out(self._timeout) from None
+            raise timed_out(self._timeout) from None
         except (aiohttp.ClientError, ConnectionError) as error:
             raise unavailable(type(error).__name__) from None
         try:
@@ -196,7 +166,8 @@ async def _check_stream(response: aiohttp.ClientResponse) -> None:
         raise Gone
     if response.status != 200:  # noqa: PLR2004 - 200 OK
         answer = Answer(response.status, await response.content.read(65536))
-        raise unavailable(f"watch answered {answer.message()}", _retry_after(response))
+        later = retry_after_seconds(response.headers.get("Retry-After", ""))
+        raise unavailable(f"watch answered {answer.message()}", later)
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -207,21 +178,7 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 yield line
-            if len(rest) > MAX_ANSWER_BYTES:
+            if len(rest) > MAX_LINE_BYTES:
                 raise unavailable("a line of the watch is too long")
     except (aiohttp.ClientError, ConnectionError) as error:
         raise unavailable(type(error).__name__) from None
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> int | None:
-    value = response.headers.get("Retry-After", "")
-    return min(int(value), 60) if value.isascii() and value.isdigit() else None
-
-
-def _timed_out(seconds: float) -> BrokerError:
-    return BrokerError(
-        Reason.KUBERNETES_TIMEOUT,
-        "The Kubernetes API did not answer in time.",
-        operator_detail=f"The API server did not answer within {seconds:g} s.",
-        retry_after=2,
-    )

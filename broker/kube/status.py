@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from broker.kube.session import KubeSession, unavailable
+from broker.kube.answer import unavailable
+from broker.kube.session import KubeSession
 from broker.ports import Registration
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from broker.errors import BrokerError, Reason
-from broker.kube.session import Answer, unavailable
+from broker.kube.answer import Answer, unavailable
 from broker.model.decision import MIN_TTL_SECONDS
 from broker.model.sensitive import Sensitive
 from broker.model.token import MintedToken, TokenSpec
@@ -19,7 +19,7 @@ from broker.model.token import MintedToken, TokenSpec
 class Caller(Protocol):
     """What this adapter needs of a session."""
 
-    async def call(self, method: str, path: str, body: dict[str, Any]) -> Answer:
+    async def call(self, method: str, path: str, body: dict[str, Any], *, repeatable: bool) -> Answer:
         """Make one call to the API server."""
 
 
@@ -34,7 +34,10 @@ class TokenRequestMetrics(Protocol):
 
 
 class TokenRequests:
-    """Mints through the API server; implements :class:`broker.ports.Minter`."""
+    """Mints through the API server; implements :class:`broker.ports.Minter`.
+
+    A request may be repeated: a token whose answer was lost is known to nobody.
+    """
 
     def __init__(self, session: Caller, metrics: TokenRequestMetrics) -> None:
         self._session = session
@@ -44,7 +47,7 @@ class TokenRequests:
         """Return a token, checked to be what was asked for; see :meth:`broker.ports.Minter.mint`."""
         started = time.perf_counter()
         try:
-            answer = await self._session.call("POST", _path(spec), _body(spec))
+            answer = await self._session.call("POST", _path(spec), _body(spec), repeatable=True)
             if answer.status != 201:  # noqa: PLR2004 - 201 Created
                 raise _refusal(answer, spec)
             return _checked(answer, spec)
@@ -60,7 +63,7 @@ class TokenRequests:
         What it answers is thrown away unread; it lives for ten minutes at most and dies with the anchor.
         """
         shortest = replace(spec, ttl_seconds=MIN_TTL_SECONDS)
-        answer = await self._session.call("POST", _path(spec), _body(shortest))
+        answer = await self._session.call("POST", _path(spec), _body(shortest), repeatable=True)
         if not answer.ok:
             raise _refusal(answer, spec)
 

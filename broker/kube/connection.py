@@ -1,0 +1,167 @@
+"""One HTTP/1.1 connection to the API server (RFC 9112), which carries one request at a time.
+
+A general client's work (cookies, redirects, URLs, multipart, tracing) was the largest single cost of an issuance;
+docs/performance.md has the figures. What is hard about HTTP, the parsing, is llhttp's.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Protocol, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from broker.kube.answer import Answer, retry_after_seconds
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Far more than a page of a list of TokenClients takes, and far less than would endanger the process."""
+
+
+class BrokenError(ConnectionError):
+    """No whole answer came: the connection ended, or what came is not HTTP. The message is for operators.
+
+    ``unanswered`` tells that not a byte of an answer came, as on a connection that the server closed while idle.
+    """
+
+    def __init__(self, why: str, *, unanswered: bool = False) -> None:
+        super().__init__(why)
+        self.unanswered = unanswered
+
+
+class _Parser(Protocol):
+    """What is used of httptools' parser, whose own annotations say less."""
+
+    def feed_data(self, data: bytes) -> None:
+        """Parse on; calls the ``on_`` methods of the connection."""
+
+    def get_status_code(self) -> int:
+        """Return the status of the answer at hand."""
+
+    def should_keep_alive(self) -> bool:
+        """Tell whether the server leaves the connection open after this answer."""
+
+
+class Connection(asyncio.Protocol):
+    """Sends requests and collects their answers. Whoever uses it sets the deadline, and cancels to give up."""
+
+    def __init__(self) -> None:
+        self._parser = cast("_Parser", HttpResponseParser(self))
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[Answer] | None = None
+        self._reusable = True
+        self._received = 0
+        self._in_body = False
+        self._retry_after: int | None = None
+        self._body: list[bytes] = []
+        self._complete: Answer | None = None
+        self.idle_since = 0.0
+        """When its last answer was complete, on the loop's clock."""
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether a request may be sent now."""
+        return self._reusable and self._waiter is None and self._transport is not None
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether there is no connection any more."""
+        return self._transport is None
+
+    async def exchange(self, request: bytes) -> Answer:
+        """Send a whole request, and return its answer. Raises BrokenError; where cancelled, the connection is over."""
+        if self._transport is None:
+            raise BrokenError("the connection is closed", unanswered=True)
+        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiter = waiter
+        self._transport.write(request)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Close at once; a request that waits for its answer gets BrokenError."""
+        self._reusable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse on, and hand the answer over when it is complete."""
+        if self._waiter is None:
+            self.abort()  # nobody asked: what comes cannot be the answer to the next request
+            return
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._fail(f"its answer is not HTTP ({type(error).__name__})")
+            return
+        if self._complete is not None:
+            self._hand_over(self._complete)
+        elif self._received > (MAX_ANSWER_BYTES if self._in_body else MAX_HEAD_BYTES):
+            self._fail("its answer is too large")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail the request that waits."""
+        self._transport = None
+        self._reusable = False
+        why = f"the connection was lost ({type(exc).__name__})" if exc else "it closed the connection"
+        self._fail(f"{why} before its answer was complete")
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """Notice a second answer to one request."""
+        if self._complete is not None:
+            self._reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep the one header that matters."""
+        if name.lower() == b"retry-after":
+            self._retry_after = retry_after_seconds(value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        """Allow for a body."""
+        self._in_body = True
+
+    def on_body(self, data: bytes) -> None:
+        """Collect the body."""
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """Keep the answer, unless it is an interim one (1xx), after which the real one comes."""
+        status = self._parser.get_status_code()
+        if status < HTTPStatus.OK:
+            self._forget()
+        elif self._complete is None:
+            self._reusable = self._reusable and self._parser.should_keep_alive()
+            self._complete = Answer(status, b"".join(self._body), self._retry_after)
+
+    def _hand_over(self, answer: Answer) -> None:
+        self._forget()
+        self.idle_since = asyncio.get_running_loop().time()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(answer)
+        if not self._reusable:
+            self.abort()
+
+    def _fail(self, why: str) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(BrokenError(why, unanswered=not self._received))
+        self.abort()
+
+    def _forget(self) -> None:
+        self._received = 0
+        self._in_body = False
+        self._retry_after = None
+        self._body = []
+        self._complete = None

@@ -1,0 +1,92 @@
+"""The pool of connections to the API server."""
+
+import asyncio
+import ssl
+from urllib.parse import urlsplit
+
+from broker.kube.answer import Answer
+from broker.kube.connection import BrokenError, Connection
+
+MAX_CONNECTIONS = 128
+IDLE_SECONDS = 75.0
+"""The API server closes a connection that was idle for 90 s: ours must be the shorter time."""
+
+
+class ConnectionPool:
+    """Connections to one server, each made when it is needed and kept for the next request.
+
+    Where all are in use, requests wait for their turn, and the caller's deadline with them.
+    """
+
+    def __init__(self, server: str, tls: ssl.SSLContext) -> None:
+        parts = urlsplit(server)
+        self._tls = tls if parts.scheme == "https" else None
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._tls else 80)
+        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
+
+    async def exchange(self, request: bytes, *, repeatable: bool) -> Answer:
+        """Send a request and return its answer.
+
+        The server may close a connection just when a request is on its way. A ``repeatable`` request is then sent
+        once more on a new connection, if nothing of an answer came. Raises OSError where no whole answer came.
+        """
+        async with self._turns:
+            connection = self._idle_connection()
+            if connection is not None:
+                try:
+                    return await self._exchange(connection, request)
+                except BrokenError as error:
+                    if not (repeatable and error.unanswered):
+                        raise
+            return await self._exchange(await self._connect(), request)
+
+    def close_idle(self) -> None:
+        """Close the connections that were idle for too long; to be called now and then."""
+        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        for connection in self._idle:
+            if connection.idle_since < oldest:
+                connection.abort()
+        self._all = {connection for connection in self._all if not connection.closed}
+        self._idle = [connection for connection in self._idle if connection.usable]
+
+    def close(self) -> None:
+        """Close all connections, those with a request on them too."""
+        for connection in self._all:
+            connection.abort()
+        self._all.clear()
+        self._idle.clear()
+
+    def _idle_connection(self) -> Connection | None:
+        """Return the one used last, so that those which are not needed grow old."""
+        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable and connection.idle_since >= oldest:
+                return connection
+            self._drop(connection)
+        return None
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        host = self._host if self._tls else None
+        _, connection = await loop.create_connection(
+            Connection, self._host, self._port, ssl=self._tls, server_hostname=host
+        )
+        self._all.add(connection)
+        return connection
+
+    async def _exchange(self, connection: Connection, request: bytes) -> Answer:
+        try:
+            return await connection.exchange(request)
+        finally:
+            if connection.usable:
+                self._idle.append(connection)
+            else:
+                self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        connection.abort()
+        self._all.discard(connection)
