@@ -1,0 +1,110 @@
+"""A server that says byte by byte what it is told to, for what no well-behaved server would say."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
+"""Answers one request on an open connection: writes, waits, or closes."""
+
+
+@dataclass(slots=True)
+class ScriptedServer:
+    """Gives one reply after the other, over all connections; after the last one it hangs.
+
+    ``requests`` are what arrived, with their bodies; ``connections`` counts those accepted.
+    """
+
+    replies: list[Reply]
+    port: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    closed: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
+    """Has an entry for each connection that is over."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until either side ends it."""
+        self.connections += 1
+        try:
+            while not writer.is_closing():
+                self.requests.append(await _request(reader))
+                if not self.replies:
+                    await reader.read()
+                    return
+                await self.replies.pop(0)(writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+            self.closed.put_nowait(None)
+
+
+@asynccontextmanager
+async def scripted(*replies: Reply) -> AsyncIterator[ScriptedServer]:
+    """Run a server on a free port of loopback."""
+    served = ScriptedServer(list(replies))
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    served.port = server.sockets[0].getsockname()[1]
+    try:
+        yield served
+    finally:
+        server.close()
+
+
+def says(*parts: bytes) -> Reply:
+    """Write the parts, each by itself, and keep the connection."""
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+
+    return reply
+
+
+def says_and_closes(*parts: bytes) -> Reply:
+    """Write the parts and close."""
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        await says(*parts)(writer)
+        writer.close()
+
+    return reply
+
+
+def resets() -> Reply:
+    """Break the connection off, as a killed peer does."""
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    return reply
+
+
+def floods(part: bytes) -> Reply:
+    """Write the part again and again until the other side has had enough."""
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing():
+            writer.write(part)
+            await writer.drain()
+
+    return reply
+
+
+def answer(status: int, body: bytes = b"{}", headers: Iterable[bytes] = ()) -> bytes:
+    """Return a whole answer with its length."""
+    lines = [b"HTTP/1.1 %d Some Words" % status, b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+async def _request(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+    return head + await reader.readexactly(length)

@@ -1,0 +1,158 @@
+"""What the broker says to the API server, and what it makes of a failure."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from broker.errors import BrokerError, Reason
+from broker.kube.answer import Answer
+from broker.kube.session import KubeSession
+from tests.support.certificates import Authority
+from tests.support.scripted import answer, says, says_and_closes, scripted
+
+TOKEN = "own.token"
+
+
+class Files:
+    """The files that the kubelet mounts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = Authority.create(folder, "test").file
+        self.token = folder / "token"
+        self.token.write_text(TOKEN + "\n")
+
+    def session(self, server: str, seconds: float = 5.0) -> KubeSession:
+        """Return a session that is not open yet."""
+        return KubeSession(server, self.ca, self.token, seconds)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """Make the files."""
+    return Files(tmp_path)
+
+
+async def test_request_is_complete(files: Files) -> None:
+    """Path prefix, host, credential, types and length: nothing more is said."""
+    async with scripted(says(answer(201, b"{}"))) as server, files.session(server.url + "/k8s/c1/") as session:
+        got = await session.call("POST", "/api/v1/x?dryRun=All", {"a": [1]})
+
+    lines = server.requests[0].decode().split("\r\n")
+    assert got.status == 201
+    assert lines[0] == "POST /k8s/c1/api/v1/x?dryRun=All HTTP/1.1"
+    assert sorted(lines[1:-2]) == [
+        "Accept: application/json",
+        f"Authorization: Bearer {TOKEN}",
+        "Content-Length: 9",
+        "Content-Type: application/json",
+        f"Host: 127.0.0.1:{server.port}",
+        "User-Agent: tokenbroker",
+    ]
+    assert lines[-2:] == ["", '{"a":[1]}']
+
+
+async def test_patch_names_its_type(files: Files) -> None:
+    """A merge patch is told from other patches by its content type."""
+    async with scripted(says(answer(200))) as server, files.session(server.url) as session:
+        await session.call("PATCH", "/x", {}, content_type="application/merge-patch+json")
+
+    assert b"\r\nContent-Type: application/merge-patch+json\r\n" in server.requests[0]
+
+
+@pytest.mark.parametrize("path", ["", "x", "/a b", "/a\r\nX: y", "/a\n", "/\x00", "/é", "//h ost/"])
+async def test_path_cannot_end_the_request_line(files: Files, path: str) -> None:
+    """A name that was not encoded never becomes a header, or a second request."""
+    async with scripted() as server, files.session(server.url) as session:
+        with pytest.raises(ValueError, match="is not an encoded path"):
+            await session.call("GET", path)
+
+    assert server.connections == 0
+
+
+async def test_replaced_token_is_used_from_then_on(files: Files) -> None:
+    """The kubelet replaces the token; connections that are open already carry the new one too."""
+    async with scripted(says(answer(200)), says(answer(200))) as server, files.session(server.url) as session:
+        await session.call("GET", "/x")
+        files.token.write_text("new.token")
+        session.refresh()
+        await session.call("GET", "/x")
+
+    assert [b"Bearer new.token\r\n" in request for request in server.requests] == [False, True]
+    assert session.token == "new.token"
+
+
+@pytest.mark.parametrize("content", ["", " \n", "two\nlines", "a token\r\nX-Remote-User: admin", "two words"])
+async def test_file_that_holds_no_token_changes_nothing(files: Files, content: str) -> None:
+    """What is half written, or something else, never gets into a header."""
+    async with scripted(says(answer(200))) as server, files.session(server.url) as session:
+        files.token.write_text(content)
+        with pytest.raises(OSError, match="does not hold one token"):
+            session.refresh()
+        await session.call("GET", "/x")
+
+    assert f"Bearer {TOKEN}\r\n".encode() in server.requests[0]
+
+
+async def test_silent_server_is_given_up_at_the_deadline(files: Files) -> None:
+    """The caller hears in time, and how long to wait."""
+    async with scripted() as server, files.session(server.url, seconds=0.05) as session, asyncio.timeout(5):
+        with pytest.raises(BrokerError) as refused:
+            await session.call("GET", "/x")
+
+    assert refused.value.reason is Reason.KUBERNETES_TIMEOUT
+    assert refused.value.retry_after == 2
+
+
+async def test_broken_answer_means_unavailable(files: Files) -> None:
+    """Half an answer is none, and the operator reads why."""
+    async with scripted(says_and_closes(answer(201)[:-1])) as server, files.session(server.url) as session:
+        with pytest.raises(BrokerError) as refused:
+            await session.call("POST", "/x", {})
+
+    assert refused.value.reason is Reason.KUBERNETES_UNAVAILABLE
+    assert "before its answer was complete" in refused.value.operator_detail
+
+
+@pytest.mark.parametrize(("method", "times"), [("GET", 2), ("PUT", 2), ("DELETE", 2), ("POST", 1), ("PATCH", 1)])
+async def test_only_what_is_idempotent_is_sent_again(files: Files, method: str, times: int) -> None:
+    """RFC 9110, 9.2.2: whoever repeats another method may have it carried out twice."""
+    async with (
+        scripted(says(answer(200)), says_and_closes(), says(answer(200))) as server,
+        files.session(server.url) as session,
+    ):
+        await session.call("GET", "/first")
+        outcome = await asyncio.gather(session.call(method, "/x"), return_exceptions=True)
+
+    assert len(server.requests) == 1 + times
+    assert isinstance(outcome[0], BrokerError) == (times == 1)
+
+
+async def test_redirect_is_an_answer_like_any_other(files: Files) -> None:
+    """The credential does not travel to wherever an answer points."""
+    elsewhere = scripted()
+    async with elsewhere as thief:
+        told = says(answer(307, b"", [f"Location: {thief.url}/x".encode()]))
+        async with scripted(told) as server, files.session(server.url) as session:
+            got = await session.call("GET", "/x")
+
+    assert got.status == 307
+    assert thief.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(b"7", 7), (b"0", 0), (b"100000", None), (b"3600", 60), (b"-1", None), (b"soon", None), (b"\xb2", None)],
+)
+async def test_retry_after_is_taken_from_the_answer(files: Files, value: bytes, seconds: int | None) -> None:
+    """A minute is the longest that callers are told to wait; dates and nonsense are left out."""
+    told = says(answer(429, b"", [b"Retry-After: " + value]))
+    async with scripted(told) as server, files.session(server.url) as session:
+        got = await session.call("GET", "/x")
+
+    assert got.retry_after == seconds
+
+
+def test_answer_does_not_print_its_body() -> None:
+    """It may hold a token."""
+    assert "secret" not in repr(Answer(201, b"secret"))
