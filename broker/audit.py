@@ -6,6 +6,7 @@ and its ``jti``, which is ``authentication.kubernetes.io/issued-credential-id`` 
 
 import os
 import select
+import stat
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -44,6 +45,7 @@ class AuditFile:
         self._descriptor = os.open(Path(file), flags, 0o600) if self._owned else STDOUT
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLOUT)
+        self._blocks = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +107,7 @@ class AuditFile:
             data = b"\n" + data
         if len(data) > MAX_LINE_BYTES:
             raise OSError(f"a record of {len(data)} bytes is longer than the {MAX_LINE_BYTES} that are written whole")
-        if not self._poll.poll(WRITABLE_WITHIN_MS):
+        if self._blocks and not self._poll.poll(WRITABLE_WITHIN_MS):
             raise OSError("nobody reads the audit log's pipe")
         written = os.write(self._descriptor, data)
         # A full disk may take half a line: what follows starts on a line of its own.

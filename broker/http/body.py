@@ -31,11 +31,14 @@ async def read_object(request: web.Request, timeout_seconds: float) -> dict[str,
 async def _read(request: web.Request, timeout_seconds: float) -> bytes:
     if not request.body_exists:
         return b""
+    content = request.content
+    if content.is_eof():  # the usual case: it came together with the headers
+        return content.read_nowait()
     data = bytearray()
     try:
         # aiohttp has no deadline for a body that drips one byte at a time.
         async with asyncio.timeout(timeout_seconds):
-            async for chunk in request.content.iter_any():
+            async for chunk in content.iter_any():
                 data += chunk
                 if len(data) > MAX_BODY_BYTES:
                     raise _too_large()
@@ -48,7 +51,7 @@ async def _read(request: web.Request, timeout_seconds: float) -> bytes:
 
 def _parse(data: bytes) -> dict[str, str | bool | None]:
     try:
-        document = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+        document = _DECODER.decode(data.decode())
     except BrokerError:
         raise
     except (ValueError, RecursionError):
@@ -67,6 +70,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(_name: str) -> NoReturn:
     raise _invalid("The request's body is not valid JSON.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def _too_large() -> BrokerError:

@@ -42,7 +42,7 @@ class _Parser(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """Sends requests and collects their answers. Whoever uses it sets the deadline, and cancels to give up."""
+    """Sends requests and collects their answers."""
 
     def __init__(self) -> None:
         self._parser = cast("_Parser", HttpResponseParser(self))
@@ -67,18 +67,27 @@ class Connection(asyncio.Protocol):
         """Tell whether there is no connection any more."""
         return self._transport is None
 
-    async def exchange(self, request: bytes) -> Answer:
-        """Send a whole request, and return its answer. Raises BrokenError; where cancelled, the connection is over."""
+    async def exchange(self, request: bytes, deadline: float) -> Answer:
+        """Send a whole request, and return its answer.
+
+        Raises BrokenError, and TimeoutError at the deadline, a time of the loop's clock. The connection is over
+        then, and when the wait for the answer is cancelled.
+        """
         if self._transport is None:
             raise BrokenError("the connection is closed", unanswered=True)
-        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Answer] = loop.create_future()
         self._waiter = waiter
+        # A tenth of what asyncio.timeout costs.
+        timer = loop.call_at(deadline, self._fail, TimeoutError())
         self._transport.write(request)
         try:
             return await waiter
         except asyncio.CancelledError:
             self.abort()
             raise
+        finally:
+            timer.cancel()
 
     def abort(self) -> None:
         """Close at once; a request that waits for its answer gets BrokenError."""
@@ -101,19 +110,19 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            self._fail(f"its answer is not HTTP ({type(error).__name__})")
+            self._break(f"its answer is not HTTP ({type(error).__name__})")
             return
         if self._complete is not None:
             self._hand_over(self._complete)
         elif self._received > (MAX_ANSWER_BYTES if self._in_body else MAX_HEAD_BYTES):
-            self._fail("its answer is too large")
+            self._break("its answer is too large")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the request that waits."""
         self._transport = None
         self._reusable = False
         why = f"the connection was lost ({type(exc).__name__})" if exc else "it closed the connection"
-        self._fail(f"{why} before its answer was complete")
+        self._break(f"{why} before its answer was complete")
 
     # What the parser calls.
 
@@ -153,10 +162,13 @@ class Connection(asyncio.Protocol):
         if not self._reusable:
             self.abort()
 
-    def _fail(self, why: str) -> None:
+    def _break(self, why: str) -> None:
+        self._fail(BrokenError(why, unanswered=not self._received))
+
+    def _fail(self, error: OSError) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
-            waiter.set_exception(BrokenError(why, unanswered=not self._received))
+            waiter.set_exception(error)
         self.abort()
 
     def _forget(self) -> None:

@@ -15,7 +15,7 @@ IDLE_SECONDS = 75.0
 class ConnectionPool:
     """Connections to one server, each made when it is needed and kept for the next request.
 
-    Where all are in use, requests wait for their turn, and the caller's deadline with them.
+    Where all are in use, requests wait for their turn.
     """
 
     def __init__(self, server: str, tls: ssl.SSLContext) -> None:
@@ -27,21 +27,25 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
 
-    async def exchange(self, request: bytes, *, repeatable: bool) -> Answer:
+    async def exchange(self, request: bytes, deadline: float, *, repeatable: bool) -> Answer:
         """Send a request and return its answer.
 
         The server may close a connection just when a request is on its way. A ``repeatable`` request is then sent
-        once more on a new connection, if nothing of an answer came. Raises OSError where no whole answer came.
+        once more on a new connection, if nothing of an answer came. Raises OSError where no whole answer came, and
+        TimeoutError where it did not come until the deadline, a time of the loop's clock.
         """
-        async with self._turns:
+        await self._turn(deadline)
+        try:
             connection = self._idle_connection()
             if connection is not None:
                 try:
-                    return await self._exchange(connection, request)
+                    return await self._exchange(connection, request, deadline)
                 except BrokenError as error:
                     if not (repeatable and error.unanswered):
                         raise
-            return await self._exchange(await self._connect(), request)
+            return await self._exchange(await self._connect(deadline), request, deadline)
+        finally:
+            self._turns.release()
 
     def close_idle(self) -> None:
         """Close the connections that were idle for too long; to be called now and then."""
@@ -59,6 +63,13 @@ class ConnectionPool:
         self._all.clear()
         self._idle.clear()
 
+    async def _turn(self, deadline: float) -> None:
+        if self._turns.locked():
+            async with asyncio.timeout_at(deadline):
+                await self._turns.acquire()
+        else:
+            await self._turns.acquire()
+
     def _idle_connection(self) -> Connection | None:
         """Return the one used last, so that those which are not needed grow old."""
         oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
@@ -69,18 +80,19 @@ class ConnectionPool:
             self._drop(connection)
         return None
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, deadline: float) -> Connection:
         loop = asyncio.get_running_loop()
         host = self._host if self._tls else None
-        _, connection = await loop.create_connection(
-            Connection, self._host, self._port, ssl=self._tls, server_hostname=host
-        )
+        async with asyncio.timeout_at(deadline):
+            _, connection = await loop.create_connection(
+                Connection, self._host, self._port, ssl=self._tls, server_hostname=host
+            )
         self._all.add(connection)
         return connection
 
-    async def _exchange(self, connection: Connection, request: bytes) -> Answer:
+    async def _exchange(self, connection: Connection, request: bytes, deadline: float) -> Answer:
         try:
-            return await connection.exchange(request)
+            return await connection.exchange(request, deadline)
         finally:
             if connection.usable:
                 self._idle.append(connection)

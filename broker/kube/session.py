@@ -115,9 +115,9 @@ class KubeSession:
         past the deadline.
         """
         request = self._request(method, path, b"" if body is None else orjson.dumps(body), content_type)
+        deadline = asyncio.get_running_loop().time() + self._timeout
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._pool.exchange(request, repeatable=repeatable or method in _IDEMPOTENT)
+            return await self._pool.exchange(request, deadline, repeatable=repeatable or method in _IDEMPOTENT)
         except TimeoutError:
             raise timed_out(self._timeout) from None
         except OSError as error:

@@ -58,7 +58,7 @@ def camel(reason: str) -> str:
 
 def timestamp(moment: datetime) -> str:
     """Return a UTC time as Kubernetes writes it, to the second (RFC 3339)."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def status_document(facts: Facts, now: datetime, previous: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,12 @@ def _pool(url: str) -> ConnectionPool:
     return ConnectionPool(url, ssl.create_default_context())
 
 
+def _in(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
 async def _ask(pool: ConnectionPool, *, repeatable: bool = False) -> tuple[int, bytes]:
-    async with asyncio.timeout(5):
-        got = await pool.exchange(REQUEST, repeatable=repeatable)
+    got = await pool.exchange(REQUEST, _in(5), repeatable=repeatable)
     return got.status, got.body
 
 
@@ -248,12 +251,60 @@ async def test_given_up_request_takes_its_connection_along() -> None:
         pool = _pool(server.url)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await pool.exchange(REQUEST, repeatable=True)
+                await pool.exchange(REQUEST, _in(5), repeatable=True)
         await asyncio.wait_for(server.closed.get(), 5)
 
     assert len(server.requests) == 1
     assert pool._idle == []
     assert pool._all == set()
+
+
+async def test_answer_that_comes_too_late_is_given_up() -> None:
+    """The deadline holds, also when bytes keep dripping in, and the connection is not used again."""
+
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing():
+            writer.write(b"X")
+            await asyncio.sleep(0.01)
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED.removesuffix(b"\r\n") + b"X-Slow: ")
+        await drip(writer)
+
+    async with scripted(reply, OK) as server:
+        pool = _pool(server.url)
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(TimeoutError):
+            await pool.exchange(REQUEST, _in(0.1), repeatable=True)
+        took = asyncio.get_running_loop().time() - started
+        following = await _ask(pool)
+
+    assert 0.09 < took < 2
+    assert following == (201, b'{"a": 1}')
+    assert server.connections == 2
+
+
+async def test_waiting_for_a_turn_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that never got their turn are given up as well, and their turns are not lost."""
+    monkeypatch.setattr(pooling, "MAX_CONNECTIONS", 1)
+    async with scripted() as server:
+        pool = _pool(server.url)
+        asked = [pool.exchange(REQUEST, _in(0.1), repeatable=True) for _ in range(3)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        server.replies.append(OK)
+        following = await _ask(pool)
+
+    assert [type(outcome) for outcome in outcomes] == [TimeoutError] * 3
+    assert len(server.requests) == 2
+    assert following == (201, b'{"a": 1}')
+
+
+async def test_server_that_does_not_shake_hands_is_given_up() -> None:
+    """A TLS handshake that is never answered costs no more than the deadline."""
+    async with scripted() as server:
+        pool = _pool(server.url.replace("http:", "https:"))
+        with pytest.raises(TimeoutError):
+            await pool.exchange(REQUEST, _in(0.1), repeatable=True)
 
 
 async def test_requests_beyond_the_bound_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
