@@ -20,6 +20,7 @@ from broker.services.issue import Issued, Issuer, Origin
 from broker.services.rotate import Delivered
 
 FIELDS = frozenset({"client", "grant", "ttl", "audience", "deliver"})
+_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 DELIVERIES = frozenset({None, "response", "vault"})
 
 
@@ -131,9 +132,7 @@ def parse(document: dict[str, Any], client: Client) -> Ask:
 
 def json_response(document: dict[str, Any]) -> web.Response:
     """Return an answer that no cache keeps."""
-    return web.Response(
-        body=orjson.dumps(document), content_type="application/json", headers={"Cache-Control": "no-store"}
-    )
+    return web.Response(body=orjson.dumps(document), headers=_HEADERS)
 
 
 def _invalid(detail: str) -> BrokerError:
