@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import orjson
 import structlog
@@ -25,6 +26,15 @@ STALE_SECONDS = 90.0
 
 WATCH_SECONDS = (300, 600)
 """Watches end by themselves after a time from this range, so that they do not all end together."""
+
+
+def _page(document: Any) -> tuple[list[dict[str, Any]], str, str]:
+    """Return the items of a page, its resource version, and the token for the next one, empty where it is the last."""
+    try:
+        metadata = document["metadata"]
+        return list(document["items"]), str(metadata["resourceVersion"]), str(metadata.get("continue") or "")
+    except (KeyError, TypeError, AttributeError):
+        raise unavailable("the list of TokenClients cannot be read") from None
 
 
 class RegistryMetrics(Protocol):
@@ -114,13 +124,12 @@ class WatchedRegistry:
                 raise Gone
             if not answer.ok:
                 raise unavailable(f"listing TokenClients answered {answer.message()}", answer.retry_after)
-            page = answer.json()
-            for item in page["items"]:
+            items, self._version, token = _page(answer.json())
+            for item in items:
                 yield item
-            self._version = page["metadata"]["resourceVersion"]
-            if not page["metadata"].get("continue"):
+            if not token:
                 return
-            following = f"&continue={page['metadata']['continue']}"
+            following = f"&continue={quote(token, safe='')}"
 
     async def _watch(self) -> None:
         seconds = random.randint(*WATCH_SECONDS)  # noqa: S311 - spread, not a secret

@@ -22,11 +22,19 @@ class ScriptedServer:
     connections: int = 0
     closed: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
     """Has an entry for each connection that is over."""
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def url(self) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
+
+    async def asked(self, times: int) -> None:
+        """Wait until so many requests have arrived. Raises TimeoutError."""
+        async with asyncio.timeout(5):
+            while len(self.requests) < times:
+                self.arrived.clear()
+                await self.arrived.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until either side ends it."""
@@ -34,6 +42,7 @@ class ScriptedServer:
         try:
             while not writer.is_closing():
                 self.requests.append(await _request(reader))
+                self.arrived.set()
                 if not self.replies:
                     await reader.read()
                     return
@@ -106,5 +115,6 @@ def answer(status: int, body: bytes = b"{}", headers: Iterable[bytes] = ()) -> b
 
 async def _request(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
-    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+    lines = head.split(b"\r\n")
+    length = next((int(line[15:]) for line in lines if line.lower().startswith(b"content-length:")), 0)
     return head + await reader.readexactly(length)

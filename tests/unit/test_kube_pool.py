@@ -347,15 +347,10 @@ async def test_old_idle_connection_is_not_used(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_closing_ends_requests_in_flight() -> None:
     """A session that ends leaves no connection behind."""
-    asked = asyncio.Event()
-
-    async def reply(_writer: asyncio.StreamWriter) -> None:
-        asked.set()
-
-    async with scripted(reply) as server:
+    async with scripted() as server:
         pool = _pool(server.url)
         asking = asyncio.ensure_future(_ask(pool))
-        await asked.wait()
+        await server.asked(1)
         pool.close()
         with pytest.raises(BrokenError):
             await asking

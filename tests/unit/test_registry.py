@@ -1,0 +1,198 @@
+"""The registry follows a list and a watch, and loses its way in neither."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from broker.errors import BrokerError, Reason
+from broker.kube import registry as watching
+from broker.kube.registry import WatchedRegistry
+from broker.kube.session import KubeSession
+from broker.model.client import ClientId
+from tests.support.certificates import Authority
+from tests.support.scripted import Reply, ScriptedServer, answer, says, says_and_closes, scripted
+
+WEB = ClientId("shop", "web")
+APP = ClientId("shop", "app")
+
+
+@dataclass(slots=True)
+class Told:
+    """What the registry told about itself."""
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    restarts: list[str] = field(default_factory=list)
+    changed: asyncio.Queue[ClientId] = field(default_factory=asyncio.Queue)
+
+    def registry_size(self, valid: int, invalid: int) -> None:
+        """Note the counts."""
+        self.sizes.append((valid, invalid))
+
+    def watch_restarted(self, reason: str) -> None:
+        """Note why."""
+        self.restarts.append(reason)
+
+
+def _resource(name: str, version: str, *, spec: Any = None) -> dict[str, Any]:
+    metadata = {"namespace": "shop", "name": name, "uid": f"u-{name}", "generation": 1, "resourceVersion": version}
+    return {"metadata": metadata, "spec": spec or {"grants": [{"serviceAccount": {"name": "reader"}}]}}
+
+
+def _list(*items: dict[str, Any], version: str = "10", following: str = "") -> Reply:
+    return says(
+        answer(
+            200,
+            orjson.dumps({"metadata": {"resourceVersion": version, "continue": following}, "items": list(items)}),
+        )
+    )
+
+
+def _watch(*events: bytes) -> Reply:
+    """Open a watch, say what happened, and leave it open."""
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for event in events:
+            writer.write(b"%x\r\n" % len(event) + event + b"\r\n")
+            await writer.drain()
+
+    return reply
+
+
+def _event(kind: str, resource: dict[str, Any]) -> bytes:
+    return orjson.dumps({"type": kind, "object": resource}) + b"\n"
+
+
+@asynccontextmanager
+async def _following(folder: Path, *replies: Reply) -> AsyncIterator[tuple[WatchedRegistry, Told, ScriptedServer]]:
+    authority = Authority.create(folder, "test")
+    (folder / "token").write_text("own.token")
+    told = Told()
+    async with (
+        scripted(*replies) as server,
+        KubeSession(server.url, authority.file, folder / "token", 5) as session,
+    ):
+        registry = WatchedRegistry(session, told)
+        registry.on_change = told.changed.put_nowait
+        running = asyncio.create_task(registry.run())
+        try:
+            yield registry, told, server
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+
+async def _changed(told: Told) -> ClientId:
+    return await asyncio.wait_for(told.changed.get(), 5)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "backoff", lambda *_args, **_more: 0.0)
+
+
+async def test_pages_are_put_together(tmp_path: Path) -> None:
+    """Every page is read; the token for the next one is sent back as it was, whatever is in it."""
+    pages = (_list(_resource("web", "1"), following="a+b/&c="), _list(_resource("app", "2"), version="11"))
+    async with _following(tmp_path, *pages, _watch()) as (registry, told, server):
+        assert {await _changed(told), await _changed(told)} == {WEB, APP}
+        known = (registry.get(WEB), registry.get(APP))
+        await server.asked(3)
+
+    assert all(registration is not None and registration.client is not None for registration in known)
+    assert b"&continue=a%2Bb%2F%26c%3D HTTP/1.1" in server.requests[1]
+    assert b"resourceVersion=11 HTTP/1.1" in server.requests[2]
+
+
+async def test_events_are_followed(tmp_path: Path) -> None:
+    """What comes, changes and goes is known at once, also when an event arrives in pieces."""
+    bad = _resource("app", "12", spec={"grants": []})
+    added, spoilt = _event("ADDED", _resource("app", "11")), _event("MODIFIED", bad)
+    gone = _event("DELETED", _resource("web", "13"))
+    watch = _watch(added[:7], added[7:] + spoilt[:20], spoilt[20:], gone)
+    async with _following(tmp_path, _list(_resource("web", "1")), watch) as (registry, told, _):
+        seen = [await _changed(told) for _ in range(4)]
+        app, web = registry.get(APP), registry.get(WEB)
+
+    assert seen == [WEB, APP, APP, WEB]
+    assert web is None
+    assert app is not None
+    assert app.client is None
+    assert app.fault is not None
+    assert told.sizes == [(1, 0), (2, 0), (1, 1), (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        says(answer(200, b"<html>")),
+        says(answer(200, b"{}")),
+        says(answer(200, b"[]")),
+        says(answer(200, b'{"metadata": {"resourceVersion": "1"}, "items": null}')),
+        says(answer(500, b"{}")),
+        says(answer(429, b"{}")),
+        says_and_closes(b"HTTP/1.1 200 OK\r\n"),
+    ],
+    ids=["HTML", "nothing", "an array", "no items", "500", "429", "half"],
+)
+async def test_list_that_cannot_be_read_is_asked_for_again(tmp_path: Path, page: Reply) -> None:
+    """A proxy's page or an overloaded server ends neither the registry nor the broker."""
+    async with _following(tmp_path, page, _list(_resource("web", "1")), _watch()) as (_, told, _):
+        assert await _changed(told) == WEB
+
+    assert told.restarts == ["kubernetes_unavailable"]
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (_event("ERROR", {"code": 410, "message": "too old"}), "gone"),
+        (_event("ERROR", {"code": 500, "message": "oops"}), "kubernetes_unavailable"),
+        (b"not json\n", "kubernetes_unavailable"),
+        (b'{"type": "ADDED"}\n', "kubernetes_unavailable"),
+    ],
+    ids=["410", "500", "nonsense", "half an event"],
+)
+async def test_watch_that_breaks_is_followed_by_a_new_list(tmp_path: Path, event: bytes, reason: str) -> None:
+    """What was missed in between is found by comparing, and what went is noticed as gone."""
+    first, second = _list(_resource("web", "1")), _list(_resource("app", "2"))
+    async with _following(tmp_path, first, _watch(event), second, _watch()) as (registry, told, _):
+        seen = [await _changed(told) for _ in range(3)]
+        web = registry.get(WEB)
+
+    assert seen[0] == WEB
+    assert set(seen[1:]) == {WEB, APP}
+    assert web is None
+    assert told.restarts == [reason]
+
+
+async def test_watch_that_ends_by_itself_goes_on_where_it_was(tmp_path: Path) -> None:
+    """A watch has an end of its own: the next one starts at the last version, without a new list."""
+    ended = says_and_closes(
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + _event("BOOKMARK", _resource("", "42")),
+    )
+    async with _following(tmp_path, _list(version="7"), ended, _watch()) as (_, told, server):
+        await server.asked(3)
+
+    assert b"resourceVersion=7 " in server.requests[1]
+    assert b"resourceVersion=42 " in server.requests[2]
+    assert told.restarts == []
+
+
+async def test_silent_watch_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half open for too long: nobody is served from what may be out of date, and the list is asked for again."""
+    monkeypatch.setattr(watching, "STALE_SECONDS", 0.05)
+    async with _following(tmp_path, _list(_resource("web", "1")), _watch()) as (registry, told, server):
+        await _changed(told)
+        await server.asked(3)
+        with pytest.raises(BrokerError) as refused:
+            registry.get(WEB)
+
+    assert refused.value.reason is Reason.REGISTRY_STALE
+    assert told.restarts == ["kubernetes_unavailable"]
