@@ -66,8 +66,3 @@ def timed_out(seconds: float) -> BrokerError:
         operator_detail=f"The API server did not answer within {seconds:g} s.",
         retry_after=RETRY_SECONDS,
     )
-
-
-def retry_after_seconds(value: str) -> int | None:
-    """Return what a Retry-After header asks for, a minute at most; None for a date or nonsense (RFC 9110, 10.2.3)."""
-    return min(int(value), 60) if value.isascii() and value.isdigit() and len(value) < 6 else None  # noqa: PLR2004

@@ -10,7 +10,8 @@ from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from broker.kube.answer import Answer, retry_after_seconds
+from broker.kube.answer import Answer
+from broker.model.duration import retry_after_seconds
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024

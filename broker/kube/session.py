@@ -13,8 +13,9 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from broker.kube.answer import Answer, retry_after_seconds, timed_out, unavailable
+from broker.kube.answer import Answer, timed_out, unavailable
 from broker.kube.pool import ConnectionPool
+from broker.model.duration import retry_after_seconds
 
 CREDENTIALS_REFRESH_SECONDS = 30.0
 """How often the token and CA files are looked at; the kubelet replaces a token at 80 % of its life."""

@@ -1,8 +1,10 @@
-"""Durations as Kubernetes resources write them: ``15m``, ``1h30m``, ``600s``."""
+"""Durations as Kubernetes resources write them (``15m``, ``1h30m``, ``600s``), and as servers ask callers to wait."""
 
 import re
 
 _PATTERN = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", re.ASCII)
+_DELAY = re.compile(r"\d{1,5}", re.ASCII)
+_LONGEST_DELAY_SECONDS = 60
 
 
 def parse_duration(text: str) -> int:
@@ -23,3 +25,8 @@ def format_duration(seconds: int) -> str:
     minutes, rest = divmod(rest, 60)
     parts = [f"{value}{unit}" for value, unit in ((hours, "h"), (minutes, "m"), (rest, "s")) if value]
     return "".join(parts) or "0s"
+
+
+def retry_after_seconds(value: str) -> int | None:
+    """Return what a Retry-After header asks for, a minute at most; None for a date or nonsense (RFC 9110, 10.2.3)."""
+    return min(int(value), _LONGEST_DELAY_SECONDS) if _DELAY.fullmatch(value) else None

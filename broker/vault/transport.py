@@ -12,6 +12,7 @@ import orjson
 from hvac.adapters import Adapter
 from yarl import URL
 
+from broker.model.duration import retry_after_seconds
 from broker.model.sensitive import Sensitive
 from broker.vault.answer import Answer, unavailable
 
@@ -88,7 +89,8 @@ class VaultTransport:
         """
         try:
             async with asyncio.timeout(self._timeout), self._request(method, path, body, token) as response:
-                return Answer(method, path, response.status, _json(await _read(response)), _retry_after(response))
+                later = retry_after_seconds(response.headers.get("Retry-After", ""))
+                return Answer(method, path, response.status, _json(await _read(response)), later)
         except TimeoutError:
             raise unavailable(
                 f"Vault did not answer within {self._timeout:g} s: check its load, or raise vault.timeout_seconds."
@@ -140,8 +142,3 @@ def _json(content: bytes) -> Mapping[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return parsed if isinstance(parsed, dict) else {}
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> int | None:
-    value = response.headers.get("Retry-After", "")
-    return min(int(value), 60) if value.isascii() and value.isdigit() and len(value) < 6 else None  # noqa: PLR2004
