@@ -78,7 +78,9 @@ async def _register(story: Story, tenant: Tenant) -> None:
         f'sed "s/DIGEST/$CLIENT_DIGEST/" {shown} | kubectl apply -f -', "created", "account, rights and TokenClient"
     )
     await story.until(
-        f"kubectl get tokenclients -n {tenant.namespace}", "True", "Ready: the broker tried out that it may mint"
+        f"kubectl get tokenclients -n {tenant.namespace}",
+        "True    Ready    20",
+        "Ready: the broker tried out that it may mint, and Vault holds a token until then",
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.lab import Lab
+from tests.support.marks import own_cluster
 from tests.support.processes import until
 
 
@@ -24,6 +25,7 @@ async def impatient(lab: Lab) -> dict[str, object]:
     }
 
 
+@own_cluster
 async def test_an_api_server_that_hangs_is_answered_in_time(installed: Lab, tenant: Tenant) -> None:
     """Frozen, it costs the caller a second and a 504; thawed, all is well at once."""
     async with BrokerProcess.start(installed, "hanging", kubernetes=await impatient(installed)) as broker:
@@ -42,6 +44,7 @@ async def test_an_api_server_that_hangs_is_answered_in_time(installed: Lab, tena
     assert 'tokenbroker_token_request_failures_total{reason="kubernetes_timeout"} 1.0' in metrics
 
 
+@own_cluster
 async def test_an_api_server_that_is_down_is_a_503_until_it_is_back(installed: Lab, tenant: Tenant) -> None:
     """Killed and started again, it needs no restart of the broker, and changes are followed again."""
     async with BrokerProcess.start(installed, "down", kubernetes=await impatient(installed)) as broker:
@@ -83,6 +86,7 @@ async def test_what_cannot_be_written_down_is_not_handed_out(installed: Lab, ten
     assert "tokenbroker_tokens_issued_total{" not in metrics
 
 
+@own_cluster
 async def test_a_stop_finishes_requests_in_flight(installed: Lab, tenant: Tenant) -> None:
     """After SIGTERM nobody new gets in, and who is in gets the token."""
     async with BrokerProcess.start(installed, "stopping") as broker:

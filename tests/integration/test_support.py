@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from tests.support.kubectl import KubectlError
 from tests.support.lab import Lab
+from tests.support.marks import own_cluster
 from tests.support.openbao import OpenBao
 from tests.support.processes import ProcessGroup, ProgramError, until
 from tests.support.rest import JsonObject
@@ -124,6 +125,7 @@ async def test_a_kubeconfig_for_a_token_is_that_account(lab: Lab) -> None:
         await lab.cluster.kubectl("get", "secrets", f"--kubeconfig={kubeconfig}")
 
 
+@own_cluster
 async def test_a_restarted_api_server_keeps_address_and_data(lab: Lab) -> None:
     """Killing the API server loses nothing: it comes back where it was."""
     await lab.cluster.kubectl("create", "configmap", "kept")

@@ -1,5 +1,6 @@
 """Tokens kept in a real Vault by a real broker, for readers that know nothing of it."""
 
+from datetime import datetime
 from typing import Any
 
 from broker.errors import Reason
@@ -39,6 +40,22 @@ async def test_a_reader_of_vault_finds_a_token_that_works(broker: BrokerProcess,
     assert set(data) >= {"token", "ca.crt", "namespace", "server", "config", "kubeconfig", "expirationTimestamp"}
     assert data["namespace"] == tenant.namespace
     assert data["token"] not in broker.program.log.read_text() + broker.audit_file.read_text()
+
+
+async def test_kubectl_shows_when_the_copy_ends_and_is_replaced(
+    broker: BrokerProcess, tenant: Tenant, lab: Lab
+) -> None:
+    """Both are times to come, which a column of Kubernetes' type date would show as invalid."""
+    assert broker.url
+    await kept_client(tenant, ttl="1h")
+
+    shown = await lab.cluster.kubectl("get", "tokenclients", "-n", tenant.namespace)
+    expires = (await stored(lab, tenant))["data"]["expirationTimestamp"]
+    heading, row = (line.split() for line in shown.splitlines())
+
+    assert heading == ["NAME", "READY", "REASON", "VAULT-EXPIRES", "RENEWS", "AGE"]
+    assert row[:4] == ["reader", "True", "Ready", expires]
+    assert datetime.fromisoformat(row[4]) < datetime.fromisoformat(expires)
 
 
 async def test_delivery_on_demand_writes_a_new_version_and_both_work(

@@ -55,7 +55,7 @@ async def admin(kubectl: Kubectl, folder: Path) -> AsyncIterator[Found]:
         token = await kubectl("create", "token", "admin", f"--namespace={_NAME}", f"--duration={_TOKEN_LIFETIME}")
         yield Found(server, ca_file, token.strip())
     finally:
-        await kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", input=_ACCOUNT)
+        await kubectl("delete", "--ignore-not-found", "--timeout=60s", "-f", "-", input=_ACCOUNT)
 
 
 async def _endpoint(kubectl: Kubectl, folder: Path) -> tuple[str, Path]:

@@ -1,0 +1,9 @@
+"""What some tests need that not every environment has."""
+
+import os
+
+import pytest
+
+from tests.support.cluster import EXTERNAL
+
+own_cluster = pytest.mark.skipif(EXTERNAL in os.environ, reason=f"it stops the API server, and {EXTERNAL} is not ours")
