@@ -18,16 +18,27 @@ LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 
 class Metrics:
-    """The metrics; one object a process, handed to whoever counts. Children of counters are cached by key."""
+    """The metrics; one object a process, handed to whoever counts."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        counter = partial(Counter, registry=self.registry)
-        gauge = partial(Gauge, registry=self.registry)
-        histogram = partial(Histogram, registry=self.registry, buckets=LATENCY_BUCKETS)
-        gauge("tokenbroker_build_info", "The running version.", ["version"]).labels(__version__).set(1)
+        self._counter = partial(Counter, registry=self.registry)
+        self._gauge = partial(Gauge, registry=self.registry)
+        self._histogram = partial(Histogram, registry=self.registry, buckets=LATENCY_BUCKETS)
+        self._gauge("tokenbroker_build_info", "The running version.", ["version"]).labels(__version__).set(1)
+        self._define_requests()
+        self._define_kubernetes()
+        self._define_vault()
+        self._start_at_zero()
+
+    def _define_requests(self) -> None:
+        counter = self._counter
+        self._requests = self._histogram(
+            "tokenbroker_request_duration_seconds", "Time to answer POST /v1/tokens, issued or not."
+        )
+        self._in_flight = self._gauge("tokenbroker_requests_in_flight", "POST /v1/tokens being answered at the moment.")
         self._issued = counter(
             "tokenbroker_tokens_issued", "Tokens handed out over HTTP.", ["namespace", "client", "grant"]
         )
@@ -41,39 +52,37 @@ class Metrics:
             "tokenbroker_authentication_failures", "Callers that did not prove who they are.", ["reason"]
         )
         self._audit_failures = counter("tokenbroker_audit_failures", "Audit records that could not be written.")
-        self._events_lost = counter("tokenbroker_events_lost", "Kubernetes Events that could not be recorded.")
-        self._requests = histogram(
-            "tokenbroker_request_duration_seconds", "Time to answer POST /v1/tokens, issued or not."
-        )
-        self._in_flight = gauge("tokenbroker_requests_in_flight", "POST /v1/tokens being answered at the moment.")
-        self._token_requests = histogram(
+
+    def _define_kubernetes(self) -> None:
+        self._token_requests = self._histogram(
             "tokenbroker_token_request_duration_seconds", "Time the API server took for one TokenRequest."
         )
-        self._kubernetes_failures = counter(
+        self._kubernetes_failures = self._counter(
             "tokenbroker_token_request_failures", "TokenRequests that made no token, by reason.", ["reason"]
         )
-        self._clients = gauge("tokenbroker_registered_clients", "TokenClients, by validity.", ["valid"])
-        self._watch = counter(
+        self._clients = self._gauge("tokenbroker_registered_clients", "TokenClients, by validity.", ["valid"])
+        self._watch = self._counter(
             "tokenbroker_watch_restarts", "Watches on TokenClients that broke, by reason.", ["reason"]
         )
-        self._ready = gauge(
+        self._events_lost = self._counter("tokenbroker_events_lost", "Kubernetes Events that could not be recorded.")
+        self._ready = self._gauge(
             "tokenbroker_client_ready",
             "1 where the TokenClient's Ready condition is True.",
             ["namespace", "client"],
         )
-        self._vault_writes = counter(
+
+    def _define_vault(self) -> None:
+        self._vault_writes = self._counter(
             "tokenbroker_vault_writes",
             "Attempts to bring a token in Vault up to date, by outcome (success, or the reason).",
             ["namespace", "client", "grant", "outcome"],
         )
-        self._vault_expiry = gauge(
+        self._vault_expiry = self._gauge(
             "tokenbroker_vault_token_expiry_timestamp_seconds",
             "When the current token in Vault expires, in seconds since 1970.",
             ["namespace", "client", "grant"],
         )
-        self._vault_logins = counter("tokenbroker_vault_logins", "Logins and renewals, by outcome.", ["outcome"])
-        self._issued_children: dict[tuple[ClientId, str], Counter] = {}
-        self._start_at_zero()
+        self._vault_logins = self._counter("tokenbroker_vault_logins", "Logins and renewals, by outcome.", ["outcome"])
 
     def _start_at_zero(self) -> None:
         for reason in Reason:
@@ -85,11 +94,7 @@ class Metrics:
 
     def issued(self, client: ClientId, grant: str) -> None:
         """Count a token that was handed out."""
-        child = self._issued_children.get((client, grant))
-        if child is None:
-            child = self._issued.labels(client.namespace, client.name, grant)
-            self._issued_children[(client, grant)] = child
-        child.inc()
+        self._issued.labels(client.namespace, client.name, grant).inc()
 
     def refused(self, client: ClientId, reason: Reason) -> None:
         """Count a request of an authenticated client that got no token."""
@@ -159,6 +164,6 @@ class Metrics:
         self._vault_logins.labels(outcome).inc()
 
     def forget(self, client: ClientId) -> None:
-        """Drop the gauges of a client that went; its counters stay, as Prometheus wants."""
-        self._ready.remove_by_labels({"namespace": client.namespace, "client": client.name})
-        self._vault_expiry.remove_by_labels({"namespace": client.namespace, "client": client.name})
+        """Drop all series of a client that went, so that clients who come and go do not fill the memory."""
+        for metric in (self._issued, self._refused, self._ready, self._vault_writes, self._vault_expiry):
+            metric.remove_by_labels({"namespace": client.namespace, "client": client.name})

@@ -17,6 +17,6 @@ def serve(
     ),
 ) -> None:
     """Run the broker until it is told to stop."""
-    from broker.app import run  # noqa: PLC0415 - the server is loaded to serve, not to print the help
+    from broker.server import run  # noqa: PLC0415 - the server is loaded to serve, not to print the help
 
     raise typer.Exit(run(config))

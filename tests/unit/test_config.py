@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from broker.app import run
 from broker.config import ConfigError, load
+from broker.server import run
 
 
 @pytest.fixture

@@ -1,0 +1,79 @@
+"""The running process: what :mod:`broker.app` made, on its sockets, until a signal ends it."""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from broker.app import Broker, broker
+from broker.config import Config, ConfigError, load
+from broker.http.listeners import Listener, TlsReloader
+from broker.logs import set_up_logging
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT, then finish the requests in flight. Raises ExceptionGroup when a job dies."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with broker(config) as parts, asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(job(), name=name) for name, job in parts.jobs.items()]
+        async with _listening(config, parts, tasks):
+            log.info("broker.started", pid=os.getpid())
+            await stop.wait()
+            log.info("broker.stopping")
+        for task in running:
+            task.cancel()
+
+
+@asynccontextmanager
+async def _listening(config: Config, parts: Broker, tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
+    listen = config.listen
+    tls = None
+    reloading = None
+    if listen.tls is not None and listen.tls != "terminated-upstream":
+        reloader = TlsReloader(listen.tls.cert_file, listen.tls.key_file)
+        tls = reloader.context
+        reloading = tasks.create_task(reloader.run(), name="tls")
+    api = Listener("api", parts.api, listen.address, listen.port, tls=tls, drain_seconds=listen.drain_seconds)
+    ops = Listener("ops", parts.ops, config.ops.address, config.ops.port, tls=None, drain_seconds=1)
+    try:
+        async with ops, api:
+            yield
+    finally:
+        if reloading is not None:
+            reloading.cancel()
+
+
+def _calm_garbage_collection() -> None:
+    """Collect seldom, and never look at what was there at start: 75 to 149 us a token (docs/performance.md)."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def run(config_path: Path) -> int:
+    """Serve with the configuration of a file and return the process' exit code: 2 for a wrong configuration."""
+    try:
+        config = load(config_path)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    set_up_logging(config.log_level)
+    _calm_garbage_collection()
+    code = 0
+    try:
+        uvloop.run(serve(config))
+    except* OSError as group:
+        sys.stderr.write(f"cannot serve: {'; '.join(str(error) for error in group.exceptions)}\n")
+        code = 1
+    return code
