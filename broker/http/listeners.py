@@ -16,6 +16,10 @@ LINGER_SECONDS = 1.0
 """How long the rest of a body that was refused is still read, so that its sender can see the answer."""
 
 
+IDLE_SECONDS = 75.0
+"""How long a connection is kept without a whole request, be it silent or dripping the headers of one."""
+
+
 class TlsReloader:
     """A server context whose certificate follows its files: new handshakes use it, connections go on."""
 
@@ -62,6 +66,7 @@ class Listener:
         *,
         tls: ssl.SSLContext | None,
         drain_seconds: float,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._name = name
         self._address = address
@@ -72,7 +77,7 @@ class Listener:
             access_log=None,
             handle_signals=False,
             shutdown_timeout=drain_seconds,
-            keepalive_timeout=75,
+            keepalive_timeout=idle_seconds,
             lingering_time=LINGER_SECONDS,
         )
 

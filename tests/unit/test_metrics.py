@@ -10,7 +10,8 @@ WEB, APP = ClientId("shop", "web"), ClientId("shop", "app")
 
 
 def _exposed(metrics: Metrics) -> list[str]:
-    return generate_latest(metrics.registry).decode().splitlines()
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    return [line for line in lines if line.startswith("tokenbroker_")]
 
 
 def _count_all(metrics: Metrics, client: ClientId) -> None:
