@@ -18,6 +18,8 @@ from broker.config import Config, VaultConfig
 from broker.http.api import Contract, api_app
 from broker.http.grants import GrantsEndpoint
 from broker.http.ops import OpsEndpoint, ops_app
+from broker.http.problems import malformed
+from broker.http.protocol import Malformed
 from broker.http.tokens import TokensEndpoint
 from broker.identity import secret
 from broker.kube.anchors import KubeAnchors
@@ -52,10 +54,11 @@ Job = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker made ready to run: two listeners, and what goes on beside them."""
+    """A broker made ready to run: two applications and what answers no-HTTP, and what goes on beside them."""
 
     api: web.Application
     ops: web.Application
+    malformed: Malformed
     jobs: dict[str, Job]
 
 
@@ -151,7 +154,12 @@ def _joined(parts: Parts) -> Broker:
         jobs["sweep"] = _sweep(parts, parts.vault, rotator)
     registry.on_change = _both(reconciler, rotator)
     ops = OpsEndpoint(parts.metrics.registry, lambda: None if registry.fresh else "registry_stale")
-    return Broker(api=_api(parts, issuer, rotator), ops=ops_app(ops), jobs=jobs)
+    return Broker(
+        api=_api(parts, issuer, rotator),
+        ops=ops_app(ops),
+        malformed=malformed(new_request_id, parts.metrics),
+        jobs=jobs,
+    )
 
 
 def _board(parts: Parts) -> StatusBoard:

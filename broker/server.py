@@ -45,8 +45,18 @@ async def _listening(config: Config, parts: Broker, tasks: asyncio.TaskGroup) ->
         reloader = TlsReloader(listen.tls.cert_file, listen.tls.key_file)
         tls = reloader.context
         reloading = tasks.create_task(reloader.run(), name="tls")
-    api = Listener("api", parts.api, listen.address, listen.port, tls=tls, drain_seconds=listen.drain_seconds)
-    ops = Listener("ops", parts.ops, config.ops.address, config.ops.port, tls=None, drain_seconds=1)
+    api = Listener(
+        "api",
+        parts.api,
+        listen.address,
+        listen.port,
+        malformed=parts.malformed,
+        tls=tls,
+        drain_seconds=listen.drain_seconds,
+    )
+    ops = Listener(
+        "ops", parts.ops, config.ops.address, config.ops.port, malformed=parts.malformed, tls=None, drain_seconds=1
+    )
     try:
         async with ops, api:
             yield

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from broker.errors import BrokerError, Reason
 from broker.http.grants import GrantsEndpoint
-from broker.http.problems import Handler, ProblemMetrics, guarded
+from broker.http.problems import PLAIN, Handler, ProblemMetrics, guarded
 from broker.http.tokens import TokensEndpoint
 
 
@@ -18,7 +18,7 @@ class Contract:
 
     async def get(self, _request: web.Request) -> web.Response:
         """Answer with the API's description."""
-        return web.Response(text=self._text, content_type="application/yaml")
+        return web.Response(text=self._text, content_type="application/yaml", headers={"Server": PLAIN["Server"]})
 
 
 def api_app(
@@ -38,10 +38,21 @@ def api_app(
     app = web.Application(client_max_size=0)
     for path, methods in routes.items():
         for method, handler in methods.items():
-            app.router.add_route(method, path, guarded(handler, new_request_id, metrics))
-        app.router.add_route("*", path, guarded(_method_not_allowed(tuple(methods)), new_request_id, metrics))
-    app.router.add_route("*", "/{path:.*}", guarded(_route_unknown, new_request_id, metrics))
+            _add(app, method, path, guarded(handler, new_request_id, metrics))
+        _add(app, "*", path, guarded(_method_not_allowed(tuple(methods)), new_request_id, metrics))
+    _add(app, "*", "/{path:.*}", guarded(_route_unknown, new_request_id, metrics))
     return app
+
+
+def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:
+    app.router.add_route(method, path, handler, expect_handler=_continue)
+
+
+async def _continue(request: web.Request) -> None:
+    """Let the body come; an expectation that is not known is ignored, which RFC 9110, 10.1.1 allows."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # no part of the answer yet
 
 
 def _method_not_allowed(methods: tuple[str, ...]) -> Handler:

@@ -8,6 +8,8 @@ from typing import Self
 import structlog
 from aiohttp import web
 
+from broker.http.protocol import CallerConnection, Malformed
+
 log = structlog.get_logger(__name__)
 
 RELOAD_SECONDS = 5.0
@@ -15,6 +17,8 @@ RELOAD_SECONDS = 5.0
 LINGER_SECONDS = 1.0
 """How long the rest of a body that was refused is still read, so that its sender can see the answer."""
 
+
+HANDSHAKE_SECONDS = 10.0
 
 IDLE_SECONDS = 75.0
 """How long a connection is kept without a whole request, be it silent or dripping the headers of one."""
@@ -64,6 +68,7 @@ class Listener:
         address: str,
         port: int,
         *,
+        malformed: Malformed,
         tls: ssl.SSLContext | None,
         drain_seconds: float,
         idle_seconds: float = IDLE_SECONDS,
@@ -72,21 +77,39 @@ class Listener:
         self._address = address
         self._port = port
         self._tls = tls
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            handle_signals=False,
-            shutdown_timeout=drain_seconds,
-            keepalive_timeout=idle_seconds,
-            lingering_time=LINGER_SECONDS,
-        )
+        self._malformed = malformed
+        self._idle_seconds = idle_seconds
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=drain_seconds)
+        self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._address, self._port, ssl_context=self._tls, backlog=1024)
-        await site.start()
-        log.info("listening", listener=self._name, addresses=[str(at) for at in self._runner.addresses])
+        self._server = await asyncio.get_running_loop().create_server(
+            self._connection,
+            self._address,
+            self._port,
+            ssl=self._tls,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
+            backlog=1024,
+        )
+        addresses = [str(socket.getsockname()) for socket in self._server.sockets]
+        log.info("listening", listener=self._name, addresses=addresses)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
+
+    def _connection(self) -> CallerConnection:
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("a caller came before the application was set up")
+        return CallerConnection(
+            server,
+            self._malformed,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=self._idle_seconds,
+            lingering_time=LINGER_SECONDS,
+            auto_decompress=False,
+        )

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from broker.errors import BrokerError, Reason
+from broker.http.protocol import Malformed
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +49,9 @@ STATUS: Mapping[Reason, int] = {
     Reason.INTERNAL_ERROR: 500,
 }
 
+PLAIN = {"Cache-Control": "no-store", "Server": "tokenbroker"}
+"""On every answer: no cache keeps it, and it does not say what the broker is made of."""
+
 CLOSING = frozenset({Reason.BODY_TOO_LARGE, Reason.REQUEST_TIMEOUT})
 """What is left of these requests is not worth reading: the connection is closed after the answer."""
 
@@ -78,7 +82,7 @@ def problem_response(error: BrokerError, request_id: str) -> web.Response:
         body=orjson.dumps(document),
         status=status,
         content_type=CONTENT_TYPE,
-        headers={"Cache-Control": "no-store", **_extra_headers(error)},
+        headers={**PLAIN, **_extra_headers(error)},
     )
     if error.reason in CLOSING:
         response.force_close()
@@ -113,6 +117,22 @@ def guarded(handler: Handler, request_id: Callable[[], str], metrics: ProblemMet
             log.exception("http.internal_error", path=request.path)
             failed = BrokerError(Reason.INTERNAL_ERROR, "The broker met an error of its own.")
         return _answered(failed, request, request_id(), metrics)
+
+    return answer
+
+
+def malformed(request_id: Callable[[], str], metrics: ProblemMetrics) -> Malformed:
+    """Return what answers requests that are not HTTP; the connection is closed, for nobody knows where they end."""
+
+    def answer(_request: web.BaseRequest, status: int) -> web.Response:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            error = BrokerError(Reason.INTERNAL_ERROR, "The broker met an error of its own.")
+        else:
+            error = BrokerError(Reason.INVALID_REQUEST, "The request is not valid HTTP, or its headers are too large.")
+        metrics.problem(error.reason)
+        response = problem_response(error, request_id())
+        response.force_close()
+        return response
 
     return answer
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from broker.errors import BrokerError, ProofFailure, Reason
 from broker.http.body import read_object
 from broker.http.credentials import read_basic
+from broker.http.problems import PLAIN
 from broker.model.client import Client
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Ask
@@ -20,7 +21,7 @@ from broker.services.issue import Issued, Issuer, Origin
 from broker.services.rotate import Delivered
 
 FIELDS = frozenset({"client", "grant", "ttl", "audience", "deliver"})
-_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+_HEADERS = {"Content-Type": "application/json", **PLAIN}
 DELIVERIES = frozenset({None, "response", "vault"})
 
 

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from broker.http.listeners import Listener
+from tests.support.malformed import MALFORMED
 from tests.support.processes import free_port
 
 IDLE_SECONDS = 0.6
@@ -24,7 +25,9 @@ async def listening(idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[int]:
     """Run a listener and yield its port."""
     app, port = web.Application(), free_port()
     app.router.add_get("/", hello)
-    async with Listener("api", app, "127.0.0.1", port, tls=None, drain_seconds=5, idle_seconds=idle_seconds):
+    async with Listener(
+        "api", app, "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=5, idle_seconds=idle_seconds
+    ):
         yield port
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from broker.http.listeners import Listener, TlsReloader
 from tests.support.certificates import Authority, ServerFiles
+from tests.support.malformed import MALFORMED
 from tests.support.processes import free_port
 
 
@@ -47,7 +48,7 @@ async def test_a_new_certificate_serves_new_connections_and_old_ones_go_on(tmp_p
     app, port = web.Application(), free_port()
     app.router.add_get("/", hello)
     async with (
-        Listener("api", app, "127.0.0.1", port, tls=reloader.context, drain_seconds=1),
+        Listener("api", app, "127.0.0.1", port, malformed=MALFORMED, tls=reloader.context, drain_seconds=1),
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
     ):
         url = f"https://127.0.0.1:{port}/"

@@ -1,6 +1,8 @@
 """What malformed and hostile requests get: always a problem document, never a stack trace."""
 
 import asyncio
+import base64
+import gzip
 import json
 from urllib.parse import urlsplit
 
@@ -73,6 +75,106 @@ async def test_a_client_id_that_cannot_be_one_is_a_stranger(broker: BrokerProces
     reply = await broker.call("POST", "/v1/tokens", auth=(client, "tbs_" + "A" * 49))
 
     assert (reply.status, reply.body["code"]) == (401, "invalid_client")
+
+
+HEAD = b"POST /v1/tokens HTTP/1.1\r\nHost: a\r\n"
+SECRET = b"tbs_" + b"S" * 49
+CREDENTIAL = b"Authorization: Basic " + base64.b64encode(b"bad-input/caller:" + SECRET)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"220 mail.example.com ESMTP\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64 + b"\r\n\r\n",
+        b"BREW /v1/tokens HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /v1/tokens HTTP/9.9\r\nHost: a\r\n" + CREDENTIAL + b"\r\n\r\n",
+        b"POST /v1/tokens" + CREDENTIAL + b" HTTP/1.1 HTTP/1.1\r\n\r\n",
+        HEAD + CREDENTIAL + b"\x00\r\n\r\n",
+        HEAD + CREDENTIAL.replace(b":", b" :") + b"\r\n\r\n",
+        HEAD + CREDENTIAL.replace(b"Authorization: ", b"") + b"\r\n\r\n",
+        HEAD + CREDENTIAL + b"A" * 9000 + b"\r\n\r\n",
+        HEAD + b"X: y\r\n" * 200 + b"\r\n",
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        HEAD + b"Content-Length: many\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nmany\r\n",
+    ],
+)
+async def test_what_is_not_http_is_a_problem_document(broker: BrokerProcess, request_bytes: bytes) -> None:
+    """Neither answer nor log repeats what was sent, there is no stack trace, and the connection is closed."""
+    logged = len(broker.program.log.read_text())
+    answer = await exchange(broker, request_bytes)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    log = broker.program.log.read_text()[logged:]
+
+    assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert b"application/problem+json" in head
+    assert json.loads(body)["code"] == "invalid_request"
+    for said in (answer.decode(), log):
+        assert "Traceback" not in said
+        assert SECRET.decode() not in said
+        assert CREDENTIAL[-30:].decode() not in said
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (HEAD + b"Expect: the-unexpected\r\nContent-Length: 0\r\n\r\n", b"401"),
+        (HEAD + b"Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n", b"401"),
+        (b"POST http://elsewhere.example/v1/tokens HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", b"401"),
+        (b"GET /v1/%2e%2e/v1/grants HTTP/1.1\r\nHost: a\r\n\r\n", b"404"),
+        (b"GET /v1/grants%00 HTTP/1.1\r\nHost: a\r\n\r\n", b"404"),
+    ],
+)
+async def test_unusual_http_is_a_problem_document_too(
+    broker: BrokerProcess, request_bytes: bytes, status: bytes
+) -> None:
+    """Whatever HTTP allows gets an answer of the broker's own kind."""
+    answer = await exchange(broker, request_bytes.replace(b"Host: a\r\n", b"Host: a\r\nConnection: close\r\n", 1))
+    head, _, body = answer.partition(b"\r\n\r\n")
+
+    assert head.split(b" ", 2)[1] == status
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == int(status)
+
+
+@pytest.mark.parametrize("line", [b"OPTIONS *", b"CONNECT elsewhere.example:443"])
+async def test_target_that_is_no_path_is_not_found(broker: BrokerProcess, line: bytes) -> None:
+    """The broker is no proxy, and says nothing of itself to who asks for all of it."""
+    answer = await exchange(broker, line + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+async def test_answers_do_not_name_the_software_underneath(broker: BrokerProcess) -> None:
+    """Versions tell an attacker what to try."""
+    answers = [await exchange(broker, HEAD + end) for end in (b"Connection: close\r\n\r\n", b"nonsense\r\n\r\n")]
+
+    assert all(b"\r\nServer: tokenbroker\r\n" in answer for answer in answers)
+    assert not any(b"aiohttp" in answer or b"Python" in answer for answer in answers)
+
+
+async def test_compressed_body_is_not_unpacked(broker: BrokerProcess, auth: tuple[str, str]) -> None:
+    """A few kilobytes cannot become gigabytes: what is packed is no JSON."""
+    packed = gzip.compress(b'{"ttl": "15m"}' + b" " * 1_000_000)
+    head = HEAD + b"Authorization: " + basic(*auth).encode() + b"\r\nConnection: close\r\n"
+    head += b"Content-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    answer = await exchange(broker, head + packed)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def exchange(broker: BrokerProcess, request_bytes: bytes) -> bytes:
+    """Send bytes on a connection of their own, and return all that comes until it is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(broker.url).port)
+    writer.write(request_bytes)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
 
 
 async def test_a_body_that_drips_is_cut_off(installed: Lab, auth: tuple[str, str]) -> None:
