@@ -1,0 +1,55 @@
+"""Every line of the log is one JSON object, whoever wrote it."""
+
+import json
+import subprocess
+import sys
+
+SAY = """
+import logging, structlog
+from broker.logs import set_up_logging
+set_up_logging({level!r})
+log = structlog.get_logger("ours")
+for level in ("debug", "info", "warning", "error"):
+    getattr(log, level)("said." + level, n=1)
+    getattr(logging.getLogger("aiohttp.client"), level)("heard %s", level)
+try:
+    raise ValueError("two\\nlines")
+except ValueError:
+    log.exception("said.exception")
+    logging.getLogger("asyncio").exception("heard exception")
+"""
+
+
+def _lines(level: str) -> list[dict[str, str]]:
+    ended = subprocess.run(
+        [sys.executable, "-c", SAY.format(level=level)], capture_output=True, check=True, text=True, timeout=60
+    )
+    assert ended.stdout == ""
+    return [json.loads(line) for line in ended.stderr.splitlines()]
+
+
+def test_libraries_warn_at_most() -> None:
+    """At debug our own events come at every level; what libraries say below a warning may hold tokens."""
+    events = [line["event"] for line in _lines("debug")]
+
+    assert [event for event in events if event.startswith("said")] == [
+        *("said.debug", "said.info", "said.warning", "said.error", "said.exception"),
+    ]
+    assert [event for event in events if event.startswith("heard")] == [
+        *("heard warning", "heard error", "heard exception"),
+    ]
+
+
+def test_level_holds_for_all() -> None:
+    """At error nobody warns."""
+    assert {line["level"] for line in _lines("error")} == {"error"}
+
+
+def test_line_has_time_level_and_stack_in_one_object() -> None:
+    """A stack trace is a field, not more lines."""
+    lines = _lines("info")
+    failed = [line for line in lines if "exception" in line]
+
+    assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
+    assert len(failed) == 2
+    assert all("ValueError: two\nlines" in line["exception"] for line in failed)
