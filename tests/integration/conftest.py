@@ -2,20 +2,51 @@
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
+from broker.cli import handover
+from broker.identity import secret
+from broker.model.sensitive import Sensitive
 from tests.support.broker import BrokerProcess, Tenant, install
 from tests.support.lab import Lab
+from tests.support.outputs import leaks
+
+LAST = "test_leaks.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Search for leaks when all other tests have had the chance to make one."""
+    items.sort(key=lambda item: item.path.name == LAST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def client_secrets() -> Iterator[list[str]]:
+    """Note each client's secret that a test or the command line makes: servers see to it for all other values."""
+    made: list[str] = []
+    generate = secret.generate
+
+    def noted() -> Sensitive:
+        made.append((value := generate()).reveal())
+        return value
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (secret, handover):
+            patch.setattr(module, "generate", noted)
+        yield made
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def lab() -> AsyncIterator[Lab]:
-    """Start a cluster and a Vault for the whole session; tests make their own namespaces in it."""
-    async with Lab.start() as running:
+async def lab(client_secrets: list[str]) -> AsyncIterator[Lab]:
+    """Start a cluster and a Vault for the whole session; tests make their own namespaces in it.
+
+    All brokers have ended when it ends, so it sees whether the last word of one was a secret.
+    """
+    async with Lab.start(witnessed=True) as running:
         yield running
+        assert not await leaks(running, client_secrets)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -1,9 +1,11 @@
 """The broker itself as a process, under its own limited account in a real cluster."""
 
+import asyncio
 import base64
+import json as jsonlib
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +21,8 @@ from tests.support.processes import Program, free_port, until
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "deploy" / "base"
 ACCOUNT = ("tokenbroker", "tokenbroker")
+CONFIG, AUDIT, METRICS, REPLIES = "config.yaml", "audit.jsonl", "metrics.txt", "replies.jsonl"
+_LAST_SCRAPE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Reply:
 
 
 class BrokerProcess:
-    """A running ``tokenbroker serve``; ``audit_file`` is where its records go."""
+    """A running ``tokenbroker serve``. What it says stays in files: see :mod:`tests.support.outputs`."""
 
     def __init__(self, program: Program, config: dict[str, Any], folder: Path) -> None:
         self.program = program
@@ -47,7 +51,7 @@ class BrokerProcess:
         folder = lab.folder / name
         folder.mkdir()
         config = await _config(lab, folder) | overrides
-        path = folder / "config.yaml"
+        path = folder / CONFIG
         path.write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "broker", "serve", "--config", str(path)]
         broker = cls(lab.processes.program(name, command), config, folder)
@@ -56,6 +60,7 @@ class BrokerProcess:
         try:
             yield broker
         finally:
+            await broker._keep_metrics()
             await broker.program.stop()
 
     async def ready(self) -> None:
@@ -81,12 +86,25 @@ class BrokerProcess:
             session.request(method, self.url + path, json=json, data=data, headers=sent) as answer,
         ):
             is_json = answer.content_type.endswith("json")
-            return Reply(answer.status, dict(answer.headers), await (answer.json() if is_json else answer.text()))
+            reply = Reply(answer.status, dict(answer.headers), await (answer.json() if is_json else answer.text()))
+        self._keep_reply(reply)
+        return reply
 
     async def metrics(self) -> str:
         """Return what Prometheus would scrape."""
         async with aiohttp.ClientSession() as session, session.get(self.ops_url + "/metrics") as answer:
             return await answer.text()
+
+    async def _keep_metrics(self) -> None:
+        with suppress(aiohttp.ClientError, TimeoutError):  # a test may have ended or frozen it
+            async with asyncio.timeout(_LAST_SCRAPE_SECONDS):
+                (self.folder / METRICS).write_text(await self.metrics())
+
+    def _keep_reply(self, reply: Reply) -> None:
+        """Keep all of an answer but the token that its caller asked for."""
+        body = {**reply.body, "token": ""} if isinstance(reply.body, dict) else reply.body
+        with (self.folder / REPLIES).open("a") as file:
+            file.write(jsonlib.dumps([reply.status, dict(reply.headers), body]) + "\n")
 
     async def _ready(self) -> bool:
         try:
@@ -143,7 +161,7 @@ async def _config(lab: Lab, folder: Path) -> dict[str, Any]:
         },
         "listen": {"port": free_port()},
         "ops": {"port": free_port()},
-        "audit": {"file": str(folder / "audit.jsonl")},
+        "audit": {"file": str(folder / AUDIT)},
         "vault": {
             "address": lab.vault.address,
             "ca_file": str(lab.vault.ca_file),

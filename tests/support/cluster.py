@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.support import external_cluster
+from tests.support import external_cluster, witness
 from tests.support.control_plane import Addresses, ControlPlane, Secrets
 from tests.support.kubebox import kubebox
 from tests.support.kubectl import Kubectl, write_kubeconfig
@@ -48,28 +48,30 @@ class Cluster:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, group: ProcessGroup | None = None) -> AsyncIterator[Self]:
+    async def start(cls, group: ProcessGroup | None = None, *, witnessed: bool = False) -> AsyncIterator[Self]:
         """Start a cluster in ``group``, or one of its own, and end it on leaving.
 
-        With KUBECONFIG_FOR_TESTS nothing is started: the cluster it names is used, and a namespace with an
-        admin account is made there and removed on leaving. Raises ProgramError and kubebox.BuildError.
+        A ``witnessed`` one writes down every token that it issues (:mod:`tests.support.witness`). With
+        KUBECONFIG_FOR_TESTS nothing is started, nor written down: the cluster it names is used, and a namespace
+        with an admin account is made there and removed on leaving. Raises ProgramError and kubebox.BuildError.
         """
         async with ProcessGroup.joining(group) as processes:
             folder = processes.folder / "cluster"
             folder.mkdir()
             given = os.environ.get(EXTERNAL)
-            opened = cls._external(folder, Path(given)) if given else cls._own(folder, processes)
+            opened = cls._external(folder, Path(given)) if given else cls._own(folder, processes, witnessed=witnessed)
             async with opened as cluster:
                 yield cluster
 
     @classmethod
     @asynccontextmanager
-    async def _own(cls, folder: Path, group: ProcessGroup) -> AsyncIterator[Self]:
+    async def _own(cls, folder: Path, group: ProcessGroup, *, witnessed: bool) -> AsyncIterator[Self]:
         binary = await asyncio.to_thread(kubebox)
         addresses, admin_token = Addresses.choose(), secrets.token_urlsafe(24)
         files = Secrets.create(folder, admin_token)
         access = _access(folder, addresses.server, files.authority, admin_token)
-        plane = ControlPlane.of(group, binary, addresses, files, access.kubeconfig)
+        audit = witness.kubernetes_flags(group.folder) if witnessed else []
+        plane = ControlPlane.of(group, binary, addresses, files, access.kubeconfig, audit)
         kubectl = Kubectl([str(binary), "kubectl"], access.kubeconfig, folder / "cache")
         async with Rest.open(access.server, access.ca_file) as rest:
             cluster = cls(access, folder, rest, kubectl, plane)

@@ -1,5 +1,6 @@
 """The three programs of a Kubernetes control plane, with the flags that tests want."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,13 +66,22 @@ class ControlPlane:
 
     @classmethod
     def of(
-        cls, group: ProcessGroup, binary: Path, addresses: Addresses, secrets: Secrets, kubeconfig: Path
+        cls,
+        group: ProcessGroup,
+        binary: Path,
+        addresses: Addresses,
+        secrets: Secrets,
+        kubeconfig: Path,
+        more_flags: Sequence[str] = (),
     ) -> "ControlPlane":
-        """Describe the three programs; ``kubeconfig`` is what the controllers log in with."""
+        """Describe the three programs; ``kubeconfig`` is what the controllers log in with.
+
+        The API server gets ``more_flags``.
+        """
         folder = kubeconfig.parent
         return cls(
             etcd=group.program("etcd", [binary, *_etcd(folder / "etcd", addresses)]),
-            api_server=group.program("kube-apiserver", [binary, *_api_server(addresses, secrets)]),
+            api_server=group.program("kube-apiserver", [binary, *_api_server(addresses, secrets), *more_flags]),
             controller_manager=group.program(
                 "kube-controller-manager", [binary, *_controller_manager(kubeconfig, secrets)]
             ),

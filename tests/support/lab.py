@@ -22,16 +22,20 @@ class Lab:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, *, token_ttl: str = "20m", token_max_ttl: str = "24h") -> AsyncIterator[Self]:
+    async def start(
+        cls, *, token_ttl: str = "20m", token_max_ttl: str = "24h", witnessed: bool = False
+    ) -> AsyncIterator[Self]:
         """Start both at once, and end everything on leaving, or when this process dies.
 
-        The TTLs are those of the broker's Vault token. Raises ExceptionGroup of ProgramError and the like.
+        The TTLs are those of the broker's Vault token. The servers of a ``witnessed`` one write down every token
+        that they see (:mod:`tests.support.witness`), which costs them time. Raises ExceptionGroup of
+        ProgramError and the like.
         """
         async with AsyncExitStack() as stack:
             processes = await stack.enter_async_context(ProcessGroup.start())
             async with asyncio.TaskGroup() as tasks:
-                cluster = tasks.create_task(stack.enter_async_context(Cluster.start(processes)))
-                vault = tasks.create_task(stack.enter_async_context(OpenBao.start(processes)))
+                cluster = tasks.create_task(stack.enter_async_context(Cluster.start(processes, witnessed=witnessed)))
+                vault = tasks.create_task(stack.enter_async_context(OpenBao.start(processes, witnessed=witnessed)))
             lab = cls(cluster.result(), vault.result(), processes)
             await configure_for_broker(lab.vault, lab.cluster, token_ttl=token_ttl, token_max_ttl=token_max_ttl)
             yield lab

@@ -13,6 +13,7 @@ from tests.support.certificates import Authority, ServerFiles
 from tests.support.cluster import Cluster
 from tests.support.processes import ProcessGroup, Program, free_port, until
 from tests.support.rest import JsonObject, Rest
+from tests.support.witness import openbao_section
 
 SETUP = Path(__file__).resolve().parents[2] / "deploy" / "vault"
 _HEALTH = "/v1/sys/health"
@@ -37,14 +38,18 @@ class OpenBao:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, group: ProcessGroup | None = None) -> AsyncIterator[Self]:
-        """Start a server in ``group``, or one of its own, and end it on leaving; raises ProgramError."""
+    async def start(cls, group: ProcessGroup | None = None, *, witnessed: bool = False) -> AsyncIterator[Self]:
+        """Start a server in ``group``, or one of its own, and end it on leaving; raises ProgramError.
+
+        A ``witnessed`` one writes down every token that it sees (:mod:`tests.support.witness`).
+        """
         async with ProcessGroup.joining(group) as processes:
             folder = processes.folder / "openbao"
             folder.mkdir()
             authority = Authority.create(folder, "openbao-ca")
             port = free_port()
-            config = _write_config(folder, authority.server("openbao"), port)
+            more = openbao_section(processes.folder) if witnessed else ""
+            config = _write_config(folder, authority.server("openbao"), port, more)
             program = processes.program("openbao", [bao(), "server", f"-config={config}"])
             address = f"https://127.0.0.1:{port}"
             async with Rest.open(address, authority.file) as rest:
@@ -166,7 +171,7 @@ async def _run_setup(settings: Mapping[str, str]) -> None:
         raise SetupError(f"setup.sh failed:\n{output.decode(errors='replace')}")
 
 
-def _write_config(folder: Path, certificate: ServerFiles, port: int) -> Path:
+def _write_config(folder: Path, certificate: ServerFiles, port: int, more: str) -> Path:
     data, path = folder / "data", folder / "config.hcl"
     data.mkdir()
     path.write_text(f"""
@@ -182,5 +187,5 @@ listener "tcp" {{
 }}
 api_addr = "https://127.0.0.1:{port}"
 cluster_addr = "https://127.0.0.1:{free_port()}"
-""")
+{more}""")
     return path

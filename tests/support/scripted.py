@@ -41,7 +41,7 @@ class ScriptedServer:
         self.connections += 1
         try:
             while not writer.is_closing():
-                self.requests.append(await _request(reader))
+                self.requests.append(await read_request(reader))
                 self.arrived.set()
                 if not self.replies:
                     await reader.read()
@@ -103,6 +103,24 @@ def floods(part: bytes) -> Reply:
         while not writer.is_closing():
             writer.write(part)
             await writer.drain()
+            await asyncio.sleep(0)  # drain alone lets nobody in who would say that the connection is lost
+
+    return reply
+
+
+def hangs() -> Reply:
+    """Say nothing until the other side gives up (which is only noticed under TLS)."""
+    return drips(b"", b"")
+
+
+def drips(start: bytes, part: bytes) -> Reply:
+    """Write the start, and then the part again and again, a little later each."""
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        writer.write(start)
+        while not writer.is_closing():
+            writer.write(part)
+            await asyncio.sleep(0.02)
 
     return reply
 
@@ -113,7 +131,8 @@ def answer(status: int, body: bytes = b"{}", headers: Iterable[bytes] = ()) -> b
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-async def _request(reader: asyncio.StreamReader) -> bytes:
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    """Return one request with its body. Raises asyncio.IncompleteReadError at the end of the connection."""
     head = await reader.readuntil(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     length = next((int(line[15:]) for line in lines if line.lower().startswith(b"content-length:")), 0)
