@@ -1,11 +1,12 @@
 """TokenClient resources as the registry reads them: strictly, for the schema may have been gone around."""
 
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,6 +22,7 @@ from broker.ports import Registration
 
 MAX_TTL_SECONDS = 24 * 3600
 MIN_RENEW_BEFORE_SECONDS = 60
+MAX_DURATION_CHARACTERS = 16
 
 
 def _label(value: str) -> str:
@@ -30,9 +32,15 @@ def _label(value: str) -> str:
 
 
 def _parsed(value: object) -> int:
-    if not isinstance(value, str):
-        raise ValueError("is not a duration such as 15m")  # noqa: TRY004 - pydantic collects ValueErrors
+    if not isinstance(value, str) or len(value) > MAX_DURATION_CHARACTERS:
+        raise ValueError("is not a duration such as 15m")
     return parse_duration(value)
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
+        raise ValueError("is not a time such as 2027-06-30T00:00:00Z (RFC 3339)")
+    return datetime.fromisoformat(value.upper())
 
 
 def _subdomain(value: str) -> str:
@@ -41,6 +49,8 @@ def _subdomain(value: str) -> str:
     return value
 
 
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 Seconds = Annotated[int, BeforeValidator(_parsed)]
 
 
@@ -66,7 +76,7 @@ class _Vault(_Strict):
 class _Grant(_Strict):
     name: Annotated[str, AfterValidator(_label)] = "default"
     serviceAccount: _ServiceAccount  # noqa: N815 - the resource's own spelling
-    audiences: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(default=[], max_length=8)
+    audiences: list[Annotated[str, Field(max_length=256, pattern=r"^[\x21-\x7e]+$")]] = Field(default=[], max_length=8)
     ttl: _Ttl = Field(default_factory=_Ttl)
     vault: _Vault | None = None
 
@@ -81,7 +91,7 @@ class _Authentication(_Strict):
 
 class _Spec(_Strict):
     owner: Annotated[str, Field(max_length=253)] = ""
-    notAfter: Annotated[AwareDatetime | None, Field(strict=False)] = None  # noqa: N815 - the resource's own spelling
+    notAfter: Moment | None = None  # noqa: N815 - the resource's own spelling
     suspend: bool = False
     authentication: list[_Authentication] = Field(default=[], max_length=4)
     grants: list[_Grant] = Field(min_length=1, max_length=8)
@@ -113,7 +123,13 @@ def _client(client_id: ClientId, metadata: Mapping[str, Any], spec: _Spec) -> Cl
     grants = tuple(_grant(grant) for grant in spec.grants)
     if len({grant.name for grant in grants}) != len(grants):
         raise ValueError("two grants have the same name")
+    if len(spec.authentication) > 1:
+        raise ValueError("two clientSecret proofs: one has room for two digests")
     digests = [digest for proof in spec.authentication for digest in proof.clientSecret.digests]
+    if len(set(digests)) != len(digests):
+        raise ValueError("a digest is there twice")
+    if not digests and not any(grant.vault for grant in grants):
+        raise ValueError("a client without authentication needs a grant with vault, or nobody can use it")
     return Client(
         id=client_id,
         uid=metadata["uid"],

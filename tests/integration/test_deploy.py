@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from broker.config import load
+from tests.support.bad_specs import BAD, GOOD
 from tests.support.broker import ROOT, Tenant, token_client
 from tests.support.lab import Lab
 
@@ -54,6 +55,25 @@ async def test_the_schema_refuses_a_grant(tenant: Tenant, grant: dict[str, objec
 
     assert status == 422
     assert message in answer["message"]
+
+
+@pytest.mark.parametrize("spec", BAD.values(), ids=BAD.keys())
+async def test_the_schema_refuses_what_the_broker_would(tenant: Tenant, spec: dict[str, object]) -> None:
+    """Both judge alike, so that what applies also works."""
+    status, answer = await tenant.cluster.request(
+        "POST", f"{tenant.path}?dryRun=All", token_client(tenant.namespace, "x", **spec)
+    )
+
+    assert status == 422, answer
+
+
+async def test_the_schema_takes_what_the_broker_takes(tenant: Tenant) -> None:
+    """The specification that the bad ones are made from is good."""
+    status, answer = await tenant.cluster.request(
+        "POST", f"{tenant.path}?dryRun=All", token_client(tenant.namespace, "x", **GOOD)
+    )
+
+    assert status == 201, answer
 
 
 @pytest.mark.parametrize("name", ["null", "123", "1e3", "true"])
