@@ -14,6 +14,7 @@ import orjson
 import structlog
 
 from broker.errors import BrokerError, Reason
+from broker.model.client import DNS_LABEL
 from broker.model.status import timestamp
 from broker.ports import Issuance, RefusedRequest
 
@@ -91,7 +92,8 @@ class AuditFile:
             "time": timestamp(record.at),
             "request_id": record.request_id,
             "client": str(record.client),
-            "grant": record.grant[:63],
+            # What cannot be a grant's name may be a secret in the wrong place.
+            "grant": record.grant if DNS_LABEL.fullmatch(record.grant) else "",
             "reason": record.reason,
             "remote": record.remote,
         }

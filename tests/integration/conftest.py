@@ -46,7 +46,7 @@ async def lab(client_secrets: list[str]) -> AsyncIterator[Lab]:
     """
     async with Lab.start(witnessed=True) as running:
         yield running
-        assert not await leaks(running, client_secrets)
+        assert await leaks(running, client_secrets) == []
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -75,12 +75,11 @@ def labelled_in_vault(folder: Path) -> Iterator[str]:
 
 
 def _issued(entry: dict[str, Any]) -> Iterator[tuple[Kind, str]]:
-    token = entry.get("responseObject", {}).get("status", {}).get("token")
-    if token:
+    answer = entry.get("responseObject", {})
+    if answer.get("kind") == "TokenRequest":  # a refusal is a Status
         account = "system:serviceaccount:{namespace}:{name}".format(**entry["objectRef"])
-        for_vault = "vault" in entry["responseObject"]["spec"]["audiences"]
-        own = Kind.PROJECTED if for_vault else Kind.OWN
-        yield own if account == BROKER else Kind.ISSUED, token
+        own = Kind.PROJECTED if "vault" in answer["spec"]["audiences"] else Kind.OWN
+        yield own if account == BROKER else Kind.ISSUED, answer["status"]["token"]
 
 
 def _seen_by_vault(entry: dict[str, Any]) -> Iterator[tuple[Kind, str]]:
