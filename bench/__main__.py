@@ -12,7 +12,7 @@ from bench.measure import Meter, Phase, start_ms
 from bench.process import resident_megabytes
 from bench.vegeta import Generator, vegeta
 from bench.world import Way, World
-from tests.support.kubebox import BuildError
+from tests.support.go import BuildError
 from tests.support.processes import ProgramError
 
 ROUNDS = 3

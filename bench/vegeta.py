@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from bench.errors import BenchError
-from tests.support.kubebox import _go_environment, _go_tool, _locked, cache_folder
+from tests.support.go import cache_folder, environment, go_tool, locked
 
 VERSION = "v12.13.0"
 MODULE = "github.com/tsenart/vegeta/v12"
@@ -48,7 +48,7 @@ def vegeta() -> Path:
     program = folder / "vegeta"
     if not program.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / "lock"):
+        with locked(folder / "lock"):
             if not program.exists():
                 _install(folder)
     return program
@@ -122,8 +122,8 @@ async def _finished(process: asyncio.subprocess.Process, seconds: float) -> None
 
 def _install(folder: Path) -> None:
     done = subprocess.run(
-        [str(_go_tool()), "install", f"{MODULE}@{VERSION}"],
-        env=_go_environment() | {"GOBIN": str(folder)},
+        [str(go_tool()), "install", f"{MODULE}@{VERSION}"],
+        env=environment() | {"GOBIN": str(folder)},
         cwd=folder,
         check=False,
         capture_output=True,

@@ -11,11 +11,7 @@ path "secret/metadata/tokenbroker/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
 
-# The role gives no default policy, so the broker's own token gets these two from here.
+# The role gives no default policy, so the broker's own token gets this from here.
 path "auth/token/renew-self" {
   capabilities = ["update"]
-}
-
-path "auth/token/lookup-self" {
-  capabilities = ["read"]
 }

@@ -176,7 +176,7 @@ async def test_vault_refuses_other_accounts(lab: Lab, vault_token: str) -> None:
         pytest.param("LIST secret/metadata/tokenbroker", None, 200, id="list-own-prefix"),
         pytest.param("DELETE secret/metadata/tokenbroker/a/b", None, 204, id="remove"),
         pytest.param("POST auth/token/renew-self", {}, 200, id="renew"),
-        pytest.param("GET auth/token/lookup-self", None, 200, id="lookup"),
+        pytest.param("GET auth/token/lookup-self", None, 403, id="no-lookup"),
         pytest.param("LIST secret/metadata", None, 403, id="no-list-elsewhere"),
         pytest.param("POST secret/data/other", {"data": {"a": "b"}}, 403, id="no-write-elsewhere"),
         pytest.param("POST secret/data/tokenbroker-other", {"data": {"a": "b"}}, 403, id="no-namesake"),
