@@ -19,7 +19,7 @@ def set_up_logging(level: str) -> None:
     """Send structlog's events, and the warnings of libraries, to standard error as JSON lines."""
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[*_SHARED, structlog.processors.JSONRenderer(serializer=orjson.dumps)],
+        processors=[*_SHARED, structlog.processors.JSONRenderer(serializer=json_line)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
         cache_logger_on_first_use=True,
@@ -38,5 +38,10 @@ def set_up_logging(level: str) -> None:
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler])
 
 
+def json_line(event: Any, **_options: Any) -> bytes:
+    """Return an event as JSON. Objects stand there as they print: orjson would take a dataclass with a token apart."""
+    return orjson.dumps(event, default=repr, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
 def _text(event: Any, **_options: Any) -> str:
-    return orjson.dumps(event, default=repr).decode()
+    return json_line(event).decode()
