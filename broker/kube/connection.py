@@ -106,13 +106,19 @@ class Connection(asyncio.Protocol):
         """Parse on, and hand the answer over when it is complete."""
         if self._waiter is None:
             self.abort()  # nobody asked: what comes cannot be the answer to the next request
-            return
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         self._received += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._break(f"its answer is not HTTP ({type(error).__name__})")
-            return
+        else:
+            self._look()
+
+    def _look(self) -> None:
         if self._complete is not None:
             self._hand_over(self._complete)
         elif self._received > (MAX_ANSWER_BYTES if self._in_body else MAX_HEAD_BYTES):
@@ -121,7 +127,6 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the request that waits."""
         self._transport = None
-        self._reusable = False
         why = f"the connection was lost ({type(exc).__name__})" if exc else "it closed the connection"
         self._break(f"{why} before its answer was complete")
 
@@ -160,8 +165,6 @@ class Connection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(answer)
-        if not self._reusable:
-            self.abort()
 
     def _break(self, why: str) -> None:
         self._fail(BrokenError(why, unanswered=not self._received))

@@ -144,6 +144,43 @@ async def test_endless_answers_are_cut_off(start: bytes, part: bytes, monkeypatc
             await _ask(_pool(server.url))
 
 
+async def test_large_answer_is_read_whole() -> None:
+    """A page of a list takes more room than headers may."""
+    body = b"x" * 400_000
+    async with scripted(says(answer(200, body))) as server:
+        assert await _ask(_pool(server.url)) == (200, body)
+
+
+async def test_interim_answer_leaves_nothing_behind() -> None:
+    """Headers of a 1xx are not those of the answer."""
+    interim = b"HTTP/1.1 103 Early Hints\r\nRetry-After: 9\r\n\r\n"
+    async with scripted(says(interim + answer(503))) as server:
+        got = await _pool(server.url).exchange(REQUEST, _in(5), repeatable=False)
+
+    assert (got.status, got.retry_after) == (503, None)
+
+
+async def test_answer_with_nonsense_behind_it_is_not_believed() -> None:
+    """Where the bytes after an answer are no HTTP, nobody knows what the bytes before were."""
+    async with scripted(says(answer(201) + b"nonsense\r\n\r\n")) as server:
+        with pytest.raises(BrokenError, match="not HTTP"):
+            await _ask(_pool(server.url))
+
+
+async def test_connections_that_the_server_closed_are_forgotten() -> None:
+    """A server that restarts often leaves nothing behind in the broker."""
+    async with scripted(says_and_closes(answer(200))) as server:
+        pool = _pool(server.url)
+        await _ask(pool)
+        await asyncio.wait_for(server.closed.get(), 5)
+        async with asyncio.timeout(5):
+            while pool._all:
+                await asyncio.sleep(0.01)
+                pool.close_idle()
+
+    assert pool._idle == []
+
+
 @pytest.mark.parametrize("reply", [says_and_closes(), resets()], ids=["closed", "reset"])
 async def test_stale_connection_is_replaced_for_what_may_be_repeated(reply: Reply) -> None:
     """A server that closes an idle connection just as a request comes costs that request nothing."""
