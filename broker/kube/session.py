@@ -74,7 +74,8 @@ class KubeSession:
 
     def refresh(self) -> None:
         """Read the token and CA files again. Raises OSError where they are gone or hold something else."""
-        token = self._token_file.read_text(encoding="ascii").strip()
+        # What is no ASCII becomes a sign that no token has: a UnicodeDecodeError would carry the whole file.
+        token = self._token_file.read_text(encoding="ascii", errors="replace").strip()
         if not _TOKEN.fullmatch(token):
             raise OSError(f"{self._token_file} does not hold one token")
         self._headers = {
@@ -96,7 +97,7 @@ class KubeSession:
             self._pool.close_idle()
             try:
                 self.refresh()
-            except (OSError, ssl.SSLError, UnicodeDecodeError):
+            except OSError:
                 continue  # kubelet swaps the files; the old credentials serve until the new ones are there
 
     async def call(

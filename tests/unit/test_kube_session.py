@@ -82,7 +82,9 @@ async def test_replaced_token_is_used_from_then_on(files: Files) -> None:
     assert session.token == "new.token"
 
 
-@pytest.mark.parametrize("content", ["", " \n", "two\nlines", "a token\r\nX-Remote-User: admin", "two words"])
+@pytest.mark.parametrize(
+    "content", ["", " \n", "two\nlines", "a token\r\nX-Remote-User: admin", "two words", "\ufeffown.token"]
+)
 async def test_file_that_holds_no_token_changes_nothing(files: Files, content: str) -> None:
     """What is half written, or something else, never gets into a header."""
     async with scripted(says(answer(200))) as server, files.session(server.url) as session:

@@ -15,6 +15,7 @@ from broker.kube import registry as watching
 from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.model.client import ClientId
+from tests.support.bad_specs import GOOD
 from tests.support.certificates import Authority
 from tests.support.scripted import Reply, ScriptedServer, answer, says, says_and_closes, scripted
 
@@ -41,7 +42,7 @@ class Told:
 
 def _resource(name: str, version: str, *, spec: Any = None) -> dict[str, Any]:
     metadata = {"namespace": "shop", "name": name, "uid": f"u-{name}", "generation": 1, "resourceVersion": version}
-    return {"metadata": metadata, "spec": spec or {"grants": [{"serviceAccount": {"name": "reader"}}]}}
+    return {"metadata": metadata, "spec": spec or GOOD}
 
 
 def _list(*items: dict[str, Any], version: str = "10", following: str = "") -> Reply:
