@@ -16,7 +16,9 @@ from broker.audit import AuditFile
 from broker.clock import SystemClock
 from broker.config import Config, VaultConfig
 from broker.http.api import Contract, api_app
+from broker.http.formats import Formats
 from broker.http.grants import GrantsEndpoint
+from broker.http.oauth import OauthEndpoint
 from broker.http.ops import OpsEndpoint, ops_app
 from broker.http.problems import malformed
 from broker.http.protocol import Malformed
@@ -232,13 +234,21 @@ def _api(parts: Parts, issuer: Issuer, rotator: Rotator | None) -> web.Applicati
         authenticator=authenticator,
         issuer=issuer,
         deliverer=Deliverer(rotator, issuer, parts.rules, parts.clock),
-        cluster=_cluster(parts.config),
+        formats=Formats(_cluster(parts.config)),
         metrics=parts.metrics,
         new_request_id=new_request_id,
         body_timeout_seconds=parts.config.listen.body_timeout_seconds,
     )
     grants = GrantsEndpoint(authenticator, parts.rules, parts.clock, new_request_id)
-    return api_app(tokens, grants, Contract(_contract()), new_request_id=new_request_id, metrics=parts.metrics)
+    oauth = OauthEndpoint(
+        authenticator=authenticator,
+        issuer=issuer,
+        clock=parts.clock,
+        metrics=parts.metrics,
+        new_request_id=new_request_id,
+        body_timeout_seconds=parts.config.listen.body_timeout_seconds,
+    )
+    return api_app(tokens, grants, Contract(_contract()), oauth, new_request_id=new_request_id, metrics=parts.metrics)
 
 
 def _rules(config: Config, session: KubeSession) -> Rules:

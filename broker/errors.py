@@ -24,6 +24,7 @@ class Reason(StrEnum):
     DELIVERY_NOT_CONFIGURED = "delivery_not_configured"
     # The request itself is wrong.
     INVALID_REQUEST = "invalid_request"
+    GRANT_TYPE_UNSUPPORTED = "grant_type_unsupported"
     BODY_TOO_LARGE = "body_too_large"
     REQUEST_TIMEOUT = "request_timeout"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"

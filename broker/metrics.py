@@ -36,9 +36,9 @@ class Metrics:
     def _define_requests(self) -> None:
         counter = self._counter
         self._requests = self._histogram(
-            "tokenbroker_request_duration_seconds", "Time to answer POST /v1/tokens, issued or not."
+            "tokenbroker_request_duration_seconds", "Time to answer a request for a token, issued or not."
         )
-        self._in_flight = self._gauge("tokenbroker_requests_in_flight", "POST /v1/tokens being answered at the moment.")
+        self._in_flight = self._gauge("tokenbroker_requests_in_flight", "Requests for a token being answered now.")
         self._issued = counter(
             "tokenbroker_tokens_issued", "Tokens handed out over HTTP.", ["namespace", "client", "grant"]
         )
@@ -117,11 +117,11 @@ class Metrics:
         self._events_lost.inc()
 
     def arrived(self) -> None:
-        """Count one POST /v1/tokens in."""
+        """Count one request for a token in."""
         self._in_flight.inc()
 
     def answered(self, seconds: float) -> None:
-        """Count one POST /v1/tokens out, and observe the time that it took."""
+        """Count one request for a token out, and observe the time that it took."""
         self._in_flight.dec()
         self._requests.observe(seconds)
 

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from broker.errors import BrokerError, Reason
 from broker.http.grants import GrantsEndpoint
+from broker.http.oauth import OauthEndpoint, oauth_error
 from broker.http.problems import PLAIN, Handler, ProblemMetrics, guarded
 from broker.http.tokens import TokensEndpoint
 
@@ -25,6 +26,7 @@ def api_app(
     tokens: TokensEndpoint,
     grants: GrantsEndpoint,
     contract: Contract,
+    oauth: OauthEndpoint,
     *,
     new_request_id: Callable[[], str],
     metrics: ProblemMetrics,
@@ -36,6 +38,8 @@ def api_app(
         "/openapi.yaml": {"GET": contract.get},
     }
     app = web.Application(client_max_size=0)
+    _add(app, "POST", "/oauth2/token", guarded(oauth.post, new_request_id, metrics, oauth_error))
+    _add(app, "*", "/oauth2/token", guarded(_method_not_allowed(("POST",)), new_request_id, metrics, oauth_error))
     for path, methods in routes.items():
         for method, handler in methods.items():
             _add(app, method, path, guarded(handler, new_request_id, metrics))

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from typing import Any, NoReturn
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from broker.errors import BrokerError, Reason
 
 MAX_BODY_BYTES = 16 * 1024
+MAX_PARAMETERS = 32
 
 
 async def read_object(request: web.Request, timeout_seconds: float) -> dict[str, str | bool | None]:
@@ -17,9 +19,6 @@ async def read_object(request: web.Request, timeout_seconds: float) -> dict[str,
     An empty body is an empty object. Raises BrokerError: unsupported_media_type, body_too_large,
     request_timeout, invalid_request.
     """
-    length = request.content_length
-    if length is not None and length > MAX_BODY_BYTES:
-        raise _too_large()
     data = await _read(request, timeout_seconds)
     if not data:
         return {}
@@ -28,7 +27,28 @@ async def read_object(request: web.Request, timeout_seconds: float) -> dict[str,
     return _parse(data)
 
 
+async def read_form(request: web.Request, timeout_seconds: float) -> dict[str, str]:
+    """Return the parameters of an OAuth request (RFC 6749, 3.2); those without a value count as left out.
+
+    Raises BrokerError like :func:`read_object`; invalid_request where a parameter is there twice.
+    """
+    data = await _read(request, timeout_seconds)
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise BrokerError(Reason.UNSUPPORTED_MEDIA_TYPE, "Send the request as application/x-www-form-urlencoded.")
+    try:
+        pairs = parse_qsl(data.decode(), strict_parsing=bool(data), max_num_fields=MAX_PARAMETERS, errors="strict")
+    except ValueError:
+        raise _invalid("The request's body is not a form.") from None
+    form = dict(pairs)
+    if len(form) != len(pairs):
+        raise _invalid("The request's body names a parameter twice.")
+    return form
+
+
 async def _read(request: web.Request, timeout_seconds: float) -> bytes:
+    length = request.content_length
+    if length is not None and length > MAX_BODY_BYTES:
+        raise _too_large()
     if not request.body_exists:
         return b""
     content = request.content

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from urllib.parse import unquote_plus
 
 from broker.errors import ProofFailure
@@ -9,10 +10,13 @@ from broker.errors import ProofFailure
 MAX_HEADER_CHARACTERS = 1024
 
 
-def read_basic(header: str | None) -> tuple[str, str] | ProofFailure:
-    """Return id and secret, or what is wrong with the Authorization header."""
-    if not header:
+def read_basic(headers: Sequence[str]) -> tuple[str, str] | ProofFailure:
+    """Return id and secret, or what is wrong with the Authorization headers of a request: there is exactly one."""
+    if not headers:
         return ProofFailure.MISSING
+    if len(headers) > 1:
+        return ProofFailure.MALFORMED
+    header = headers[0]
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic" or len(header) > MAX_HEADER_CHARACTERS:
         return ProofFailure.MALFORMED

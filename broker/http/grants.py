@@ -6,7 +6,8 @@ from typing import Any
 from aiohttp import web
 
 from broker.errors import BrokerError
-from broker.http.tokens import authenticate, json_response
+from broker.http.formats import json_response
+from broker.http.tokens import authenticate
 from broker.model.client import Client, Grant
 from broker.model.decision import Rules, limits, standing
 from broker.model.duration import format_duration

@@ -29,6 +29,7 @@ STATUS: Mapping[Reason, int] = {
     Reason.TTL_OUT_OF_RANGE: 422,
     Reason.DELIVERY_NOT_CONFIGURED: 403,
     Reason.INVALID_REQUEST: 400,
+    Reason.GRANT_TYPE_UNSUPPORTED: 400,
     Reason.BODY_TOO_LARGE: 413,
     Reason.REQUEST_TIMEOUT: 408,
     Reason.UNSUPPORTED_MEDIA_TYPE: 415,
@@ -82,15 +83,16 @@ def problem_response(error: BrokerError, request_id: str) -> web.Response:
         body=orjson.dumps(document),
         status=status,
         content_type=CONTENT_TYPE,
-        headers={**PLAIN, **_extra_headers(error)},
+        headers=problem_headers(error),
     )
     if error.reason in CLOSING:
         response.force_close()
     return response
 
 
-def _extra_headers(error: BrokerError) -> dict[str, str]:
-    headers = {}
+def problem_headers(error: BrokerError) -> dict[str, str]:
+    """Return the headers of the answer for an error, but for its content type."""
+    headers = dict(PLAIN)
     if error.reason is Reason.INVALID_CLIENT:
         headers["WWW-Authenticate"] = REALM
     if error.allow:
@@ -100,8 +102,13 @@ def _extra_headers(error: BrokerError) -> dict[str, str]:
     return headers
 
 
-def guarded(handler: Handler, request_id: Callable[[], str], metrics: ProblemMetrics) -> Handler:
-    """Return a handler that answers every error with a problem document, and never with a stack trace.
+def guarded(
+    handler: Handler,
+    request_id: Callable[[], str],
+    metrics: ProblemMetrics,
+    respond: Callable[[BrokerError, str], web.Response] = problem_response,
+) -> Handler:
+    """Return a handler that answers every error in its own way, and never with a stack trace.
 
     It wraps handlers one by one because a middleware costs more on the hot path.
     """
@@ -116,7 +123,9 @@ def guarded(handler: Handler, request_id: Callable[[], str], metrics: ProblemMet
         except Exception:
             log.exception("http.internal_error", path=request.path)
             failed = BrokerError(Reason.INTERNAL_ERROR, "The broker met an error of its own.")
-        return _answered(failed, request, request_id(), metrics)
+        known = request.get("request_id") or request_id()
+        _note(failed, known, metrics)
+        return respond(failed, known)
 
     return answer
 
@@ -137,9 +146,7 @@ def malformed(request_id: Callable[[], str], metrics: ProblemMetrics) -> Malform
     return answer
 
 
-def _answered(error: BrokerError, request: web.Request, request_id: str, metrics: ProblemMetrics) -> web.Response:
+def _note(error: BrokerError, request_id: str, metrics: ProblemMetrics) -> None:
     metrics.problem(error.reason)
-    known = request.get("request_id", request_id)
     level = log.warning if STATUS[error.reason] >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
-    level("http.refused", request_id=known, reason=error.reason.value, detail=error.operator_detail)
-    return problem_response(error, known)
+    level("http.refused", request_id=request_id, reason=error.reason.value, detail=error.operator_detail)

@@ -4,24 +4,21 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import orjson
 from aiohttp import web
 
 from broker.errors import BrokerError, ProofFailure, Reason
 from broker.http.body import read_object
 from broker.http.credentials import read_basic
-from broker.http.problems import PLAIN
+from broker.http.formats import FORMATS, TOKEN, Formats, json_response, ttl
 from broker.model.client import Client
-from broker.model.cluster import ClusterInfo
 from broker.model.decision import Ask
 from broker.model.status import timestamp
 from broker.services.authenticate import Authenticator
 from broker.services.deliver import Deliverer
-from broker.services.issue import Issued, Issuer, Origin
+from broker.services.issue import Issuer, Origin
 from broker.services.rotate import Delivered
 
-FIELDS = frozenset({"client", "grant", "ttl", "audience", "deliver"})
-_HEADERS = {"Content-Type": "application/json", **PLAIN}
+FIELDS = frozenset({"client", "grant", "ttl", "audience", "deliver", "format"})
 DELIVERIES = frozenset({None, "response", "vault"})
 
 
@@ -44,7 +41,7 @@ class TokensEndpoint:
         authenticator: Authenticator,
         issuer: Issuer,
         deliverer: Deliverer,
-        cluster: ClusterInfo,
+        formats: Formats,
         metrics: AnswerMetrics,
         new_request_id: Callable[[], str],
         body_timeout_seconds: float,
@@ -52,7 +49,7 @@ class TokensEndpoint:
         self._authenticator = authenticator
         self._issuer = issuer
         self._deliverer = deliverer
-        self._cluster = {"name": cluster.name, "server": cluster.server, "ca": cluster.ca_pem}
+        self._formats = formats
         self._metrics = metrics
         self._new_request_id = new_request_id
         self._body_timeout = body_timeout_seconds
@@ -68,25 +65,10 @@ class TokensEndpoint:
             ask, origin = parse(document, client), Origin(request_id, request.remote or "")
             if document.get("deliver") == "vault":
                 return _delivered(await self._deliverer.deliver(client, ask, origin), request_id)
-            return self._rendered(await self._issuer.issue(client, ask, origin), request_id)
+            render = self._formats.render[str(document.get("format") or TOKEN)]
+            return render(await self._issuer.issue(client, ask, origin), request_id)
         finally:
             self._metrics.answered(time.perf_counter() - started)
-
-    def _rendered(self, issued: Issued, request_id: str) -> web.Response:
-        token, allowed = issued.token, issued.allowed
-        return json_response(
-            {
-                "id": token.jti,
-                "token": token.value.reveal(),
-                "expirationTimestamp": timestamp(token.expires_at),
-                "ttl": _ttl(allowed.ttl_seconds, token.granted_seconds),
-                "grant": allowed.grant.name,
-                "audience": allowed.audience,
-                "subject": issued.subject,
-                "cluster": self._cluster,
-                "request_id": request_id,
-            }
-        )
 
 
 def _delivered(delivered: Delivered, request_id: str) -> web.Response:
@@ -94,7 +76,7 @@ def _delivered(delivered: Delivered, request_id: str) -> web.Response:
         {
             "vault": {"path": delivered.path, "version": delivered.version},
             "expirationTimestamp": timestamp(delivered.expires_at),
-            "ttl": _ttl(delivered.requested_seconds, delivered.granted_seconds),
+            "ttl": ttl(delivered.requested_seconds, delivered.granted_seconds),
             "grant": delivered.grant,
             "audience": delivered.audience,
             "subject": delivered.subject,
@@ -103,14 +85,9 @@ def _delivered(delivered: Delivered, request_id: str) -> web.Response:
     )
 
 
-def _ttl(requested: int, granted: int) -> dict[str, Any]:
-    reason = "shortened_by_api_server" if granted < requested else None
-    return {"requestedSeconds": requested, "grantedSeconds": granted, "reason": reason}
-
-
 def authenticate(authenticator: Authenticator, request: web.Request) -> Client:
     """Return the client that the request's Authorization header proves. Raises BrokerError(invalid_client)."""
-    proof = read_basic(request.headers.get("Authorization"))
+    proof = read_basic(request.headers.getall("Authorization", ()))
     if isinstance(proof, ProofFailure):
         raise authenticator.failed(proof)
     return authenticator.authenticate(*proof)
@@ -128,12 +105,11 @@ def parse(document: dict[str, Any], client: Client) -> Ask:
         raise _invalid("The field 'client' names another client than the one that authenticated.")
     if document.get("deliver") not in DELIVERIES:
         raise _invalid("The field 'deliver' must be 'response' or 'vault'.")
+    if document.get("format") not in {None, *FORMATS}:
+        raise _invalid(f"The field 'format' must be one of: {', '.join(FORMATS)}.")
+    if document.get("format") and document.get("deliver") == "vault":
+        raise _invalid("The field 'format' is for tokens in the response: Vault has them in every format.")
     return Ask(document.get("grant"), document.get("ttl"), document.get("audience"))
-
-
-def json_response(document: dict[str, Any]) -> web.Response:
-    """Return an answer that no cache keeps."""
-    return web.Response(body=orjson.dumps(document), headers=_HEADERS)
 
 
 def _invalid(detail: str) -> BrokerError:

@@ -1,9 +1,8 @@
 """The data of one version in Vault: the same token in the shapes that its readers know. Pure."""
 
-import json
-
+from broker.model.argocd import argocd_config
 from broker.model.cluster import ClusterInfo
-from broker.model.kubeconfig import ca_data, kubeconfig
+from broker.model.kubeconfig import kubeconfig
 from broker.model.sensitive import Sensitive
 from broker.model.status import timestamp
 from broker.model.token import MintedToken
@@ -25,12 +24,7 @@ def vault_secret(
         "namespace": namespace,
         "server": cluster.server,
         "name": cluster.name,
-        "config": _argocd_config(cluster, token.value),
+        "config": argocd_config(cluster, token.value),
         "kubeconfig": Sensitive(kubeconfig(cluster, namespace, service_account, token.value)),
         "expirationTimestamp": timestamp(token.expires_at),
     }
-
-
-def _argocd_config(cluster: ClusterInfo, token: Sensitive) -> Sensitive:
-    tls = {"insecure": False, "caData": ca_data(cluster)}
-    return Sensitive(json.dumps({"bearerToken": token.reveal(), "tlsClientConfig": tls}))

@@ -26,6 +26,7 @@ class Issued:
 
     token: MintedToken
     allowed: Allowed
+    namespace: str
     subject: str
 
 
@@ -105,7 +106,7 @@ class Issuer:
         except BrokerError as error:
             self._learn(client, grant.name, anchor, error)
             raise
-        return Issued(token, allowed, spec.subject)
+        return Issued(token, allowed, spec.namespace, spec.subject)
 
     def _learn(self, client: Client, grant: str, anchor: Anchor, error: BrokerError) -> None:
         if error.reason is Reason.ANCHOR_MISSING:

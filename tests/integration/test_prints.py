@@ -66,7 +66,9 @@ async def objects(inside: Inside) -> dict[str, object]:
             "request for a token": inside.spec,
             "token": inside.token,
             "value": inside.token.value,
-            "issued": Issued(inside.token, Allowed(grant, inside.spec.audience, 600), inside.spec.subject),
+            "issued": Issued(
+                inside.token, Allowed(grant, inside.spec.audience, 600), inside.spec.namespace, inside.spec.subject
+            ),
             "answer of Kubernetes": inside.answer,
             "copy for Vault": vault_secret(info, inside.spec.namespace, grant.service_account, inside.token),
             "transport": inside.transport,

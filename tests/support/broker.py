@@ -102,7 +102,9 @@ class BrokerProcess:
 
     def _keep_reply(self, reply: Reply) -> None:
         """Keep all of an answer but the token that its caller asked for."""
-        body = {**reply.body, "token": ""} if isinstance(reply.body, dict) else reply.body
+        body = reply.body
+        if isinstance(body, dict):
+            body = {key: value for key, value in body.items() if key not in {"token", "access_token"}}
         with (self.folder / REPLIES).open("a") as file:
             file.write(jsonlib.dumps([reply.status, dict(reply.headers), body]) + "\n")
 

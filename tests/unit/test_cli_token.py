@@ -32,7 +32,7 @@ class Endpoint:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer POST /v1/tokens."""
-        self.asked.append((read_basic(request.headers.get("Authorization")), await request.json()))
+        self.asked.append((read_basic(request.headers.getall("Authorization")), await request.json()))
         return self.answer or web.json_response({"token": "a.b.c", "id": "1"})
 
 

@@ -1,0 +1,83 @@
+"""The shapes in which a token leaves the broker: each is what some tool reads as it is."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from broker.http.problems import PLAIN
+from broker.model.argocd import argocd_config
+from broker.model.cluster import ClusterInfo
+from broker.model.kubeconfig import kubeconfig
+from broker.model.status import timestamp
+from broker.services.issue import Issued
+
+TOKEN = "token"  # noqa: S105 - a format, not a token
+FORMATS = (TOKEN, "kubeconfig", "exec-credential", "argocd-cluster")
+
+_JSON = {"Content-Type": "application/json", **PLAIN}
+_YAML = {"Content-Type": "application/yaml", **PLAIN}
+
+Render = Callable[[Issued, str], web.Response]
+
+
+class Formats:
+    """Renders what was issued, with what its user has to know about the cluster."""
+
+    def __init__(self, cluster: ClusterInfo) -> None:
+        self._info = cluster
+        self._cluster = {"name": cluster.name, "server": cluster.server, "ca": cluster.ca_pem}
+        self.render: Mapping[str, Render] = dict(
+            zip(FORMATS, (self.token, self.kubeconfig, self.exec_credential, self.argocd_cluster), strict=True)
+        )
+
+    def token(self, issued: Issued, request_id: str) -> web.Response:
+        """Render everything there is to say, as JSON."""
+        token, allowed = issued.token, issued.allowed
+        return json_response(
+            {
+                "id": token.jti,
+                "token": token.value.reveal(),
+                "expirationTimestamp": timestamp(token.expires_at),
+                "ttl": ttl(allowed.ttl_seconds, token.granted_seconds),
+                "grant": allowed.grant.name,
+                "audience": allowed.audience,
+                "subject": issued.subject,
+                "cluster": self._cluster,
+                "request_id": request_id,
+            }
+        )
+
+    def kubeconfig(self, issued: Issued, _request_id: str) -> web.Response:
+        """Render a kubeconfig with the account's namespace as the current one."""
+        grant = issued.allowed.grant
+        text = kubeconfig(self._info, issued.namespace, grant.service_account, issued.token.value)
+        return web.Response(body=text.encode(), headers=_YAML)
+
+    def exec_credential(self, issued: Issued, _request_id: str) -> web.Response:
+        """Render what kubectl expects of a credential plugin.
+
+        Source: https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
+        """
+        token = issued.token
+        status = {"token": token.value.reveal(), "expirationTimestamp": timestamp(token.expires_at)}
+        return json_response(
+            {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+        )
+
+    def argocd_cluster(self, issued: Issued, _request_id: str) -> web.Response:
+        """Render the data of an Argo CD cluster Secret."""
+        config = argocd_config(self._info, issued.token.value).reveal()
+        return json_response({"name": self._info.name, "server": self._info.server, "config": config})
+
+
+def ttl(requested: int, granted: int) -> dict[str, Any]:
+    """Return what was asked for and what was given, in seconds, with the reason where they differ."""
+    reason = "shortened_by_api_server" if granted < requested else None
+    return {"requestedSeconds": requested, "grantedSeconds": granted, "reason": reason}
+
+
+def json_response(document: dict[str, Any]) -> web.Response:
+    """Return an answer that no cache keeps."""
+    return web.Response(body=orjson.dumps(document), headers=_JSON)
