@@ -88,7 +88,8 @@ def _install(package: str, tags: str, folder: Path) -> None:
     say(f"building {package}, once; minutes for a large one")
     done = subprocess.run(
         [str(go_tool()), "install", f"-tags={tags}", package],
-        env=environment() | {"GOBIN": str(folder)},
+        # A program may ask for a later Go than there is: then the tool fetches that one by itself.
+        env=environment() | {"GOBIN": str(folder), "GOTOOLCHAIN": "auto"},
         cwd=folder,
         check=False,
         capture_output=True,
