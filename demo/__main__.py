@@ -168,11 +168,17 @@ def _write_state(folder: Path, state: dict[str, Any]) -> None:
 
 async def _stay(state: dict[str, Any], folder: Path) -> None:
     print("\nIt stays up until Ctrl-C. Try, in another terminal:")
+    print("  umask 077")
     print(f"  export KUBECONFIG={state['kubeconfig']} PATH={state['bin']}:$PATH")
     print("  kubectl describe tokenclient reporter -n shop")
-    print(f"  curl -s -u {state['client_id']}:<client_secret> {state['broker_url']}/v1/grants")
-    print(f"  curl -s {state['metrics_url']} | grep ^tokenbroker_")
-    print(f"  (secret and addresses are in {folder / 'state.json'})", flush=True)
+    file = folder / "reporter.kubeconfig"
+    read = f'import json; print(json.load(open("{folder / "state.json"}"))["client_secret"])'
+    print(f"  CLIENT_SECRET=$(python3 -c '{read}')")
+    print(f'  curl -sS -u "{state["client_id"]}:$CLIENT_SECRET" {state["broker_url"]}/v1/grants')
+    print(f'  curl -sS -u "{state["client_id"]}:$CLIENT_SECRET" -H "Content-Type: application/json" \\')
+    print(f"""      {state["broker_url"]}/v1/tokens -d '{{"format": "kubeconfig"}}' > {file}""")
+    print(f"  kubectl --kubeconfig {file} auth whoami")
+    print(f"  curl -sS {state['metrics_url']} | grep ^tokenbroker_", flush=True)
     await asyncio.Event().wait()
 
 
