@@ -133,7 +133,7 @@ def _refusal(answer: Answer, spec: TokenSpec) -> BrokerError:
             return _missing(answer, spec)
         case 409:
             return _anchor_missing(answer)
-        case 429 | 500 | 502 | 503 | 504:
+        case status if status == 429 or status >= 500:  # noqa: PLR2004 - too many requests, and every failure of its own
             return unavailable(f"TokenRequest answered {answer.status}", answer.retry_after)
         case 401:
             return unavailable("it does not accept the broker's own token (401)", 10)

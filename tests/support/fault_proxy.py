@@ -1,29 +1,43 @@
-"""A proxy before the real API server that passes everything on, and answers TokenRequests as badly as it is told."""
+"""A proxy before the real API server that passes everything on but TokenRequests, which it answers as it is told to."""
 
 import asyncio
+import json
 import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from broker.model.decision import MIN_TTL_SECONDS
+from tests.support.broker import BrokerProcess, Registered
+from tests.support.broker import Reply as Answered
 from tests.support.certificates import Authority
 from tests.support.cluster import Cluster
 from tests.support.scripted import Reply, read_request
 
+NAMESPACE = "behind-proxy"
+COUNTED = ("token_request_failures", "http_problems", "requests_refused", "tokens_issued")
 _TOKEN_REQUEST = re.compile(rb"POST /api/v1/namespaces/[^/]+/serviceaccounts/[^/]+/token ")
+_TRIAL = b'"expirationSeconds":%d,' % MIN_TTL_SECONDS
+"""The broker tries out grants by itself, at any time: so it is told apart from what callers cause."""
 
 
 class FaultProxy:
-    """``fault`` answers TokenRequests where it is set; ``token_requests`` counts those that came, passed on or not."""
+    """``fault`` answers callers' TokenRequests where it is set.
+
+    ``mints`` counts those that came, hurt or not, and ``trials`` those by which the broker tries out a grant, which
+    are passed on.
+    """
 
     def __init__(self, cluster: Cluster, ca_file: Path) -> None:
         self._cluster = cluster
         self.ca_file = ca_file
         self.url = ""
         self.fault: Reply | None = None
-        self.token_requests = 0
+        self.mints = 0
+        self.trials = 0
 
     @classmethod
     @asynccontextmanager
@@ -34,7 +48,7 @@ class FaultProxy:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(files.certificate, files.key)
         proxy = cls(cluster, authority.file)
-        server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0, ssl=tls, backlog=1024)
         proxy.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield proxy
@@ -44,14 +58,13 @@ class FaultProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream = None
         try:
-            upstream = await self._connect()
             while not writer.is_closing():
                 request = await read_request(reader)
-                minting = _TOKEN_REQUEST.match(request) is not None
-                self.token_requests += minting
-                if minting and self.fault is not None:
-                    await self.fault(writer)
+                fault = self._fault_for(request)
+                if fault is not None:
+                    await fault(writer)
                 else:
+                    upstream = upstream or await self._connect()
                     upstream[1].write(request)
                     await _relay(upstream[0], writer)
         except (OSError, asyncio.IncompleteReadError):
@@ -60,6 +73,15 @@ class FaultProxy:
             writer.close()
             if upstream is not None:
                 upstream[1].close()
+
+    def _fault_for(self, request: bytes) -> Reply | None:
+        if _TOKEN_REQUEST.match(request) is None:
+            return None
+        if _TRIAL in request:
+            self.trials += 1
+            return None
+        self.mints += 1
+        return self.fault
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         server = urlsplit(self._cluster.server)
@@ -86,3 +108,54 @@ async def _relay_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
         size = int(line, 16)
         writer.write(line + await reader.readexactly(size + 2))
         await writer.drain()
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A broker behind the proxy, and a client that it serves."""
+
+    cluster: Cluster
+    proxy: FaultProxy
+    broker: BrokerProcess
+    client: Registered
+
+    async def ask(self) -> Answered:
+        """Ask for a token."""
+        return await self.broker.call("POST", "/v1/tokens", {}, auth=self.client.auth)
+
+    async def works(self) -> bool:
+        """Tell whether a token is handed out."""
+        return (await self.ask()).status == 200
+
+    async def counts(self) -> dict[str, float]:
+        """Return the counters that requests for tokens move."""
+        lines = (line.rpartition(" ") for line in (await self.broker.metrics()).splitlines())
+        names = tuple(f"tokenbroker_{name}_total{{" for name in COUNTED)
+        return {name: float(value) for name, _, value in lines if name.startswith(names)}
+
+    def issued(self) -> int:
+        """Return how many tokens were recorded as handed out."""
+        return self.broker.audit_file.read_text().count('"token.issued"')
+
+    async def minted(self, account: str = "reader", audience: str = "", secret: str = "anchor") -> tuple[str, bytes]:
+        """Return a token of the API server's own and the TokenRequest it stands in; with defaults, what is asked for.
+
+        ``secret`` is what it is bound to: the client's ``anchor``, ``another`` Secret, or nothing.
+        """
+        spec: dict[str, object] = {"expirationSeconds": 900, "audiences": [audience] if audience else []}
+        if secret:
+            spec["boundObjectRef"] = await self._secret(secret)
+        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
+        status, body = await self.cluster.request("POST", path, {"spec": spec})
+        assert status == 201
+        return body["status"]["token"], json.dumps(body).encode()
+
+    async def _secret(self, which: str) -> dict[str, object]:
+        path = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+        if which == "anchor":
+            _, listed = await self.cluster.request("GET", f"{path}?fieldSelector=type%3Dtokenbroker.dev/anchor")
+            metadata = listed["items"][0]["metadata"]
+        else:
+            _, made = await self.cluster.request("POST", path, {"metadata": {"generateName": "another-"}})
+            metadata = made["metadata"]
+        return {"apiVersion": "v1", "kind": "Secret", "name": metadata["name"], "uid": metadata["uid"]}
