@@ -8,6 +8,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -57,7 +58,13 @@ def _dns_label(value: str) -> str:
     return value
 
 
+def _public_url(value: str) -> str:
+    host = urlsplit(value).hostname or ""
+    return _https(value) if not (value.startswith("http://") and _is_loopback(host)) else value.rstrip("/")
+
+
 HttpsUrl = Annotated[str, AfterValidator(_https)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 PathSegment = Annotated[str, AfterValidator(_path_segment)]
 PathSegments = Annotated[str, AfterValidator(_path_segments)]
@@ -101,6 +108,8 @@ class ListenConfig(Section):
 
     address: str = "127.0.0.1"
     port: Port = 8443
+    public_url: PublicUrl | None = None
+    """The URL under which callers reach the broker: its name as an OAuth issuer and the audience of their proofs."""
     tls: TlsFiles | Literal["terminated-upstream"] | None = None
     body_timeout_seconds: Seconds = 10.0
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 25.0
