@@ -15,32 +15,40 @@ from aiohttp import web
 from broker.audit import AuditFile
 from broker.clock import SystemClock
 from broker.config import Config, VaultConfig
-from broker.http.api import Contract, api_app
+from broker.http.api import Contract, Endpoints, api_app
+from broker.http.callers import Callers
 from broker.http.formats import Formats
 from broker.http.grants import GrantsEndpoint
+from broker.http.introspect import IntrospectEndpoint
+from broker.http.metadata import MetadataEndpoint
 from broker.http.oauth import OauthEndpoint
 from broker.http.ops import OpsEndpoint, ops_app
 from broker.http.problems import malformed
 from broker.http.protocol import Malformed
 from broker.http.tokens import TokensEndpoint
-from broker.identity import secret
+from broker.identity.jose import ALL_ALGORITHMS
 from broker.kube.anchors import KubeAnchors
 from broker.kube.events import KubeEvents
 from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.kube.status import KubeStatusWriter
 from broker.kube.token_requests import TokenRequests, unverified_claims
+from broker.kube.token_reviews import TokenReviews
 from broker.metrics import Metrics
 from broker.model.client import ClientId
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Rules
 from broker.model.vault_path import VaultPlace
 from broker.ports import Clock
+from broker.proofs import proof_checks
 from broker.services.anchor_book import AnchorBook
-from broker.services.authenticate import Authenticator
+from broker.services.authenticate import Authenticator, Checks
 from broker.services.board import StatusBoard
 from broker.services.deliver import Deliverer
+from broker.services.failure_limit import FailureLimit
+from broker.services.introspect import Introspector
 from broker.services.issue import Issuer
+from broker.services.near_misses import NearMisses
 from broker.services.reconcile import Reconciler
 from broker.services.rotate import Rotator
 from broker.services.sweep import Sweeper
@@ -77,6 +85,9 @@ class Parts:
     registry: WatchedRegistry
     minter: TokenRequests
     anchors: KubeAnchors
+    reviews: TokenReviews
+    events: KubeEvents
+    checks: Checks
     vault: KvStore | None
 
 
@@ -96,9 +107,12 @@ async def broker(config: Config) -> AsyncIterator[Broker]:
             KubeSession(kube.server, kube.ca_file, kube.token_file, kube.timeout_seconds)
         )
         vault = await stack.enter_async_context(_vault_store(config.vault, metrics)) if config.vault else None
+        clock, reviews = SystemClock(), TokenReviews(session)
+        own_issuer = str(unverified_claims(session.token)["iss"])
+        checks = await stack.enter_async_context(proof_checks(config, reviews, own_issuer, clock, metrics))
         parts = Parts(
             config=config,
-            clock=SystemClock(),
+            clock=clock,
             metrics=metrics,
             audit=audit,
             rules=_rules(config, session),
@@ -106,6 +120,9 @@ async def broker(config: Config) -> AsyncIterator[Broker]:
             registry=WatchedRegistry(session, metrics),
             minter=TokenRequests(session, metrics),
             anchors=KubeAnchors(session),
+            reviews=reviews,
+            events=KubeEvents(session, clock, socket.gethostname(), metrics),
+            checks=checks,
             vault=vault,
         )
         yield _joined(parts)
@@ -143,11 +160,13 @@ def _joined(parts: Parts) -> Broker:
         rules=parts.rules,
         recheck=reconciler.queue.add,
     )
+    near_misses = NearMisses(registry, parts.events)
     jobs: dict[str, Job] = {
         "credentials": parts.session.refresh_forever,
         "registry": registry.run,
         "reconcile": reconciler.queue.run,
         "status": board.queue.run,
+        "near-misses": near_misses.queue.run,
     }
     rotator = None
     if parts.vault is not None:
@@ -157,7 +176,7 @@ def _joined(parts: Parts) -> Broker:
     registry.on_change = _both(reconciler, rotator)
     ops = OpsEndpoint(parts.metrics.registry, lambda: None if registry.fresh else "registry_stale")
     return Broker(
-        api=_api(parts, issuer, rotator),
+        api=_api(parts, _callers(parts, near_misses), issuer, rotator, board),
         ops=ops_app(ops),
         malformed=malformed(new_request_id, parts.metrics),
         jobs=jobs,
@@ -165,8 +184,7 @@ def _joined(parts: Parts) -> Broker:
 
 
 def _board(parts: Parts) -> StatusBoard:
-    events = KubeEvents(parts.session, parts.clock, socket.gethostname(), parts.metrics)
-    return StatusBoard(parts.registry, KubeStatusWriter(parts.session), events, parts.clock, parts.metrics)
+    return StatusBoard(parts.registry, KubeStatusWriter(parts.session), parts.events, parts.clock, parts.metrics)
 
 
 def _rotator(parts: Parts, vault: KvStore, board: StatusBoard) -> Rotator:
@@ -228,31 +246,49 @@ def _cluster(config: Config) -> ClusterInfo:
     return ClusterInfo(cluster.name, cluster.server, cluster.ca_file.read_text(encoding="ascii"))
 
 
-def _api(parts: Parts, issuer: Issuer, rotator: Rotator | None) -> web.Application:
-    authenticator = Authenticator(parts.registry, secret, parts.metrics)
+def _callers(parts: Parts, near_misses: NearMisses) -> Callers:
+    authenticator = Authenticator(
+        registry=parts.registry,
+        checks=parts.checks,
+        limit=FailureLimit(parts.clock),
+        metrics=parts.metrics,
+        clock=parts.clock,
+        near_miss=near_misses,
+    )
+    listen = parts.config.listen
+    return Callers(authenticator, listen.trusted_proxies, listen.body_timeout_seconds)
+
+
+def _api(
+    parts: Parts, callers: Callers, issuer: Issuer, rotator: Rotator | None, board: StatusBoard
+) -> web.Application:
+    public_url = parts.config.listen.public_url
     tokens = TokensEndpoint(
-        authenticator=authenticator,
+        callers=callers,
         issuer=issuer,
         deliverer=Deliverer(rotator, issuer, parts.rules, parts.clock),
         formats=Formats(_cluster(parts.config)),
         metrics=parts.metrics,
         new_request_id=new_request_id,
-        body_timeout_seconds=parts.config.listen.body_timeout_seconds,
     )
-    grants = GrantsEndpoint(authenticator, parts.rules, parts.clock, new_request_id)
     oauth = OauthEndpoint(
-        authenticator=authenticator,
-        issuer=issuer,
-        clock=parts.clock,
-        metrics=parts.metrics,
-        new_request_id=new_request_id,
-        body_timeout_seconds=parts.config.listen.body_timeout_seconds,
+        callers=callers, issuer=issuer, clock=parts.clock, metrics=parts.metrics, new_request_id=new_request_id
     )
-    return api_app(tokens, grants, Contract(_contract()), oauth, new_request_id=new_request_id, metrics=parts.metrics)
+    introspector = Introspector(parts.reviews, parts.anchors, board.vault_version)
+    endpoints = Endpoints(
+        tokens=tokens,
+        grants=GrantsEndpoint(callers, parts.rules, parts.clock, new_request_id),
+        oauth=oauth,
+        introspect=IntrospectEndpoint(callers, introspector, new_request_id),
+        metadata=MetadataEndpoint(public_url, ALL_ALGORITHMS) if public_url else None,
+        contract=Contract(_contract()),
+    )
+    return api_app(endpoints, new_request_id=new_request_id, metrics=parts.metrics)
 
 
 def _rules(config: Config, session: KubeSession) -> Rules:
-    reserved = {config.vault.auth_audience} if config.vault else set()
+    own = (config.vault and config.vault.auth_audience, config.listen.public_url)
+    reserved = {audience for audience in own if audience}
     return Rules(config.namespace, _api_audience(config, session), frozenset(reserved))
 
 

@@ -16,13 +16,16 @@ import structlog
 from broker.errors import BrokerError, Reason
 from broker.model.client import DNS_LABEL
 from broker.model.status import timestamp
-from broker.ports import Issuance, RefusedRequest
+from broker.ports import Issuance, Origin, RefusedRequest
 
 log = structlog.get_logger(__name__)
 
 STDOUT = 1
 WRITABLE_WITHIN_MS = 100
 """How long a pipe that nobody empties may hold up an issuance before it is refused."""
+
+MAX_SUBJECT_CHARACTERS = 256
+"""How much of what an issuer calls the caller is written down; it must leave room for the rest of the line."""
 
 MAX_LINE_BYTES = select.PIPE_BUF
 """A pipe that is writable takes this much in one piece, so that lines never mix and a write never blocks."""
@@ -60,7 +63,7 @@ class AuditFile:
         line = {
             "event": "token.issued",
             "time": timestamp(record.at),
-            "request_id": record.request_id,
+            "request_id": record.origin.request_id,
             "client": str(record.client),
             "client_uid": record.client_uid,
             "grant": record.grant,
@@ -72,7 +75,7 @@ class AuditFile:
             "jti": record.jti,
             "token_sha256": record.token_sha256,
             "delivery": record.delivery,
-            "remote": record.remote,
+            **_caller(record.origin),
         }
         try:
             self._append(line)
@@ -90,12 +93,12 @@ class AuditFile:
         line = {
             "event": "token.refused",
             "time": timestamp(record.at),
-            "request_id": record.request_id,
+            "request_id": record.origin.request_id,
             "client": str(record.client),
             # What cannot be a grant's name may be a secret in the wrong place.
             "grant": record.grant if DNS_LABEL.fullmatch(record.grant) else "",
             "reason": record.reason,
-            "remote": record.remote,
+            **_caller(record.origin),
         }
         try:
             self._append(line)
@@ -116,3 +119,12 @@ class AuditFile:
         self._torn = written != len(data)
         if self._torn:
             raise OSError("the record was cut short; is the disk full?")
+
+
+def _caller(origin: Origin) -> dict[str, str]:
+    proved_by = origin.proved_by
+    return {
+        "remote": origin.remote,
+        "proof": proved_by.method if proved_by else "",
+        "proof_subject": proved_by.subject[:MAX_SUBJECT_CHARACTERS] if proved_by else "",
+    }

@@ -6,6 +6,7 @@ named in one message.
 
 import ipaddress
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -63,12 +64,34 @@ def _public_url(value: str) -> str:
     return _https(value) if not (value.startswith("http://") and _is_loopback(host)) else value.rstrip("/")
 
 
+def _issuer(value: str) -> str:
+    _https(value)
+    return value  # compared with iss letter by letter, so a slash at the end stays
+
+
 HttpsUrl = Annotated[str, AfterValidator(_https)]
+IssuerUrl = Annotated[str, AfterValidator(_issuer)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 PathSegment = Annotated[str, AfterValidator(_path_segment)]
 PathSegments = Annotated[str, AfterValidator(_path_segments)]
 DnsLabel = Annotated[str, AfterValidator(_dns_label)]
+Network = Annotated[IPv4Network | IPv6Network, Field(union_mode="left_to_right")]
+ClaimName = Annotated[str, Field(min_length=1, max_length=128)]
+ClaimValues = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=512)], ...], Field(min_length=1)]
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+PUBLIC_ISSUERS = frozenset(
+    {
+        "https://token.actions.githubusercontent.com",
+        "https://gitlab.com",
+        "https://accounts.google.com",
+        "https://agent.buildkite.com",
+        "https://app.terraform.io",
+        "https://vstoken.dev.azure.com",
+    }
+)
+"""Issuers who have customers of all the world under one name."""
 
 
 class Section(BaseModel):
@@ -97,10 +120,14 @@ class KubernetesConfig(Section):
 
 
 class TlsFiles(Section):
-    """Certificate chain and key of the API listener (PEM); read again when they change."""
+    """Certificate chain and key of the API listener, and whose client certificates count (PEM).
+
+    All are read again when they change.
+    """
 
     cert_file: ReadableFile
     key_file: ReadableFile
+    client_ca_file: ReadableFile | None = None
 
 
 class ListenConfig(Section):
@@ -113,6 +140,8 @@ class ListenConfig(Section):
     tls: TlsFiles | Literal["terminated-upstream"] | None = None
     body_timeout_seconds: Seconds = 10.0
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 25.0
+    trusted_proxies: tuple[Network, ...] = ()
+    """Whose X-Forwarded-For is believed, as networks such as 10.0.0.0/8; the caller's address is what they say."""
 
     @model_validator(mode="after")
     def _tls_beyond_loopback(self) -> Self:
@@ -121,6 +150,49 @@ class ListenConfig(Section):
                 f"listening on {self.address} without TLS: give listen.tls.cert_file and listen.tls.key_file, "
                 "or say listen.tls: terminated-upstream where a proxy in front ends TLS"
             )
+        return self
+
+
+class IssuerConfig(Section):
+    """An issuer of JWTs that clients may be proved with (OpenID Connect)."""
+
+    issuer: IssuerUrl
+    """As it stands in ``iss``, letter by letter."""
+    jwks_uri: HttpsUrl | None = None
+    """Where its keys are; found by discovery at the issuer's own origin where left out."""
+    jwks_file: ReadableFile | None = None
+    """A file with its keys instead, for issuers that the broker cannot reach."""
+    ca_file: ReadableFile | None = None
+    algorithms: Annotated[frozenset[Algorithm], Field(min_length=1)] = frozenset({"RS256"})
+    max_age_seconds: Annotated[float, Field(gt=0, le=7 * 86400)] = 86400.0
+    """The oldest ``iat`` that counts, however long the token says that it lives."""
+    claims: dict[ClaimName, ClaimValues] = Field(default_factory=dict)
+    """What must be so in every token, whoever the client is: of each claim, one of the values."""
+    mandatory_claims: frozenset[ClaimName] = frozenset()
+    """What every TokenClient has to name a value of."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.jwks_uri is not None and self.jwks_file is not None:
+            raise ValueError("give jwks_uri or jwks_file, not both")
+        if self.issuer in PUBLIC_ISSUERS and not self.claims:
+            raise ValueError(
+                f"anybody can get a token of {self.issuer}: name in claims what makes one yours, "
+                "such as repository_owner_id on GitHub or namespace_id on GitLab"
+            )
+        return self
+
+
+class OidcConfig(Section):
+    """Whose JWTs are believed."""
+
+    issuers: Annotated[tuple[IssuerConfig, ...], Field(max_length=64)] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [issuer.issuer for issuer in self.issuers]
+        if len(set(names)) != len(names):
+            raise ValueError("two issuers have the same name")
         return self
 
 
@@ -160,6 +232,7 @@ class Config(BaseSettings):
     cluster: ClusterConfig
     kubernetes: KubernetesConfig
     listen: ListenConfig
+    oidc: OidcConfig
     ops: OpsConfig
     audit: AuditConfig
     vault: VaultConfig | None = None
@@ -180,7 +253,7 @@ class Config(BaseSettings):
         return env_settings, init_settings
 
 
-_ALL_SECTIONS: dict[str, Any] = {"kubernetes": {}, "listen": {}, "ops": {}, "audit": {}}
+_ALL_SECTIONS: dict[str, Any] = {"kubernetes": {}, "listen": {}, "oidc": {}, "ops": {}, "audit": {}}
 """Named even where the file leaves them out, so that their defaults are checked like everything else."""
 
 

@@ -15,6 +15,9 @@ class Reason(StrEnum):
     INVALID_CLIENT = "invalid_client"
     CLIENT_SUSPENDED = "client_suspended"
     CLIENT_EXPIRED = "client_expired"
+    PROOF_CLAIMS_MISMATCH = "proof_claims_mismatch"
+    PROOF_ACCOUNT_REPLACED = "proof_account_replaced"
+    TOO_MANY_PROOFS = "too_many_proofs"
     # The caller may not have what it asks for.
     GRANT_REQUIRED = "grant_required"
     GRANT_UNKNOWN = "grant_unknown"
@@ -38,6 +41,7 @@ class Reason(StrEnum):
     KUBERNETES_UNAVAILABLE = "kubernetes_unavailable"
     KUBERNETES_TIMEOUT = "kubernetes_timeout"
     KUBERNETES_REJECTED = "kubernetes_rejected"
+    ISSUER_UNAVAILABLE = "issuer_unavailable"
     REGISTRY_STALE = "registry_stale"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     VAULT_UNAVAILABLE = "vault_unavailable"
@@ -48,12 +52,26 @@ class Reason(StrEnum):
 
 
 class ProofFailure(StrEnum):
-    """Why a proof failed: counted and logged, never told to the caller, who always gets ``invalid_client``."""
+    """Why a proof failed: counted and logged. The caller is told what is wrong with his own JWT, nothing else."""
 
     MISSING = "missing"
     MALFORMED = "malformed"
     UNKNOWN_CLIENT = "unknown_client"
     WRONG_SECRET = "wrong_secret"  # noqa: S105 - a reason, not a secret
+    ALGORITHM_REFUSED = "algorithm_refused"
+    UNKNOWN_ISSUER = "unknown_issuer"
+    UNKNOWN_KEY = "unknown_key"
+    BAD_SIGNATURE = "bad_signature"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    WRONG_AUDIENCE = "wrong_audience"
+    ISSUER_CLAIMS_MISMATCH = "issuer_claims_mismatch"
+    CLAIMS_MISMATCH = "claims_mismatch"
+    REPLAYED = "replayed"
+    ACCOUNT_GONE = "account_gone"
+    ACCOUNT_REPLACED = "account_replaced"
+    WRONG_CERTIFICATE = "wrong_certificate"
+    NOT_ACCEPTED = "not_accepted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +112,15 @@ class BrokerError(Exception):
 
 
 class ProofError(BrokerError):
-    """The caller did not prove to be the client that it names."""
+    """The caller did not prove to be the client that it names.
 
-    def __init__(self, failure: ProofFailure) -> None:
+    ``detail`` is what to do about it, where that tells nothing about which clients exist.
+    """
+
+    def __init__(self, failure: ProofFailure, detail: str = "", reason: Reason = Reason.INVALID_CLIENT) -> None:
         super().__init__(
-            Reason.INVALID_CLIENT,
-            "The client could not be authenticated. Send its id (namespace/name) and secret as HTTP Basic.",
+            reason,
+            detail or "The client could not be authenticated. Send its id (namespace/name) with its proof.",
             operator_detail=f"authentication failed: {failure}",
         )
         self.failure = failure

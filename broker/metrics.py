@@ -51,6 +51,9 @@ class Metrics:
         self._proofs = counter(
             "tokenbroker_authentication_failures", "Callers that did not prove who they are.", ["reason"]
         )
+        self._keys_fetched = counter(
+            "tokenbroker_issuer_key_fetches", "Fetches of an issuer's keys, by outcome.", ["issuer", "outcome"]
+        )
         self._audit_failures = counter("tokenbroker_audit_failures", "Audit records that could not be written.")
 
     def _define_kubernetes(self) -> None:
@@ -107,6 +110,10 @@ class Metrics:
     def proof_failed(self, failure: ProofFailure) -> None:
         """Count a proof that failed."""
         self._proofs.labels(failure.value).inc()
+
+    def keys_fetched(self, issuer: str, *, success: bool) -> None:
+        """Count a fetch of an issuer's keys."""
+        self._keys_fetched.labels(issuer, "success" if success else "failure").inc()
 
     def audit_failed(self) -> None:
         """Count an audit record that could not be written."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from broker.errors import Fault
 from broker.model.client import Client, ClientId
+from broker.model.proof import ProvedBy
 from broker.model.sensitive import Sensitive
 from broker.model.token import Anchor, MintedToken, TokenSpec
 
@@ -57,6 +58,47 @@ class Minter(Protocol):
         """Try out :meth:`mint` and keep nothing of it; raises what it would raise."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """Whose an authentic ServiceAccount token is, and for whom."""
+
+    username: str
+    uid: str
+    audiences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveToken:
+    """What an authentic token for one audience says. Times are in seconds since 1970.
+
+    ``anchor_name`` is the Secret that it is bound to; empty where it is bound to none.
+    """
+
+    issuer: str
+    subject: str
+    audience: str
+    issued_at: int
+    expires_at: int
+    jti: str
+    anchor_name: str
+
+
+class Reviewer(Protocol):
+    """Asks the API server about ServiceAccount tokens."""
+
+    async def inspect(self, token: Sensitive) -> LiveToken | None:
+        """Return what a token says, or None where the API server does not accept it.
+
+        Raises BrokerError like :meth:`review`.
+        """
+
+    async def review(self, token: str, audience: str) -> Reviewed | None:
+        """Return whose token it is, or None where it is not accepted for the audience, or not any more.
+
+        Raises BrokerError: kubernetes_unavailable, kubernetes_timeout, broker_not_authorized.
+        """
+
+
 class Anchors(Protocol):
     """Makes and deletes the Secrets that tokens are bound to."""
 
@@ -70,12 +112,32 @@ class Anchors(Protocol):
         """Delete an anchor; one that is gone already is no error. Tokens bound to it die within seconds."""
 
 
+class AnchorNames(Protocol):
+    """Knows anchors by name, without asking."""
+
+    def name_of(self, client: Client, purpose: str) -> str:
+        """Return the name that the anchor for a purpose has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a token's story begins, for the audit record: which request, whose, and how he proved himself.
+
+    ``remote`` is the caller's address. Both it and ``proved_by`` are empty where nobody asked: the broker itself
+    replaces copies in Vault.
+    """
+
+    request_id: str
+    remote: str = ""
+    proved_by: ProvedBy | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Issuance:
     """The audit record of one token handed out (or put into Vault). It never holds the token."""
 
     at: datetime
-    request_id: str
+    origin: Origin
     client: ClientId
     client_uid: str
     grant: str
@@ -87,7 +149,6 @@ class Issuance:
     jti: str
     token_sha256: str
     delivery: str
-    remote: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +156,10 @@ class RefusedRequest:
     """The audit record of a refusal after authentication."""
 
     at: datetime
-    request_id: str
+    origin: Origin
     client: ClientId
     grant: str
     reason: str
-    remote: str
 
 
 class AuditLog(Protocol):

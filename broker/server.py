@@ -42,7 +42,7 @@ async def _listening(config: Config, parts: Broker, tasks: asyncio.TaskGroup) ->
     tls = None
     reloading = None
     if listen.tls is not None and listen.tls != "terminated-upstream":
-        reloader = TlsReloader(listen.tls.cert_file, listen.tls.key_file)
+        reloader = TlsReloader(listen.tls.cert_file, listen.tls.key_file, listen.tls.client_ca_file)
         tls = reloader.context
         reloading = tasks.create_task(reloader.run(), name="tls")
     api = Listener(
@@ -83,6 +83,9 @@ def run(config_path: Path) -> int:
     code = 0
     try:
         uvloop.run(serve(config))
+    except* ConfigError as group:
+        sys.stderr.write(f"{config_path}: {'; '.join(str(error) for error in group.exceptions)}\n")
+        code = 2
     except* OSError as group:
         sys.stderr.write(f"cannot serve: {'; '.join(str(error) for error in group.exceptions)}\n")
         code = 1

@@ -1,13 +1,17 @@
 """The routes of the API listener; everything else gets a problem document too."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from broker.errors import BrokerError, Reason
 from broker.http.grants import GrantsEndpoint
-from broker.http.oauth import OauthEndpoint, oauth_error
-from broker.http.problems import PLAIN, Handler, ProblemMetrics, guarded
+from broker.http.introspect import IntrospectEndpoint
+from broker.http.metadata import MetadataEndpoint
+from broker.http.oauth import OauthEndpoint
+from broker.http.oauth_errors import oauth_error
+from broker.http.problems import PLAIN, Handler, ProblemMetrics, Respond, guarded, problem_response
 from broker.http.tokens import TokensEndpoint
 
 
@@ -22,28 +26,33 @@ class Contract:
         return web.Response(text=self._text, content_type="application/yaml", headers={"Server": PLAIN["Server"]})
 
 
-def api_app(
-    tokens: TokensEndpoint,
-    grants: GrantsEndpoint,
-    contract: Contract,
-    oauth: OauthEndpoint,
-    *,
-    new_request_id: Callable[[], str],
-    metrics: ProblemMetrics,
-) -> web.Application:
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What answers on the API listener. ``metadata`` is None where the broker was not told its public URL."""
+
+    tokens: TokensEndpoint
+    grants: GrantsEndpoint
+    oauth: OauthEndpoint
+    introspect: IntrospectEndpoint
+    metadata: MetadataEndpoint | None
+    contract: Contract
+
+
+def api_app(endpoints: Endpoints, *, new_request_id: Callable[[], str], metrics: ProblemMetrics) -> web.Application:
     """Return the API listener's application."""
-    routes: Mapping[str, Mapping[str, Handler]] = {
-        "/v1/tokens": {"POST": tokens.post},
-        "/v1/grants": {"GET": grants.get},
-        "/openapi.yaml": {"GET": contract.get},
-    }
     app = web.Application(client_max_size=0)
-    _add(app, "POST", "/oauth2/token", guarded(oauth.post, new_request_id, metrics, oauth_error))
-    _add(app, "*", "/oauth2/token", guarded(_method_not_allowed(("POST",)), new_request_id, metrics, oauth_error))
-    for path, methods in routes.items():
-        for method, handler in methods.items():
-            _add(app, method, path, guarded(handler, new_request_id, metrics))
-        _add(app, "*", path, guarded(_method_not_allowed(tuple(methods)), new_request_id, metrics))
+
+    def route(method: str, path: str, handler: Handler, respond: Respond = problem_response) -> None:
+        _add(app, method, path, guarded(handler, new_request_id, metrics, respond))
+        _add(app, "*", path, guarded(_method_not_allowed(method), new_request_id, metrics, respond))
+
+    route("POST", "/v1/tokens", endpoints.tokens.post)
+    route("GET", "/v1/grants", endpoints.grants.get)
+    route("GET", "/openapi.yaml", endpoints.contract.get)
+    route("POST", "/oauth2/token", endpoints.oauth.post, oauth_error)
+    route("POST", "/oauth2/introspect", endpoints.introspect.post, oauth_error)
+    if endpoints.metadata is not None:
+        route("GET", "/.well-known/oauth-authorization-server", endpoints.metadata.get)
     _add(app, "*", "/{path:.*}", guarded(_route_unknown, new_request_id, metrics))
     return app
 
@@ -59,9 +68,8 @@ async def _continue(request: web.Request) -> None:
         request.writer.output_size = 0  # no part of the answer yet
 
 
-def _method_not_allowed(methods: tuple[str, ...]) -> Handler:
+def _method_not_allowed(allowed: str) -> Handler:
     async def refuse(_request: web.Request) -> web.StreamResponse:
-        allowed = ", ".join(methods)
         raise BrokerError(Reason.METHOD_NOT_ALLOWED, f"This address answers {allowed} only.", allow=allowed)
 
     return refuse

@@ -6,23 +6,20 @@ from typing import Any
 from aiohttp import web
 
 from broker.errors import BrokerError
+from broker.http.callers import Callers
 from broker.http.formats import json_response
-from broker.http.tokens import authenticate
 from broker.model.client import Client, Grant
 from broker.model.decision import Rules, limits, standing
 from broker.model.duration import format_duration
 from broker.model.status import timestamp
 from broker.ports import Clock
-from broker.services.authenticate import Authenticator
 
 
 class GrantsEndpoint:
     """Tells a client its own grants and their bounds; nothing about anybody else."""
 
-    def __init__(
-        self, authenticator: Authenticator, rules: Rules, clock: Clock, new_request_id: Callable[[], str]
-    ) -> None:
-        self._authenticator = authenticator
+    def __init__(self, callers: Callers, rules: Rules, clock: Clock, new_request_id: Callable[[], str]) -> None:
+        self._callers = callers
         self._rules = rules
         self._clock = clock
         self._new_request_id = new_request_id
@@ -30,7 +27,7 @@ class GrantsEndpoint:
     async def get(self, request: web.Request) -> web.Response:
         """Answer with the grants of the authenticated client."""
         request["request_id"] = self._new_request_id()
-        client = authenticate(self._authenticator, request)
+        client = (await self._callers.with_query(request, self._callers.remote(request))).client
         denied = standing(client, self._clock.now())
         if denied is not None:
             raise BrokerError(denied.reason, denied.detail)

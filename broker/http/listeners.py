@@ -25,14 +25,19 @@ IDLE_SECONDS = 75.0
 
 
 class TlsReloader:
-    """A server context whose certificate follows its files: new handshakes use it, connections go on."""
+    """A server context that follows its files: new handshakes use what is there now, connections go on.
 
-    def __init__(self, cert_file: Path, key_file: Path) -> None:
+    With a ``client_ca_file`` callers may show a certificate that one of its authorities signed for TLS clients;
+    another one ends the handshake. Sessions are not resumed then, so that a certificate is looked at each time.
+    """
+
+    def __init__(self, cert_file: Path, key_file: Path, client_ca_file: Path | None = None) -> None:
         self._files = (cert_file, key_file)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._client_ca_file = client_ca_file
         self._seen = self._contents()
-        self.context.load_cert_chain(*self._files)
+        self._current = self._made()
+        self.context = self._made()
+        self.context.sni_callback = self._use_current
 
     async def run(self) -> None:
         """Look at the files every few seconds until cancelled; a pair that does not fit is not loaded."""
@@ -44,18 +49,31 @@ class TlsReloader:
                 log.warning("tls.not_reloaded", detail=f"{type(error).__name__}: {error.strerror}")
 
     def reload(self) -> None:
-        """Load the files if they changed. Raises OSError or ssl.SSLError; the old certificate serves then."""
+        """Load the files if they changed. Raises OSError or ssl.SSLError; what was loaded before serves then."""
         contents = self._contents()
-        if contents == self._seen:
-            return
-        # Tried out on a context of its own first: a failed load would leave the live one half changed.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)
-        self.context.load_cert_chain(*self._files)
-        self._seen = contents
-        log.info("tls.reloaded")
+        if contents != self._seen:
+            self._current = self._made()
+            self._seen = contents
+            log.info("tls.reloaded")
+
+    def _use_current(self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        # OpenSSL asks this for every handshake, with or without a name: an authority can be given up, not only added.
+        handshake.context = self._current
+
+    def _made(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(*self._files)
+        if self._client_ca_file is not None:
+            context.load_verify_locations(self._client_ca_file)
+            context.verify_mode = ssl.CERT_OPTIONAL
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
+        return context
 
     def _contents(self) -> tuple[bytes, ...]:
-        return tuple(path.read_bytes() for path in self._files)
+        files = (*self._files, *([self._client_ca_file] if self._client_ca_file else []))
+        return tuple(path.read_bytes() for path in files)
 
 
 class Listener:

@@ -16,12 +16,17 @@ log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_BASE = "https://tokenbroker.dev/errors/"
-REALM = 'Basic realm="tokenbroker", charset="UTF-8"'
+CHALLENGES = 'Basic realm="tokenbroker", charset="UTF-8", Bearer realm="tokenbroker"'
+"""Both ways to prove oneself with a header, in one line (RFC 9110, 11.6.1)."""
+
 
 STATUS: Mapping[Reason, int] = {
     Reason.INVALID_CLIENT: 401,
     Reason.CLIENT_SUSPENDED: 403,
     Reason.CLIENT_EXPIRED: 403,
+    Reason.PROOF_CLAIMS_MISMATCH: 403,
+    Reason.PROOF_ACCOUNT_REPLACED: 403,
+    Reason.TOO_MANY_PROOFS: 429,
     Reason.GRANT_REQUIRED: 400,
     Reason.GRANT_UNKNOWN: 403,
     Reason.GRANT_FORBIDDEN: 403,
@@ -41,6 +46,7 @@ STATUS: Mapping[Reason, int] = {
     Reason.KUBERNETES_UNAVAILABLE: 503,
     Reason.KUBERNETES_TIMEOUT: 504,
     Reason.KUBERNETES_REJECTED: 503,
+    Reason.ISSUER_UNAVAILABLE: 503,
     Reason.REGISTRY_STALE: 503,
     Reason.AUDIT_UNAVAILABLE: 503,
     Reason.VAULT_UNAVAILABLE: 503,
@@ -57,6 +63,7 @@ CLOSING = frozenset({Reason.BODY_TOO_LARGE, Reason.REQUEST_TIMEOUT})
 """What is left of these requests is not worth reading: the connection is closed after the answer."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Respond = Callable[[BrokerError, str], web.Response]
 
 
 class ProblemMetrics(Protocol):
@@ -94,7 +101,7 @@ def problem_headers(error: BrokerError) -> dict[str, str]:
     """Return the headers of the answer for an error, but for its content type."""
     headers = dict(PLAIN)
     if error.reason is Reason.INVALID_CLIENT:
-        headers["WWW-Authenticate"] = REALM
+        headers["WWW-Authenticate"] = CHALLENGES
     if error.allow:
         headers["Allow"] = error.allow
     if error.retry_after is not None:
@@ -106,7 +113,7 @@ def guarded(
     handler: Handler,
     request_id: Callable[[], str],
     metrics: ProblemMetrics,
-    respond: Callable[[BrokerError, str], web.Response] = problem_response,
+    respond: Respond = problem_response,
 ) -> Handler:
     """Return a handler that answers every error in its own way, and never with a stack trace.
 

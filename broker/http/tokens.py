@@ -6,16 +6,15 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from broker.errors import BrokerError, ProofFailure, Reason
-from broker.http.body import read_object
-from broker.http.credentials import read_basic
+from broker.errors import BrokerError, Reason
+from broker.http.callers import Callers
 from broker.http.formats import FORMATS, TOKEN, Formats, json_response, ttl
 from broker.model.client import Client
 from broker.model.decision import Ask
 from broker.model.status import timestamp
-from broker.services.authenticate import Authenticator
+from broker.ports import Origin
 from broker.services.deliver import Deliverer
-from broker.services.issue import Issuer, Origin
+from broker.services.issue import Issuer
 from broker.services.rotate import Delivered
 
 FIELDS = frozenset({"client", "grant", "ttl", "audience", "deliver", "format"})
@@ -38,31 +37,30 @@ class TokensEndpoint:
     def __init__(
         self,
         *,
-        authenticator: Authenticator,
+        callers: Callers,
         issuer: Issuer,
         deliverer: Deliverer,
         formats: Formats,
         metrics: AnswerMetrics,
         new_request_id: Callable[[], str],
-        body_timeout_seconds: float,
     ) -> None:
-        self._authenticator = authenticator
+        self._callers = callers
         self._issuer = issuer
         self._deliverer = deliverer
         self._formats = formats
         self._metrics = metrics
         self._new_request_id = new_request_id
-        self._body_timeout = body_timeout_seconds
 
     async def post(self, request: web.Request) -> web.Response:
-        """Authenticate, then read the body, then hand out: a stranger's body is not even looked at."""
+        """Find out who calls and what for, then hand out."""
         started = time.perf_counter()
         self._metrics.arrived()
         request["request_id"] = request_id = self._new_request_id()
         try:
-            client = authenticate(self._authenticator, request)
-            document = await read_object(request, self._body_timeout)
-            ask, origin = parse(document, client), Origin(request_id, request.remote or "")
+            remote = self._callers.remote(request)
+            caller, document = await self._callers.with_object(request, remote)
+            client, origin = caller.client, Origin(request_id, remote, caller.proved_by)
+            ask = parse(document, client)
             if document.get("deliver") == "vault":
                 return _delivered(await self._deliverer.deliver(client, ask, origin), request_id)
             render = self._formats.render[str(document.get("format") or TOKEN)]
@@ -83,14 +81,6 @@ def _delivered(delivered: Delivered, request_id: str) -> web.Response:
             "request_id": request_id,
         }
     )
-
-
-def authenticate(authenticator: Authenticator, request: web.Request) -> Client:
-    """Return the client that the request's Authorization header proves. Raises BrokerError(invalid_client)."""
-    proof = read_basic(request.headers.getall("Authorization", ()))
-    if isinstance(proof, ProofFailure):
-        raise authenticator.failed(proof)
-    return authenticator.authenticate(*proof)
 
 
 def parse(document: dict[str, Any], client: Client) -> Ask:

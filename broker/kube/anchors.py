@@ -15,7 +15,7 @@ NAME_PREFIX = "tokenbroker-anchor-"
 
 
 class KubeAnchors:
-    """Makes anchors by POST and never reads one; implements :class:`broker.ports.Anchors`.
+    """Makes anchors by POST and never reads one; implements :class:`broker.ports.Anchors` and its ``AnchorNames``.
 
     The broker may not get or list Secrets. Where an anchor exists already, after a restart, its UID is learned
     from the answer to a dry-run DELETE, which admission (deploy/base/policies.yaml) refuses for anything but
@@ -34,6 +34,10 @@ class KubeAnchors:
             answer = await self._session.call("DELETE", f"{_path(namespace)}/{name}?dryRun=All")
             return Anchor(name, _uid(answer, client, ("details", "uid")))
         return Anchor(name, _uid(answer, client, ("metadata", "uid")))
+
+    def name_of(self, client: Client, purpose: str) -> str:
+        """Return an anchor's name; see :class:`broker.ports.AnchorNames`."""
+        return anchor_name(client.uid, purpose)
 
     async def delete(self, namespace: str, anchor: Anchor) -> None:
         """Delete exactly this anchor; see :meth:`broker.ports.Anchors.delete`."""

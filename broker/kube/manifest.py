@@ -5,17 +5,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-)
+from pydantic import BeforeValidator, Field, ValidationError
 
 from broker.errors import Fault, Reason
-from broker.model.client import DNS_LABEL, DNS_SUBDOMAIN, Client, ClientId, Grant, TtlRange, VaultCopy
+from broker.kube.proofs import Authentication, Label, Strict, Subdomain, read_proofs
+from broker.model.client import Client, ClientId, Grant, TtlRange, VaultCopy
 from broker.model.decision import MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
 from broker.ports import Registration
@@ -23,12 +17,6 @@ from broker.ports import Registration
 MAX_TTL_SECONDS = 24 * 3600
 MIN_RENEW_BEFORE_SECONDS = 60
 MAX_DURATION_CHARACTERS = 16
-
-
-def _label(value: str) -> str:
-    if not DNS_LABEL.fullmatch(value):
-        raise ValueError("is not a DNS label")
-    return value
 
 
 def _parsed(value: object) -> int:
@@ -43,57 +31,38 @@ def _moment(value: object) -> datetime:
     return datetime.fromisoformat(value.upper())
 
 
-def _subdomain(value: str) -> str:
-    if not DNS_SUBDOMAIN.fullmatch(value):
-        raise ValueError("is not a DNS subdomain")
-    return value
-
-
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Seconds = Annotated[int, BeforeValidator(_parsed)]
 
 
-class _Strict(BaseModel):
-    # A field that this version does not know may be a restriction: ignoring it would be the wrong way to fail.
-    model_config = ConfigDict(extra="forbid", strict=True)
+class _ServiceAccount(Strict):
+    name: Subdomain
 
 
-class _ServiceAccount(_Strict):
-    name: Annotated[str, AfterValidator(_subdomain)]
-
-
-class _Ttl(_Strict):
+class _Ttl(Strict):
     default: Seconds = 15 * 60
     max: Seconds = 3600
 
 
-class _Vault(_Strict):
+class _Vault(Strict):
     ttl: Seconds = 12 * 3600
     renewBefore: Seconds | None = None  # noqa: N815 - the resource's own spelling
 
 
-class _Grant(_Strict):
-    name: Annotated[str, AfterValidator(_label)] = "default"
+class _Grant(Strict):
+    name: Label = "default"
     serviceAccount: _ServiceAccount  # noqa: N815 - the resource's own spelling
     audiences: list[Annotated[str, Field(max_length=256, pattern=r"^[\x21-\x7e]+$")]] = Field(default=[], max_length=8)
     ttl: _Ttl = Field(default_factory=_Ttl)
     vault: _Vault | None = None
 
 
-class _ClientSecret(_Strict):
-    digests: list[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]] = Field(min_length=1, max_length=2)
-
-
-class _Authentication(_Strict):
-    clientSecret: _ClientSecret  # noqa: N815 - the resource's own spelling
-
-
-class _Spec(_Strict):
+class _Spec(Strict):
     owner: Annotated[str, Field(max_length=253)] = ""
     notAfter: Moment | None = None  # noqa: N815 - the resource's own spelling
     suspend: bool = False
-    authentication: list[_Authentication] = Field(default=[], max_length=4)
+    authentication: list[Authentication] = Field(default=[], max_length=4)
     grants: list[_Grant] = Field(min_length=1, max_length=8)
 
 
@@ -123,12 +92,7 @@ def _client(client_id: ClientId, metadata: Mapping[str, Any], spec: _Spec) -> Cl
     grants = tuple(_grant(grant) for grant in spec.grants)
     if len({grant.name for grant in grants}) != len(grants):
         raise ValueError("two grants have the same name")
-    if len(spec.authentication) > 1:
-        raise ValueError("two clientSecret proofs: one has room for two digests")
-    digests = [digest for proof in spec.authentication for digest in proof.clientSecret.digests]
-    if len(set(digests)) != len(digests):
-        raise ValueError("a digest is there twice")
-    if not digests and not any(grant.vault for grant in grants):
+    if not spec.authentication and not any(grant.vault for grant in grants):
         raise ValueError("a client without authentication needs a grant with vault, or nobody can use it")
     return Client(
         id=client_id,
@@ -137,7 +101,7 @@ def _client(client_id: ClientId, metadata: Mapping[str, Any], spec: _Spec) -> Cl
         owner=spec.owner,
         not_after=spec.notAfter,
         suspended=spec.suspend,
-        secret_digests=tuple(bytes.fromhex(digest.removeprefix("sha256:")) for digest in digests),
+        proofs=read_proofs(spec.authentication),
         grants=grants,
     )
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from broker.model.proof import AccountRule, CertificateRule, KeyRule, OidcRule
+
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 
@@ -62,8 +64,19 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Proofs:
+    """What proves a client: any one of these. ``secret_digests`` are SHA-256 digests of 32 bytes."""
+
+    secret_digests: tuple[bytes, ...] = ()
+    oidc: tuple[OidcRule, ...] = ()
+    accounts: tuple[AccountRule, ...] = ()
+    keys: tuple[KeyRule, ...] = ()
+    certificates: tuple[CertificateRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
-    """A TokenClient as the registry last saw it. ``secret_digests`` are SHA-256 digests of 32 bytes."""
+    """A TokenClient as the registry last saw it."""
 
     id: ClientId
     uid: str
@@ -71,7 +84,7 @@ class Client:
     owner: str
     not_after: datetime | None
     suspended: bool
-    secret_digests: tuple[bytes, ...]
+    proofs: Proofs
     grants: tuple[Grant, ...]
 
     def grant(self, name: str) -> Grant | None:

@@ -24,6 +24,8 @@ EVENT_NOTES = {
     "KubernetesTimeout": "The API server did not answer in time.",
     "KubernetesRejected": "The API server rejected a TokenRequest; the condition says why.",
     "AnchorMissing": "The Secret that tokens are bound to was deleted and is made again.",
+    "ProofMismatch": "A genuine token was refused: its claims are not those that the TokenClient names.",
+    "ProofAccountReplaced": "A ServiceAccount was refused: it was made again since; register its new uid.",
     "VaultExpired": "The token in Vault has expired.",
     "VaultUnavailable": "Vault could not be reached; the token there is not renewed.",
     "VaultDenied": "Vault refused the broker; its policy or role has to be mended.",
@@ -91,6 +93,11 @@ class StatusBoard:
         known = self._grants.get(registration.id, {})
         grants = {grant.name: known[grant.name] for grant in client.grants if grant.name in known} if client else {}
         return Facts(registration.generation, client, registration.fault, grants)
+
+    def vault_version(self, client_id: ClientId, grant: str) -> int | None:
+        """Return the current version of a grant's copy in Vault, or None where none is known."""
+        facts = self._facts_of(client_id, grant).vault
+        return None if facts is None else facts.version
 
     async def write(self, client_id: ClientId) -> float | None:
         """Bring the resource's status up to date; the queue's handler."""

@@ -3,8 +3,8 @@
 from broker.errors import BrokerError, Reason
 from broker.model.client import Client
 from broker.model.decision import Ask, Rules, decide_delivery
-from broker.ports import Clock
-from broker.services.issue import Issuer, Origin
+from broker.ports import Clock, Origin
+from broker.services.issue import Issuer
 from broker.services.rotate import Delivered, Rotator
 
 
@@ -29,4 +29,4 @@ class Deliverer:
         allowed = self._issuer.permitted(decide_delivery(client, ask, self._rules, self._clock.now()))
         if self._rotator is None:
             raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This broker is not connected to a Vault.")
-        return await self._rotator.deliver(client, allowed.grant.name, origin.request_id, origin.remote)
+        return await self._rotator.deliver(client, allowed.grant.name, origin)

@@ -8,16 +8,8 @@ from broker.errors import BrokerError, Reason
 from broker.model.client import Client, ClientId
 from broker.model.decision import Allowed, Ask, Denied, Rules, decide
 from broker.model.token import Anchor, MintedToken, TokenSpec
-from broker.ports import AuditLog, Clock, Issuance, Minter, RefusedRequest
+from broker.ports import AuditLog, Clock, Issuance, Minter, Origin, RefusedRequest
 from broker.services.anchor_book import AnchorBook
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Which request this is, for the audit record. ``remote`` is the caller's address."""
-
-    request_id: str
-    remote: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +78,10 @@ class Issuer:
         self._audit.refused(
             RefusedRequest(
                 at=self._clock.now(),
-                request_id=origin.request_id,
+                origin=origin,
                 client=client.id,
                 grant=ask.grant or "",
                 reason=error.reason,
-                remote=origin.remote,
             )
         )
 
@@ -117,7 +108,7 @@ class Issuer:
     def _record(self, client: Client, issued: Issued, origin: Origin) -> Issuance:
         return Issuance(
             at=self._clock.now(),
-            request_id=origin.request_id,
+            origin=origin,
             client=client.id,
             client_uid=client.uid,
             grant=issued.allowed.grant.name,
@@ -129,7 +120,6 @@ class Issuer:
             jti=issued.token.jti,
             token_sha256=issued.token.sha256,
             delivery="response",
-            remote=origin.remote,
         )
 
 

@@ -19,9 +19,9 @@ from broker.model.decision import Rules, grant_problem, standing
 from broker.model.schedule import spread
 from broker.model.status import VaultFacts
 from broker.model.vault_path import CopyKey, VaultPlace
-from broker.ports import Clock, Registry, StoredCopy, VaultStore
+from broker.ports import Clock, Origin, Registry, StoredCopy, VaultStore
 from broker.services.vault_copy import Target, due, left_over, owned, renewal, safe_poll_seconds, target_of
-from broker.services.vault_write import Cause, CopyWriter
+from broker.services.vault_write import CopyWriter
 from broker.services.workqueue import WorkQueue
 
 log = structlog.get_logger(__name__)
@@ -132,7 +132,7 @@ class Rotator:
             target = self._target(key)
             return None if target is None else await self._keep(target)
 
-    async def deliver(self, client: Client, grant: str, request_id: str, remote: str) -> Delivered:
+    async def deliver(self, client: Client, grant: str, origin: Origin) -> Delivered:
         """Write a fresh version now, due or not, for an authenticated client that may have it.
 
         Raises BrokerError: delivery_not_configured, and those of :meth:`CopyWriter.write`.
@@ -143,7 +143,7 @@ class Rotator:
             if target is None or target.client.uid != client.uid:
                 raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
             try:
-                copy = await self._replace(target, await self._own(target), Cause(request_id, remote))
+                copy = await self._replace(target, await self._own(target), origin)
             except BrokerError as error:
                 self._failed(target, error)
                 self.queue.add(key)  # so that what is shown does not stay wrong for longer than the failure
@@ -163,7 +163,7 @@ class Rotator:
             self._refuse_forbidden(target)
             active = standing(target.client, self._clock.now()) is None
             if active and (copy is None or due(copy, target, self._clock.now())):
-                copy = await self._replace(target, copy, Cause(self._new_request_id(), ""))
+                copy = await self._replace(target, copy, Origin(self._new_request_id()))
             if copy is None:
                 return self._wait(target, None, active=active)
             copy = await self._writer.tidy(copy)
@@ -184,8 +184,8 @@ class Rotator:
         await self._clear(copy)
         return None
 
-    async def _replace(self, target: Target, copy: StoredCopy | None, cause: Cause) -> StoredCopy:
-        written = await self._writer.write(target, copy, cause)
+    async def _replace(self, target: Target, copy: StoredCopy | None, origin: Origin) -> StoredCopy:
+        written = await self._writer.write(target, copy, origin)
         self._metrics.vault_written(target.client.id, target.grant.name, "success")
         self._show(target, written)
         return written

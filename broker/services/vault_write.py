@@ -6,12 +6,12 @@ be deleted are in the label of the current version. An anchor that is missed all
 a label that somebody removed) goes with its TokenClient, whose it is, and its token ends by itself.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from broker.errors import BrokerError, Reason
 from broker.model.cluster import ClusterInfo
 from broker.model.token import Anchor, MintedToken, TokenSpec
-from broker.model.vault_path import CopyKey, VaultPlace
+from broker.model.vault_path import CopyKey, VaultPlace, version_purpose
 from broker.model.vault_secret import vault_secret
 from broker.ports import (
     Anchors,
@@ -20,19 +20,12 @@ from broker.ports import (
     CopyLabel,
     Issuance,
     Minter,
+    Origin,
     RetiredAnchor,
     StoredCopy,
     VaultStore,
 )
 from broker.services.vault_copy import MAX_RETIRED, Target, out_of_use, replaced, undescribed
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a version is written, for the audit record. ``remote`` is empty where nobody asked."""
-
-    request_id: str
-    remote: str
 
 
 class CopyWriter:
@@ -57,7 +50,7 @@ class CopyWriter:
         self._cluster = cluster
         self._place = place
 
-    async def write(self, target: Target, copy: StoredCopy | None, cause: Cause) -> StoredCopy:
+    async def write(self, target: Target, copy: StoredCopy | None, origin: Origin) -> StoredCopy:
         """Write a fresh token on top of ``copy``, which is the target's own, and return what is there now.
 
         Raises BrokerError of the minter, the anchors, the audit log and the store.
@@ -65,7 +58,7 @@ class CopyWriter:
         current = copy.current_version if copy else 0
         anchor, retired = await self._anchor(target, copy, current + 1)
         token = await self._mint(target, anchor)
-        self._audit.issued(self._record(target, token, cause))
+        self._audit.issued(self._record(target, token, origin))
         label = _label(target, current + 1, token, anchor, retired)
         path = self._place.path(target.key)
         data = vault_secret(self._cluster, target.client.id.namespace, target.grant.service_account, token)
@@ -108,12 +101,12 @@ class CopyWriter:
         """Return the anchor of a version, and those that are kept for the versions before it."""
         label, now = copy.label if copy else None, self._clock.now()
         if copy is None or label is None:
-            return await self._anchors.ensure(target.client, _purpose(target, version)), ()
+            return await self._anchors.ensure(target.client, version_purpose(target.grant.name, version)), ()
         kept = tuple(one for one in label.retired if one.until > now)
         over = tuple(one for one in label.retired if one.until <= now)[-MAX_RETIRED:]
         if len(kept) >= MAX_RETIRED:
             return label.anchor, over + kept
-        anchor = await self._anchors.ensure(target.client, _purpose(target, version))
+        anchor = await self._anchors.ensure(target.client, version_purpose(target.grant.name, version))
         gone = (replaced(label, target, now), *await self._cut_short(target, copy))
         return anchor, tuple(one for one in (*over, *kept, *gone) if one.anchor != anchor)
 
@@ -121,7 +114,7 @@ class CopyWriter:
         """Return the anchors of versions that were written and never described; readers may hold their tokens."""
         until = out_of_use(target, self._clock.now())
         return [
-            RetiredAnchor(await self._anchors.ensure(target.client, _purpose(target, version)), until)
+            RetiredAnchor(await self._anchors.ensure(target.client, version_purpose(target.grant.name, version)), until)
             for version in undescribed(copy)
         ]
 
@@ -136,10 +129,10 @@ class CopyWriter:
             )
         )
 
-    def _record(self, target: Target, token: MintedToken, cause: Cause) -> Issuance:
+    def _record(self, target: Target, token: MintedToken, origin: Origin) -> Issuance:
         return Issuance(
             at=self._clock.now(),
-            request_id=cause.request_id,
+            origin=origin,
             client=target.client.id,
             client_uid=target.client.uid,
             grant=target.grant.name,
@@ -151,13 +144,7 @@ class CopyWriter:
             jti=token.jti,
             token_sha256=token.sha256,
             delivery="vault",
-            remote=cause.remote,
         )
-
-
-def _purpose(target: Target, version: int) -> str:
-    # By number and not at random, so that an attempt after a crash finds the anchor of the one before.
-    return f"vault/{target.grant.name}/{version}"
 
 
 def _key(label: CopyLabel) -> CopyKey:

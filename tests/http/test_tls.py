@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from broker.http.listeners import Listener, TlsReloader
-from tests.support.certificates import Authority, ServerFiles
+from tests.support.certificates import Authority, CertificateFiles
 from tests.support.malformed import MALFORMED
 from tests.support.processes import free_port
 
@@ -19,13 +19,13 @@ async def hello(_request: web.Request) -> web.Response:
     return web.Response(text="hello")
 
 
-def files(folder: Path, name: str) -> ServerFiles:
+def files(folder: Path, name: str) -> CertificateFiles:
     """Return a certificate and key of a new authority."""
     folder.mkdir()
     return Authority.create(folder, name).server("server")
 
 
-def replace(live: ServerFiles, new: ServerFiles) -> None:
+def replace(live: CertificateFiles, new: CertificateFiles) -> None:
     """Put another pair into the files in use."""
     live.certificate.write_bytes(new.certificate.read_bytes())
     live.key.write_bytes(new.key.read_bytes())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from broker.http.problems import CHALLENGES
 from broker.identity import secret
 from tests.support.broker import BrokerProcess, Tenant
 from tests.support.lab import Lab
@@ -102,7 +103,7 @@ async def test_strangers_all_get_the_same_answer(broker: BrokerProcess, shared_c
     replies = [await broker.call("POST", "/v1/tokens", {}, auth=auth) for auth in attempts]
 
     assert {reply.status for reply in replies} == {401}
-    assert {reply.headers["WWW-Authenticate"] for reply in replies} == {'Basic realm="tokenbroker", charset="UTF-8"'}
+    assert {reply.headers["WWW-Authenticate"] for reply in replies} == {CHALLENGES}
     for reply in replies:
         del reply.body["request_id"]
     assert all(reply.body == replies[0].body for reply in replies)

@@ -10,19 +10,24 @@ import pytest_asyncio
 import yaml
 
 from broker.app import broker as whole_broker
+from broker.clock import SystemClock
 from broker.config import ConfigError, load
 from broker.errors import BrokerError
 from broker.http.tokens import parse
 from broker.identity import secret
+from broker.identity.bearer import Bearers
 from broker.kube.answer import Answer
 from broker.kube.token_requests import TokenRequests
 from broker.metrics import Metrics
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Allowed
+from broker.model.proof import SecretProof
+from broker.model.sensitive import Sensitive
 from broker.model.token import Anchor
 from broker.model.vault_secret import vault_secret
 from broker.ports import Registration
-from broker.services.authenticate import Authenticator
+from broker.services.authenticate import Authenticator, Checks
+from broker.services.failure_limit import FailureLimit
 from broker.services.issue import Issued
 from tests.support.broker import CONFIG, BrokerProcess, Tenant
 from tests.support.inside import Inside, login_of, session_of
@@ -137,7 +142,17 @@ async def authenticate(inside: Inside, name: str, proof: str) -> None:
     """Prove to be a client, wrongly."""
     registry = FakeRegistry()
     registry.known[inside.client.id] = Registration(inside.client.id, "", 1, inside.client, None, {})
-    Authenticator(registry, secret, Metrics()).authenticate(name, proof)
+    clock = SystemClock()
+    checks = Checks(secret, Bearers([], None, clock), None, None)
+    authenticator = Authenticator(
+        registry=registry,
+        checks=checks,
+        limit=FailureLimit(clock),
+        metrics=Metrics(),
+        clock=clock,
+        near_miss=lambda _client, _failure: None,
+    )
+    await authenticator.authenticate(SecretProof(name, Sensitive(proof)), "192.0.2.1")
 
 
 async def read_body(inside: Inside, field: str) -> None:

@@ -16,8 +16,8 @@ _CLOCK_SLACK = dt.timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFiles:
-    """Where a server's certificate and private key are."""
+class CertificateFiles:
+    """Where a certificate and its private key are."""
 
     certificate: Path
     key: Path
@@ -54,16 +54,30 @@ class Authority:
         authority.file.write_bytes(authority._certificate.public_bytes(serialization.Encoding.PEM))
         return authority
 
-    def server(self, name: str) -> ServerFiles:
+    def server(self, name: str) -> CertificateFiles:
         """Sign a certificate for localhost and 127.0.0.1; ``name`` names the files."""
+        return self._signed(name, _loopback_names(), ExtendedKeyUsageOID.SERVER_AUTH)
+
+    def client(self, name: str, *dns_names: str, lifetime: dt.timedelta = _LIFETIME) -> CertificateFiles:
+        """Sign a certificate for a TLS client; ``name`` names the files."""
+        names = x509.SubjectAlternativeName([x509.DNSName(dns_name) for dns_name in dns_names])
+        return self._signed(name, names, ExtendedKeyUsageOID.CLIENT_AUTH, lifetime)
+
+    def _signed(
+        self,
+        name: str,
+        names: x509.SubjectAlternativeName,
+        usage: x509.ObjectIdentifier,
+        lifetime: dt.timedelta = _LIFETIME,
+    ) -> CertificateFiles:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(name), self._certificate.subject, key.public_key())
-        builder = builder.add_extension(_loopback_names(), critical=False)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        builder = _builder(_name(name), self._certificate.subject, key.public_key(), lifetime)
+        builder = builder.add_extension(names, critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
         )
-        files = ServerFiles(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        files = CertificateFiles(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         certificate = builder.sign(self._key, hashes.SHA256())
         files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         _write_key(files.key, key)
@@ -75,7 +89,9 @@ def write_rsa_key(path: Path) -> None:
     _write_key(path, rsa.generate_private_key(public_exponent=65537, key_size=2048))
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: dt.timedelta = _LIFETIME
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder(
         issuer_name=issuer,
@@ -83,7 +99,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
         public_key=key,
         serial_number=x509.random_serial_number(),
         not_valid_before=now - _CLOCK_SLACK,
-        not_valid_after=now + _LIFETIME,
+        not_valid_after=now + lifetime,
     )
     return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
 

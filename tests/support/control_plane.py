@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.certificates import Authority, ServerFiles, write_rsa_key
+from tests.support.certificates import Authority, CertificateFiles, write_rsa_key
 from tests.support.processes import ProcessGroup, Program, free_port
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -41,7 +41,7 @@ class Secrets:
     """The files that the API server and its controllers are started with."""
 
     authority: Path
-    certificate: ServerFiles
+    certificate: CertificateFiles
     service_account_key: Path
     tokens: Path
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Self
 
-from tests.support.certificates import Authority, ServerFiles
+from tests.support.certificates import Authority, CertificateFiles
 from tests.support.cluster import Cluster
 from tests.support.processes import ProcessGroup, Program, free_port, until
 from tests.support.rest import JsonObject, Rest
@@ -171,7 +171,7 @@ async def _run_setup(settings: Mapping[str, str]) -> None:
         raise SetupError(f"setup.sh failed:\n{output.decode(errors='replace')}")
 
 
-def _write_config(folder: Path, certificate: ServerFiles, port: int, more: str) -> Path:
+def _write_config(folder: Path, certificate: CertificateFiles, port: int, more: str) -> Path:
     data, path = folder / "data", folder / "config.hcl"
     data.mkdir()
     path.write_text(f"""

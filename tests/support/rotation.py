@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from broker.errors import BrokerError, Fault, Reason
-from broker.model.client import Client, ClientId, Grant, TtlRange, VaultCopy
+from broker.model.client import Client, ClientId, Grant, Proofs, TtlRange, VaultCopy
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Rules
 from broker.model.sensitive import Sensitive
@@ -277,7 +277,7 @@ def client(**changes: object) -> Client:
         owner="",
         not_after=None,
         suspended=False,
-        secret_digests=(),
+        proofs=Proofs(),
         grants=(grant(),),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]

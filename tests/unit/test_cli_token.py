@@ -14,9 +14,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from broker.errors import BrokerError, Limits, Reason
-from broker.http.credentials import read_basic
+from broker.http.credentials import read_authorization
 from broker.http.problems import problem_response
 from broker.identity import secret
+from broker.model.proof import SecretProof
 from tests.support.command import Ended, command
 
 SECRET = secret.generate().reveal()
@@ -32,8 +33,14 @@ class Endpoint:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer POST /v1/tokens."""
-        self.asked.append((read_basic(request.headers.getall("Authorization")), await request.json()))
+        self.asked.append((_pair(request), await request.json()))
         return self.answer or web.json_response({"token": "a.b.c", "id": "1"})
+
+
+def _pair(request: web.Request) -> tuple[str, str]:
+    proof = read_authorization(request.headers.getall("Authorization"))
+    assert isinstance(proof, SecretProof)
+    return proof.client, proof.secret.reveal()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from broker.errors import Reason
-from broker.model.client import Client, ClientId, Grant, TtlRange
+from broker.model.client import Client, ClientId, Grant, Proofs, TtlRange
 from broker.model.decision import Allowed, Ask, Denied, Rules, decide
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RULES = Rules("tokenbroker", "https://api", frozenset({"vault"}))
 GRANT = Grant("default", "reader", (), TtlRange(900, 3600), None)
-CLIENT = Client(ClientId("shop", "reporter"), "uid", 1, "", None, False, (), (GRANT,))  # noqa: FBT003 - positional value
+CLIENT = Client(ClientId("shop", "reporter"), "uid", 1, "", None, False, Proofs(), (GRANT,))  # noqa: FBT003 - positional value
 
 
 def reason(client: Client, ask: Ask | None = None) -> Reason:

@@ -78,7 +78,7 @@ def test_everything_is_read() -> None:
     assert (client.owner, client.suspended) == ("team", True)
     assert client.not_after is not None
     assert client.not_after.isoformat() == "2027-06-30T00:00:00+00:00"
-    assert client.secret_digests == (bytes(32), bytes.fromhex("1" * 64))
+    assert client.proofs.secret_digests == (bytes(32), bytes.fromhex("1" * 64))
     grant = client.grants[0]
     assert (grant.name, grant.service_account, grant.audiences) == ("kept", "a.b", ("https://x.example/", "y"))
     assert (grant.ttl.default_seconds, grant.ttl.max_seconds) == (600, 86400)

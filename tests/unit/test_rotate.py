@@ -9,6 +9,7 @@ import pytest
 from broker.errors import BrokerError, Reason
 from broker.model.client import ClientId, VaultCopy
 from broker.model.vault_path import CopyKey
+from broker.ports import Origin
 from broker.services.rotate import CHECK_SECONDS
 from broker.services.sweep import Sweeper
 from broker.vault.answer import unavailable
@@ -109,7 +110,7 @@ async def test_a_due_copy_is_replaced_and_both_tokens_work(world: World) -> None
 async def test_the_anchor_of_a_replaced_version_goes_when_its_time_is_over(world: World) -> None:
     """After the last reader has looked again, only the current version's anchor is left."""
     await world.visit()
-    await world.rotator.deliver(client(), "default", "r", "")
+    await world.rotator.deliver(client(), "default", Origin("r"))
     assert len(world.cluster.anchors) == 2
 
     world.restart()
@@ -126,7 +127,7 @@ async def test_no_anchor_of_a_replaced_version_goes_early(world: World) -> None:
     """Deliveries in quick succession kill no token that a slow reader may hold."""
     await world.visit()
     for _ in range(50):
-        await world.rotator.deliver(client(), "default", "r", "")
+        await world.rotator.deliver(client(), "default", Origin("r"))
         world.clock.pass_(10)
         assert not world.broken_readers()
 
@@ -141,12 +142,16 @@ async def test_a_delivery_answers_with_what_readers_get(world: World) -> None:
     """A delivered version is on top, names its caller in the audit record, and is there at once."""
     await world.visit()
 
-    delivered = await world.rotator.deliver(client(), "default", "request-7", "192.0.2.1")
+    delivered = await world.rotator.deliver(client(), "default", Origin("request-7", "192.0.2.1"))
 
     assert (delivered.path, delivered.version) == ("secret/tokenbroker/prod/shop/reporter/default", 2)
     assert delivered.expires_at == world.clock.now() + timedelta(seconds=TTL)
     record = world.audit.records[-1]
-    assert (record.request_id, record.remote, record.jti) == ("request-7", "192.0.2.1", f"jti-{world.token()}")
+    assert (record.origin.request_id, record.origin.remote, record.jti) == (
+        "request-7",
+        "192.0.2.1",
+        f"jti-{world.token()}",
+    )
 
 
 async def test_a_delivery_for_a_grant_without_vault_is_refused(world: World) -> None:
@@ -155,7 +160,7 @@ async def test_a_delivery_for_a_grant_without_vault_is_refused(world: World) -> 
     world.registry.put(plain)
 
     with pytest.raises(BrokerError, match="delivery_not_configured"):
-        await world.rotator.deliver(plain, "default", "r", "")
+        await world.rotator.deliver(plain, "default", Origin("r"))
 
     assert not world.vault.entries
 
@@ -163,7 +168,7 @@ async def test_a_delivery_for_a_grant_without_vault_is_refused(world: World) -> 
 async def test_a_delivery_for_a_predecessor_is_refused(world: World) -> None:
     """A client that was recreated while its request waited gets nothing written in its successor's name."""
     with pytest.raises(BrokerError, match="delivery_not_configured"):
-        await world.rotator.deliver(client(uid="uid-0"), "default", "r", "")
+        await world.rotator.deliver(client(uid="uid-0"), "default", Origin("r"))
 
     assert not world.vault.entries
 
@@ -173,7 +178,7 @@ async def test_a_delivery_while_vault_is_away_says_so_and_mints_nothing(world: W
     world.vault.fault = unavailable("sealed")
 
     with pytest.raises(BrokerError, match="vault_unavailable"):
-        await world.rotator.deliver(client(), "default", "r", "")
+        await world.rotator.deliver(client(), "default", Origin("r"))
 
     assert not world.cluster.tokens
     fault = world.facts().fault
@@ -323,7 +328,7 @@ async def test_a_clock_that_is_wrong_does_not_rotate_in_circles(world: World) ->
 async def test_a_client_that_may_have_nothing_is_not_rotated(world: World, away: dict[str, object]) -> None:
     """Its copy stays as it is, is not removed either, and the old anchors go all the same."""
     await world.visit()
-    await world.rotator.deliver(client(), "default", "r", "")
+    await world.rotator.deliver(client(), "default", Origin("r"))
     world.registry.put(client(**away))
     world.clock.pass_(TTL)
 
@@ -369,7 +374,7 @@ async def test_an_invalid_registration_changes_nothing(world: World) -> None:
 async def test_a_copy_that_nobody_wants_is_removed_with_its_anchors(world: World, withdrawn: str) -> None:
     """Neither data, metadata nor anchors are left of it, and it is shown no more."""
     await world.visit()
-    await world.rotator.deliver(client(), "default", "r", "")
+    await world.rotator.deliver(client(), "default", Origin("r"))
     if withdrawn == "client":
         del world.registry.known[KEY.client]
     else:

@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.errors import BrokerError
+from broker.ports import Origin
 from broker.vault.answer import unavailable
 from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, TTL, PowerCut, World, client
 
@@ -40,7 +41,7 @@ async def _check_history(history: list[tuple[str, object]]) -> None:
     for kind, argument in history:
         await _step(world, kind, argument)
         assert not world.broken_readers(), (kind, argument)
-    await world.rotator.deliver(client(), "default", "r", "")
+    await world.rotator.deliver(client(), "default", Origin("r"))
     token = world.token()
     assert token is not None
     assert world.cluster.accepts(token)
@@ -58,11 +59,11 @@ async def _step(world: World, kind: str, argument: object) -> None:
         case "visit", None:
             await world.visit()
         case "deliver", None:
-            await world.rotator.deliver(client(), "default", "r", "")
+            await world.rotator.deliver(client(), "default", Origin("r"))
         case ("crash" | "crash delivery") as what, (int(step), bool(after)):
             world.power.calls, world.power.cut_at, world.power.after_effect = [], step, after
             with suppress(PowerCut):
-                await (world.visit() if what == "crash" else world.rotator.deliver(client(), "default", "r", ""))
+                await (world.visit() if what == "crash" else world.rotator.deliver(client(), "default", Origin("r")))
             world.restart()
         case "overwrite", None if PATH in world.vault.entries:
             world.vault.stranger_writes(PATH)

@@ -1,0 +1,59 @@
+"""Who calls: from the request to an authenticated client."""
+
+from typing import Any
+
+from aiohttp import web
+
+from broker.errors import BrokerError, ProofError, ProofFailure, Reason
+from broker.http.body import read_object
+from broker.http.credentials import Bearer, Certificate, read_credentials
+from broker.http.remote import Networks, remote_address
+from broker.model.proof import Proof, SecretProof
+from broker.services.authenticate import Authenticator, Caller
+
+
+class Callers:
+    """Authenticates requests. ``trusted_proxies`` are believed about their callers' addresses."""
+
+    def __init__(self, authenticator: Authenticator, trusted_proxies: Networks, body_timeout_seconds: float) -> None:
+        self._authenticator = authenticator
+        self._trusted_proxies = trusted_proxies
+        self.body_timeout_seconds = body_timeout_seconds
+
+    def remote(self, request: web.Request) -> str:
+        """Return the caller's address."""
+        return remote_address(request, self._trusted_proxies)
+
+    async def prove(self, proof: Proof | ProofFailure, remote: str, client: str = "") -> Caller:
+        """Return whom a proof proves. Raises BrokerError; ``client`` is who is meant where there is no proof."""
+        if isinstance(proof, ProofFailure):
+            raise self._authenticator.failed(ProofError(proof), client, remote)
+        return await self._authenticator.authenticate(proof, remote)
+
+    async def with_object(self, request: web.Request, remote: str) -> tuple[Caller, dict[str, Any]]:
+        """Return the caller, and the request's JSON object.
+
+        The body is looked at after the proof, but where only the body says which client the proof is for.
+        Raises BrokerError.
+        """
+        brought = read_credentials(request)
+        if isinstance(brought, SecretProof | ProofFailure):
+            caller = await self.prove(brought, remote)
+            return caller, await read_object(request, self.body_timeout_seconds)
+        document = await read_object(request, self.body_timeout_seconds)
+        return await self._named(brought, document.get("client"), "the body's field", remote), document
+
+    async def with_query(self, request: web.Request, remote: str) -> Caller:
+        """Return the caller of a request without a body: the query's ``client`` says which client is meant."""
+        brought = read_credentials(request)
+        if isinstance(brought, SecretProof | ProofFailure):
+            return await self.prove(brought, remote)
+        return await self._named(brought, request.query.get("client"), "the query's parameter", remote)
+
+    async def _named(self, brought: Bearer | Certificate, client: object, where: str, remote: str) -> Caller:
+        if not isinstance(client, str):
+            raise BrokerError(
+                Reason.INVALID_REQUEST,
+                f"A Bearer token or certificate does not say which client is meant: name it in {where} 'client'.",
+            )
+        return await self.prove(brought.proof(client), remote)

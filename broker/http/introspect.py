@@ -1,0 +1,52 @@
+"""POST /oauth2/introspect: whether a token is still good, for its own client (RFC 7662)."""
+
+from collections.abc import Callable
+
+import orjson
+from aiohttp import web
+
+from broker.errors import BrokerError, Reason
+from broker.http.body import read_form
+from broker.http.callers import Callers
+from broker.http.oauth_errors import JSON
+from broker.http.oauth_proofs import client_proof
+from broker.http.problems import PLAIN
+from broker.model.sensitive import Sensitive
+from broker.services.introspect import Introspected, Introspector
+
+
+class IntrospectEndpoint:
+    """Tells clients about their own tokens; anybody else's, and what is none, is not active."""
+
+    def __init__(self, callers: Callers, introspector: Introspector, new_request_id: Callable[[], str]) -> None:
+        self._callers = callers
+        self._introspector = introspector
+        self._new_request_id = new_request_id
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Authenticate the client, and ask the API server about the token."""
+        request["request_id"] = self._new_request_id()
+        form = await read_form(request, self._callers.body_timeout_seconds)
+        remote = self._callers.remote(request)
+        proof = client_proof(request, form, bearer=True)
+        caller = await self._callers.prove(proof, remote, form.get("client_id", ""))
+        if "token" not in form:
+            raise BrokerError(Reason.INVALID_REQUEST, "The parameter 'token' is missing.")
+        found = await self._introspector.introspect(caller.client, Sensitive(form["token"]))
+        document = {"active": False} if found is None else _active(found)
+        return web.Response(body=orjson.dumps(document), headers={**JSON, **PLAIN})
+
+
+def _active(found: Introspected) -> dict[str, object]:
+    return {
+        "active": True,
+        "scope": found.grant,
+        "client_id": str(found.client),
+        "token_type": "Bearer",
+        "exp": found.token.expires_at,
+        "iat": found.token.issued_at,
+        "sub": found.token.subject,
+        "aud": found.token.audience,
+        "iss": found.token.issuer,
+        "jti": found.token.jti,
+    }

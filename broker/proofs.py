@@ -1,0 +1,63 @@
+"""Joins the checks of proofs: which issuers' JWTs, whose accounts, and for whom all of them must be."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from broker.config import Config, ConfigError, IssuerConfig
+from broker.identity import secret
+from broker.identity.assertion import Assertions
+from broker.identity.bearer import Bearers
+from broker.identity.fetch import FileKeys, Web, WebKeys
+from broker.identity.key_set import KeySet, KeySetMetrics
+from broker.identity.oidc import OidcIssuer
+from broker.identity.service_account import ClusterTokens
+from broker.kube.token_reviews import TokenReviews
+from broker.ports import Clock
+from broker.services.authenticate import Checks
+
+
+@asynccontextmanager
+async def proof_checks(
+    config: Config, reviews: TokenReviews, own_issuer: str, clock: Clock, metrics: KeySetMetrics
+) -> AsyncIterator[Checks]:
+    """Make the checks, and end what they have under way on leaving.
+
+    Without a public URL there is nothing that ServiceAccounts' tokens and assertions could be for, so none count.
+    Raises ConfigError where the cluster itself is listed as an OIDC issuer.
+    """
+    if own_issuer in {issuer.issuer for issuer in config.oidc.issuers}:
+        raise ConfigError(
+            f"oidc.issuers: {own_issuer} is this cluster: its accounts are proved by serviceAccount, which notices "
+            "that one was deleted"
+        )
+    async with AsyncExitStack() as stack:
+        web = await stack.enter_async_context(Web())
+        issuers = []
+        for issuer in config.oidc.issuers:
+            keys = KeySet(issuer.issuer, _source(web, issuer), clock, metrics)
+            stack.push_async_callback(keys.close)
+            issuers.append(_issuer(issuer, keys))
+        cluster = assertions = None
+        public_url = config.listen.public_url
+        if public_url is not None:
+            keys = KeySet(own_issuer, reviews.keys, clock, metrics)
+            stack.push_async_callback(keys.close)
+            cluster = ClusterTokens(own_issuer, public_url, keys, reviews, clock)
+            assertions = Assertions((public_url, f"{public_url}/oauth2/token"), clock)
+        yield Checks(secret, Bearers(issuers, cluster, clock), assertions, public_url)
+
+
+def _source(web: Web, issuer: IssuerConfig) -> WebKeys | FileKeys:
+    if issuer.jwks_file is not None:
+        return FileKeys(issuer.jwks_file)
+    return WebKeys(web, issuer.issuer, issuer.jwks_uri, issuer.ca_file)
+
+
+def _issuer(issuer: IssuerConfig, keys: KeySet) -> OidcIssuer:
+    return OidcIssuer(
+        issuer=issuer.issuer,
+        keys=keys,
+        algorithms=frozenset(issuer.algorithms),
+        max_age_seconds=issuer.max_age_seconds,
+        claims=issuer.claims,
+    )
