@@ -176,7 +176,7 @@ class Authenticator:
         wrong = min((mismatches(rule, token, self._checks.audience) for rule in rules), key=len)
         if wrong:
             self._near_miss(client.id, ProofFailure.CLAIMS_MISMATCH)
-            names = ", ".join(wrong)
+            names = ", ".join(sorted(wrong))
             raise ProofError(
                 ProofFailure.CLAIMS_MISMATCH,
                 f"The token is genuine, but the client does not accept the value of these claims: {names}.",
