@@ -11,6 +11,8 @@ from broker.cli import handover
 from broker.identity import secret
 from broker.model.sensitive import Sensitive
 from tests.support.broker import BrokerProcess, Tenant, install
+from tests.support.federated import Federated
+from tests.support.issuer import SIGNED
 from tests.support.lab import Lab
 from tests.support.outputs import leaks
 
@@ -46,7 +48,7 @@ async def lab(client_secrets: list[str]) -> AsyncIterator[Lab]:
     """
     async with Lab.start(witnessed=True) as running:
         yield running
-        assert await leaks(running, client_secrets) == []
+        assert await leaks(running, [*client_secrets, *SIGNED]) == []
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -60,6 +62,13 @@ async def installed(lab: Lab) -> Lab:
 async def broker(installed: Lab) -> AsyncIterator[BrokerProcess]:
     """Run one broker for all tests that do not harm it."""
     async with BrokerProcess.start(installed) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def federated(installed: Lab) -> AsyncIterator[Federated]:
+    """Run one broker that believes an OIDC issuer, for all tests that do not harm it."""
+    async with Federated.start(installed) as running:
         yield running
 
 

@@ -20,6 +20,9 @@ from broker.model.duration import retry_after_seconds
 CREDENTIALS_REFRESH_SECONDS = 30.0
 """How often the token and CA files are looked at; the kubelet replaces a token at 80 % of its life."""
 
+ACCEPT = "application/json, application/jwk-set+json;q=0.9"
+"""The second is how the API server calls its own public keys."""
+
 MAX_WATCHES = 8
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
@@ -80,7 +83,7 @@ class KubeSession:
             raise OSError(f"{self._token_file} does not hold one token")
         self._headers = {
             "Authorization": f"Bearer {token}",
-            "Accept": "application/json",
+            "Accept": ACCEPT,
             "User-Agent": "tokenbroker",
         }
         lines = {"Host": self._host, **self._headers}.items()

@@ -1,72 +1,16 @@
 """Clients that are proved by JWTs of an issuer (OpenID Connect), against a real cluster."""
 
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
-import pytest_asyncio
-
-from tests.support.broker import BrokerProcess, Reply, Tenant, token_client
-from tests.support.issuer import Issuer
-from tests.support.lab import Lab
-from tests.support.processes import free_port, until
-
-CLAIMS = {"repository_id": ["123456"], "environment": ["production", "staging"]}
-
-
-@dataclass(frozen=True, slots=True)
-class Federated:
-    """A broker that knows an issuer, and a client of it without any secret."""
-
-    lab: Lab
-    broker: BrokerProcess
-    issuer: Issuer
-    tenant: Tenant
-
-    @property
-    def audience(self) -> str:
-        """The broker's own URL."""
-        return self.broker.url
-
-    async def ask(self, token: str, client: str = "federated/ci", **body: Any) -> Reply:
-        """Ask for a token with a JWT."""
-        return await self.broker.call(
-            "POST", "/v1/tokens", {"client": client, **body}, headers={"Authorization": f"Bearer {token}"}
-        )
-
-    async def refused(self, token: str, client: str = "federated/ci") -> tuple[int, str]:
-        """Return status and code of a refusal."""
-        reply = await self.ask(token, client)
-        return reply.status, reply.body.get("code", "none: it was issued")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def federated(installed: Lab) -> AsyncIterator[Federated]:
-    """Start the issuer and a broker that lists it, and register the client, once."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    async with Issuer.start(installed.folder / "issuer") as issuer:
-        oidc = {"issuers": [issuer.config(claims={"repository_owner_id": ["42"]})]}
-        listen = {"port": port, "public_url": url}
-        async with BrokerProcess.start(installed, "federated", listen=listen, oidc=oidc) as broker:
-            tenant = await Tenant.create(installed.cluster, "federated")
-            await tenant.account("reader")
-            spec = {
-                "authentication": [{"oidc": {"issuer": issuer.url, "claims": CLAIMS}}],
-                "grants": [{"serviceAccount": {"name": "reader"}}],
-            }
-            await installed.cluster.request("POST", tenant.path, token_client("federated", "ci", **spec))
-            await tenant.until_reason("ci", "Ready")
-            yield Federated(installed, broker, issuer, tenant)
+from tests.support.federated import Federated
+from tests.support.processes import until
 
 
 async def test_a_jwt_gets_a_token_that_works(federated: Federated) -> None:
     """No secret anywhere, and the audit record says who it was."""
-    reply = await federated.ask(federated.issuer.token(federated.audience))
-    pods = await federated.lab.cluster.request(
-        "GET", "/api/v1/namespaces/federated/pods", token=reply.body.get("token", "")
-    )
+    reply = await federated.ask(federated.jwt())
+    path = "/api/v1/namespaces/federated/pods"
+    pods = await federated.lab.cluster.request("GET", path, token=reply.body.get("token", ""))
 
     assert reply.status == 200, reply.body
     assert pods[0] == 200
@@ -76,7 +20,7 @@ async def test_a_jwt_gets_a_token_that_works(federated: Federated) -> None:
 
 async def test_its_own_claims_that_do_not_match_are_named(federated: Federated) -> None:
     """The names, and neither what was wanted nor anything else; the client's owner sees an Event."""
-    reply = await federated.ask(federated.issuer.token(federated.audience, repository_id="1", environment="test"))
+    reply = await federated.ask(federated.jwt(repository_id="1", environment="test"))
 
     assert (reply.status, reply.body["code"]) == (403, "proof_claims_mismatch")
     assert reply.body["detail"].endswith(": environment, repository_id.")
@@ -87,3 +31,38 @@ async def test_its_own_claims_that_do_not_match_are_named(federated: Federated) 
         return "ProofMismatch" in {event["reason"] for event in events["items"]}
 
     await until(told, what="the Event is there")
+
+
+async def test_each_value_that_is_listed_counts(federated: Federated) -> None:
+    """Any one of them, as a text or among texts."""
+    assert await federated.outcome(federated.jwt(environment="staging")) == (200, "issued")
+    assert await federated.outcome(federated.jwt(environment=["test", "staging"])) == (200, "issued")
+
+
+async def test_a_caller_whom_the_operator_does_not_mean_learns_nothing(federated: Federated) -> None:
+    """A JWT of the same issuer and another owner is a stranger's, whichever client it names."""
+    stranger = federated.jwt(repository_owner_id="43")
+    answers = [await federated.ask(stranger, client) for client in ("ci", "signer", "nobody")]
+
+    assert [(answer.status, answer.body["code"]) for answer in answers] == [(401, "invalid_client")] * 3
+    assert len({answer.body["detail"] for answer in answers}) == 1
+
+
+async def test_the_client_has_to_be_named(federated: Federated) -> None:
+    """The broker does not search for whom a JWT might fit."""
+    headers = {"Authorization": f"Bearer {federated.jwt()}"}
+    reply = await federated.broker.call("POST", "/v1/tokens", {}, headers=headers)
+    grants = await federated.broker.call("GET", "/v1/grants", headers=headers)
+    named = await federated.broker.call("GET", "/v1/grants?client=federated/ci", headers=headers)
+
+    assert [(one.status, one.body.get("code")) for one in (reply, grants)] == [(400, "invalid_request")] * 2
+    assert (named.status, named.body["client"]) == (200, "federated/ci")
+
+
+async def test_keys_are_fetched_once(federated: Federated) -> None:
+    """Known keys go on without another request to the issuer."""
+    await federated.ask(federated.jwt())
+    before = len(federated.issuer.asked)
+    assert await federated.outcome(federated.jwt()) == (200, "issued")
+
+    assert len(federated.issuer.asked) == before

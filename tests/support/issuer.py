@@ -4,19 +4,23 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import jwt
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from jwt.algorithms import RSAAlgorithm
+from jwt.utils import base64url_encode
 
 from tests.support.certificates import Authority
 from tests.support.processes import free_port
+
+SIGNED: list[str] = []
+"""Every JWT that was signed here: none of them may ever be found in what a program says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,16 @@ class SigningKey:
 
     def sign(self, claims: dict[str, Any], **header: Any) -> str:
         """Return a JWT; what is None in the header is left out."""
-        headers = {"kid": self.key_id, **header}
-        return jwt.encode(claims, self.private, "RS256", {k: v for k, v in headers.items() if v is not None})
+        said = {"alg": "RS256", "typ": "JWT", "kid": self.key_id, **header}
+        return self.sign_text({name: value for name, value in said.items() if value is not None}, json.dumps(claims))
+
+    def sign_text(self, header: dict[str, Any], claims: str) -> str:
+        """Return a JWT whose claims are a text, which no library would write."""
+        parts = ".".join(base64url_encode(part.encode()).decode() for part in (json.dumps(header), claims))
+        signature = self.private.sign(parts.encode(), padding.PKCS1v15(), hashes.SHA256())
+        made = f"{parts}.{base64url_encode(signature).decode()}"
+        SIGNED.append(made)
+        return made
 
 
 @dataclass
@@ -50,7 +62,7 @@ class Issuer:
     url: str
     ca_file: Path
     key: SigningKey = field(default_factory=lambda: SigningKey.create("key-1"))
-    answers: dict[str, web.Response | Any] = field(default_factory=dict)
+    answers: dict[str, bytes | Callable[[], web.StreamResponse] | Mapping[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     delay_seconds: float = 0.0
 
@@ -58,7 +70,7 @@ class Issuer:
     @asynccontextmanager
     async def start(cls, folder: Path) -> AsyncIterator[Self]:
         """Serve until the block is left."""
-        folder.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(folder.mkdir)
         authority = Authority.create(folder, "issuer-ca")
         files = authority.server("issuer")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -106,7 +118,7 @@ class Issuer:
         if callable(answer):
             return answer()
         if request.path == "/.well-known/openid-configuration":
-            document: object = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
+            document: Mapping[str, Any] = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
         elif request.path == "/keys":
             document = {"keys": [self.key.jwk]}
         else:

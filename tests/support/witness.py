@@ -20,6 +20,7 @@ kind: Policy
 omitStages: [RequestReceived]
 rules:
 - {{level: RequestResponse, verbs: [create], resources: [{{group: "", resources: [serviceaccounts/token]}}]}}
+- {{level: Metadata, resources: [{{group: authentication.k8s.io, resources: [tokenreviews]}}]}} # they are the tokens
 - {{level: Request, users: ["{BROKER}"]}}
 - {{level: Request, verbs: [create, update, patch], resources: [{{group: tokenbroker.dev}}]}}
 - {{level: None}}
