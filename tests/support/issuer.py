@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +63,7 @@ class Issuer:
     ca_file: Path
     key: SigningKey = field(default_factory=lambda: SigningKey.create("key-1"))
     answers: dict[str, bytes | Callable[[], web.StreamResponse] | Mapping[str, Any]] = field(default_factory=dict)
+    streams: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     delay_seconds: float = 0.0
 
@@ -112,6 +113,8 @@ class Issuer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
         await asyncio.sleep(self.delay_seconds)
+        if request.path in self.streams:
+            return await self.streams[request.path](request)
         answer = self.answers.get(request.path)
         if isinstance(answer, bytes):
             return web.Response(body=answer, content_type="application/json")

@@ -7,7 +7,7 @@ import pytest
 
 from broker.errors import BrokerError, Reason
 from broker.kube.answer import Answer
-from broker.kube.session import KubeSession
+from broker.kube.session import ACCEPT, KubeSession
 from tests.support.certificates import Authority
 from tests.support.scripted import answer, says, says_and_closes, scripted
 
