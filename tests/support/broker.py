@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json as jsonlib
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import aiohttp
 import yaml
+from multidict import CIMultiDict
 
 from broker.identity import secret
 from tests.support.cluster import Cluster
@@ -89,6 +90,12 @@ class BrokerProcess:
             reply = Reply(answer.status, dict(answer.headers), await (answer.json() if is_json else answer.text()))
         self._keep_reply(reply)
         return reply
+
+    async def raw_status(self, method: str, path: str, headers: Iterable[tuple[str, str]]) -> int:
+        """Return the status for a request whose headers may be there twice."""
+        sent = CIMultiDict(headers)
+        async with aiohttp.ClientSession() as session, session.request(method, self.url + path, headers=sent) as answer:
+            return answer.status
 
     async def metrics(self) -> str:
         """Return what Prometheus would scrape."""

@@ -1,10 +1,11 @@
 """A broker that believes an OIDC issuer, and clients of it without any secret."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from tests.support.broker import BrokerProcess, Reply, Tenant, token_client
 from tests.support.issuer import Issuer, SigningKey
@@ -14,6 +15,7 @@ from tests.support.processes import free_port
 NAMESPACE = "federated"
 CLAIMS = {"repository_id": ["123456"], "environment": ["production", "staging"]}
 _ADDRESSES = (f"2001:db8::{number:x}" for number in itertools.count(1))
+FORM = "application/x-www-form-urlencoded"
 OWNER = {"repository_owner_id": ["42"]}
 
 
@@ -64,6 +66,23 @@ class Federated:
         return await self.broker.call(
             "POST", "/v1/tokens", {"client": f"{NAMESPACE}/{client}", **body}, headers=headers
         )
+
+    async def named(self, client: str) -> Reply:
+        """Ask with a right JWT in anybody's name."""
+        headers = {"Authorization": f"Bearer {self.jwt()}", "X-Forwarded-For": next(_ADDRESSES)}
+        return await self.broker.call("POST", "/v1/tokens", {"client": client}, headers=headers)
+
+    async def form(
+        self,
+        form: Mapping[str, str],
+        *,
+        path: str = "/oauth2/token",
+        auth: tuple[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send a form to an OAuth endpoint, from another address each time unless ``headers`` say so."""
+        sent = {"Content-Type": FORM, "X-Forwarded-For": next(_ADDRESSES), **(headers or {})}
+        return await self.broker.call("POST", path, data=urlencode(form).encode(), headers=sent, auth=auth)
 
     async def outcome(self, token: str, client: str = "ci") -> tuple[int, str]:
         """Return status and code of what a JWT gets."""
