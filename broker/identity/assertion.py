@@ -3,6 +3,7 @@
 import heapq
 import json
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
@@ -42,7 +43,11 @@ class Assertions:
     def __init__(self, audiences: tuple[str, ...], clock: Clock) -> None:
         self._audiences = audiences
         self._clock = clock
-        self._used: dict[str, _UsedIds] = {}
+        self._used = _UsedIds()
+
+    def claimed(self, text: str) -> str:
+        """Return which client an assertion says that it is of, unverified. Raises ProofError."""
+        return parse(text).issuer
 
     def verify(self, text: str, client: Client | None) -> None:
         """Accept an assertion of a client, or refuse it like one of a client that is not known.
@@ -59,36 +64,41 @@ class Assertions:
             raise ProofError(ProofFailure.MALFORMED, f"An assertion may live {MAX_LIFE_SECONDS} s at most (exp).")
         if not any(audience_is(claims, audience) for audience in self._audiences):
             raise ProofError(ProofFailure.WRONG_AUDIENCE, "An assertion is for the broker's URL alone (aud).")
-        self._used.setdefault(client.uid, _UsedIds()).use(claims, now.timestamp())
-
-    def forget(self, uid: str) -> None:
-        """Drop what is remembered of a client that went."""
-        self._used.pop(uid, None)
+        self._used.use(client.uid, claims, now.timestamp())
 
 
 class _UsedIds:
-    """The ``jti`` of one client's assertions that could still be replayed."""
+    """The ``jti`` of assertions that could still be replayed, by the client's UID."""
 
     def __init__(self) -> None:
-        self._ids: set[str] = set()
-        self._ends: list[tuple[float, str]] = []
+        self._ids: set[tuple[str, str]] = set()
+        self._ends: list[tuple[float, str, str]] = []
+        self._counts: Counter[str] = Counter()
 
-    def use(self, claims: Mapping[str, Any], now: float) -> None:
+    def use(self, uid: str, claims: Mapping[str, Any], now: float) -> None:
         jti = claims.get("jti")
         if not isinstance(jti, str) or not 0 < len(jti) <= MAX_ID_CHARACTERS:
             raise ProofError(ProofFailure.MALFORMED, f"An assertion has a jti of 1 to {MAX_ID_CHARACTERS} characters.")
-        while self._ends and self._ends[0][0] <= now:
-            self._ids.discard(heapq.heappop(self._ends)[1])
-        if jti in self._ids:
+        self._drop_ended(now)
+        if (uid, jti) in self._ids:
             raise ProofError(ProofFailure.REPLAYED, "The assertion was used before (jti): make a new one.")
-        if len(self._ids) >= MAX_REMEMBERED:
+        if self._counts[uid] >= MAX_REMEMBERED:
             raise BrokerError(
                 Reason.TOO_MANY_PROOFS,
                 f"The client has {MAX_REMEMBERED} assertions in use: let them live shorter (exp), or keep tokens.",
                 retry_after=LEEWAY_SECONDS,
             )
-        self._ids.add(jti)
-        heapq.heappush(self._ends, (claims["exp"] + LEEWAY_SECONDS, jti))
+        self._ids.add((uid, jti))
+        self._counts[uid] += 1
+        heapq.heappush(self._ends, (claims["exp"] + LEEWAY_SECONDS, uid, jti))
+
+    def _drop_ended(self, now: float) -> None:
+        while self._ends and self._ends[0][0] <= now:
+            _, uid, jti = heapq.heappop(self._ends)
+            self._ids.discard((uid, jti))
+            self._counts[uid] -= 1
+            if not self._counts[uid]:
+                del self._counts[uid]
 
 
 def _choose(client: Client | None, token: Unverified) -> PublicKey:

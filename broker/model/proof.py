@@ -62,7 +62,10 @@ class BearerProof:
 
 @dataclass(frozen=True, slots=True)
 class AssertionProof:
-    """A JWT that the client itself signed (RFC 7523, private_key_jwt)."""
+    """A JWT that the client itself signed (RFC 7523, private_key_jwt).
+
+    ``client`` may be empty: the assertion names it, too.
+    """
 
     client: str
     assertion: Sensitive

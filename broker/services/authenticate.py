@@ -56,6 +56,9 @@ class BearerCheck(Protocol):
 class AssertionCheck(Protocol):
     """What is needed of :mod:`broker.identity.assertion`."""
 
+    def claimed(self, text: str) -> str:
+        """Return which client an assertion says that it is of, unverified. Raises ProofError."""
+
     def verify(self, text: str, client: Client | None) -> None:
         """Accept an assertion of a client once. Raises ProofError."""
 
@@ -187,7 +190,7 @@ class Authenticator:
     def _by_assertion(self, proof: AssertionProof) -> Caller:
         if self._checks.assertions is None:
             raise ProofError(ProofFailure.NOT_ACCEPTED)
-        known = self._find(proof.client)
+        known = self._find(proof.client or self._checks.assertions.claimed(proof.assertion.reveal()))
         self._checks.assertions.verify(proof.assertion.reveal(), known)
         if known is None:
             raise ProofError(ProofFailure.UNKNOWN_CLIENT)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlencode
 
+from tests.support import witness
 from tests.support.broker import BrokerProcess, Reply, Tenant, token_client
 from tests.support.issuer import Issuer, SigningKey
 from tests.support.lab import Lab
 from tests.support.processes import free_port
+from tests.support.witness import BROKER
 
 NAMESPACE = "federated"
 CLAIMS = {"repository_id": ["123456"], "environment": ["production", "staging"]}
@@ -88,6 +90,13 @@ class Federated:
         """Return status and code of what a JWT gets."""
         reply = await self.ask(token, client)
         return reply.status, reply.body.get("code", "issued")
+
+    async def reviews(self) -> int:
+        """Return how often the broker has asked the API server about a token, by the server's own audit log."""
+        return sum(
+            '"resource": "tokenreviews"' in line and f'"username": "{BROKER}"' in line
+            for line in witness.written_to_kubernetes(self.lab.folder)
+        )
 
     async def failures(self, reason: str) -> float:
         """Return how many proofs have failed for a reason."""
