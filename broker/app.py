@@ -40,7 +40,7 @@ from broker.model.cluster import ClusterInfo
 from broker.model.decision import Rules
 from broker.model.vault_path import VaultPlace
 from broker.ports import Clock
-from broker.proofs import proof_checks
+from broker.proofs import ClusterNames, proof_checks
 from broker.services.anchor_book import AnchorBook
 from broker.services.authenticate import Authenticator, Checks
 from broker.services.board import StatusBoard
@@ -108,14 +108,15 @@ async def broker(config: Config) -> AsyncIterator[Broker]:
         )
         vault = await stack.enter_async_context(_vault_store(config.vault, metrics)) if config.vault else None
         clock, reviews = SystemClock(), TokenReviews(session)
-        own_issuer = str(unverified_claims(session.token)["iss"])
-        checks = await stack.enter_async_context(proof_checks(config, reviews, own_issuer, clock, metrics))
+        rules = _rules(config, session)
+        cluster = ClusterNames(str(unverified_claims(session.token)["iss"]), rules.api_audience)
+        checks = await stack.enter_async_context(proof_checks(config, reviews, cluster, clock, metrics))
         parts = Parts(
             config=config,
             clock=clock,
             metrics=metrics,
             audit=audit,
-            rules=_rules(config, session),
+            rules=rules,
             session=session,
             registry=WatchedRegistry(session, metrics),
             minter=TokenRequests(session, metrics),
@@ -184,7 +185,14 @@ def _joined(parts: Parts) -> Broker:
 
 
 def _board(parts: Parts) -> StatusBoard:
-    return StatusBoard(parts.registry, KubeStatusWriter(parts.session), parts.events, parts.clock, parts.metrics)
+    return StatusBoard(
+        registry=parts.registry,
+        writer=KubeStatusWriter(parts.session),
+        events=parts.events,
+        clock=parts.clock,
+        metrics=parts.metrics,
+        proofs=parts.checks.policy,
+    )
 
 
 def _rotator(parts: Parts, vault: KvStore, board: StatusBoard) -> Rotator:

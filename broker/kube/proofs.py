@@ -127,4 +127,6 @@ def _oidc(proof: _Oidc) -> OidcRule:
 def _certificate(proof: _Certificate) -> CertificateRule:
     if (proof.sha256 is None) == (proof.dnsName is None):
         raise ValueError("a certificate is known by its sha256 or by its dnsName")
+    if proof.sha256 is not None and len(set(proof.sha256)) != len(proof.sha256):
+        raise ValueError("a certificate is there twice")
     return CertificateRule(tuple(bytes.fromhex(digest) for digest in proof.sha256 or ()), proof.dnsName)

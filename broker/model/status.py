@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from broker.errors import Fault
-from broker.model.client import Client, Grant
+from broker.model.client import Client, Grant, Proofs
 from broker.model.duration import format_duration
+from broker.model.proof_policy import ProofPolicy, proof_problems, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Facts:
     client: Client | None
     invalid: Fault | None = None
     grants: Mapping[str, GrantFacts] = field(default_factory=dict)
+    proofs: ProofPolicy = field(default_factory=ProofPolicy)
 
 
 def camel(reason: str) -> str:
@@ -76,14 +78,18 @@ def status_document(facts: Facts, now: datetime, previous: Mapping[str, Any]) ->
 
 
 def conditions(facts: Facts, now: datetime) -> list[Condition]:
-    """Return the conditions: Ready for all, Authorized for the right to mint, VaultSynced where Vault is used."""
+    """Return the conditions.
+
+    Ready for all, Authorized for the right to mint, VaultSynced where Vault is used, ProofsAccepted where there
+    are other proofs than a secret.
+    """
     if facts.client is None:
         fault = facts.invalid
         message = fault.message if fault else ""
         return [Condition("Ready", "False", "InvalidSpec", message)]
     authorized = _authorized(facts.client, facts.grants)
-    vault = _vault_synced(facts.client, facts.grants)
-    parts = [authorized] if vault is None else [authorized, vault]
+    others = (_vault_synced(facts.client, facts.grants), _proofs_accepted(facts.client, facts.proofs))
+    parts = [authorized, *(other for other in others if other is not None)]
     return [_ready(facts, parts, now), *parts]
 
 
@@ -99,6 +105,9 @@ def _ready(facts: Facts, parts: list[Condition], now: datetime) -> Condition:
     wrong = next((part for part in parts if part.type == "Authorized" and part.status != "True"), None)
     if wrong is not None:
         return Condition("Ready", wrong.status, wrong.reason, wrong.message)
+    unproved = next((part for part in parts if part.type == "ProofsAccepted" and part.status != "True"), None)
+    if unproved is not None and client is not None and not _reachable(client, facts.proofs):
+        return Condition("Ready", "False", unproved.reason, unproved.message)
     return Condition("Ready", "True", "Ready", "Tokens are issued.")
 
 
@@ -125,6 +134,21 @@ def _vault_synced(client: Client, grants: Mapping[str, GrantFacts]) -> Condition
     if not kept:
         return None
     return Condition("VaultSynced", "True", "Synced", "Vault holds a current token for every grant that wants one.")
+
+
+def _proofs_accepted(client: Client, policy: ProofPolicy) -> Condition | None:
+    proofs = client.proofs
+    problems = proof_problems(proofs, policy)
+    if problems:
+        return Condition("ProofsAccepted", "False", "ProofNotAccepted", " ".join(problems))
+    if proofs == Proofs(secret_digests=proofs.secret_digests):
+        return None
+    return Condition("ProofsAccepted", "True", "Accepted", "The broker's configuration lets every proof count.")
+
+
+def _reachable(client: Client, policy: ProofPolicy) -> bool:
+    """Tell whether anybody can get at the client's tokens: by a proof, or in Vault."""
+    return usable(client.proofs, policy) or any(grant.vault is not None for grant in client.grants)
 
 
 def _copy_expired(facts: GrantFacts, now: datetime) -> bool:

@@ -18,6 +18,7 @@ from broker.model.proof import (
     VerifiedJwt,
     mismatches,
 )
+from broker.model.proof_policy import ProofPolicy, oidc_problem
 from broker.ports import Clock, Registry
 
 
@@ -72,12 +73,12 @@ class FailureLimit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """How each kind of proof is checked. ``audience`` is whom JWTs are for where the TokenClient does not say."""
+    """How each kind of proof is checked, and what the operator lets count."""
 
     secrets: SecretCheck
     bearers: BearerCheck
     assertions: AssertionCheck | None
-    audience: str | None
+    policy: ProofPolicy
 
 
 class Authenticator:
@@ -173,10 +174,12 @@ class Authenticator:
         return Caller(client, ProvedBy("serviceAccount", f"system:serviceaccount:{account.namespace}:{account.name}"))
 
     def _as_subject(self, client: Client, token: VerifiedJwt) -> Caller:
-        rules = [rule for rule in client.proofs.oidc if rule.issuer == token.issuer]
+        policy = self._checks.policy
+        of_issuer = (rule for rule in client.proofs.oidc if rule.issuer == token.issuer)
+        rules = [rule for rule in of_issuer if oidc_problem(rule, policy) is None]
         if not rules:
             raise ProofError(ProofFailure.NOT_ACCEPTED)
-        wrong = min((mismatches(rule, token, self._checks.audience) for rule in rules), key=len)
+        wrong = min((mismatches(rule, token, policy.audience) for rule in rules), key=len)
         if wrong:
             self._near_miss(client.id, ProofFailure.CLAIMS_MISMATCH)
             names = ", ".join(sorted(wrong))

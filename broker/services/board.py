@@ -5,6 +5,7 @@ from typing import Protocol
 
 from broker.errors import Fault
 from broker.model.client import ClientId
+from broker.model.proof_policy import ProofPolicy
 from broker.model.status import Condition, Facts, GrantFacts, VaultFacts, conditions, status_document
 from broker.ports import Clock, EventRecorder, Registration, Registry, StatusWriter
 from broker.services.workqueue import WorkQueue
@@ -24,6 +25,7 @@ EVENT_NOTES = {
     "KubernetesTimeout": "The API server did not answer in time.",
     "KubernetesRejected": "The API server rejected a TokenRequest; the condition says why.",
     "AnchorMissing": "The Secret that tokens are bound to was deleted and is made again.",
+    "ProofNotAccepted": "The broker's configuration lets none of the client's proofs count; the condition says why.",
     "ProofMismatch": "A genuine token was refused: its claims are not those that the TokenClient names.",
     "ProofAccountReplaced": "A ServiceAccount was refused: it was made again since; register its new uid.",
     "VaultExpired": "The token in Vault has expired.",
@@ -56,17 +58,20 @@ class StatusBoard:
 
     def __init__(
         self,
+        *,
         registry: Registry,
         writer: StatusWriter,
         events: EventRecorder,
         clock: Clock,
         metrics: ReadinessMetrics,
+        proofs: ProofPolicy,
     ) -> None:
         self._registry = registry
         self._writer = writer
         self._events = events
         self._clock = clock
         self._metrics = metrics
+        self._proofs = proofs
         self._grants: dict[ClientId, dict[str, GrantFacts]] = {}
         self._told: dict[tuple[ClientId, str], tuple[str, str]] = {}
         self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
@@ -92,7 +97,7 @@ class StatusBoard:
         client = registration.client
         known = self._grants.get(registration.id, {})
         grants = {grant.name: known[grant.name] for grant in client.grants if grant.name in known} if client else {}
-        return Facts(registration.generation, client, registration.fault, grants)
+        return Facts(registration.generation, client, registration.fault, grants, self._proofs)
 
     def vault_version(self, client_id: ClientId, grant: str) -> int | None:
         """Return the current version of a grant's copy in Vault, or None where none is known."""

@@ -1,10 +1,12 @@
 """What deploy/ applies."""
 
+from typing import Any
+
 import pytest
 import yaml
 
 from broker.config import load
-from tests.support.bad_specs import BAD, GOOD
+from tests.support.bad_specs import BAD, GOOD, PROOFS
 from tests.support.broker import ROOT, Tenant, token_client
 from tests.support.lab import Lab
 
@@ -67,11 +69,12 @@ async def test_the_schema_refuses_what_the_broker_would(tenant: Tenant, spec: di
     assert status == 422, answer
 
 
-async def test_the_schema_takes_what_the_broker_takes(tenant: Tenant) -> None:
-    """The specification that the bad ones are made from is good."""
-    status, answer = await tenant.cluster.request(
-        "POST", f"{tenant.path}?dryRun=All", token_client(tenant.namespace, "x", **GOOD)
-    )
+@pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS.keys())
+async def test_the_schema_takes_what_the_broker_takes(tenant: Tenant, proof: dict[str, Any]) -> None:
+    """The specification that the bad ones are made from is good, with each kind of proof."""
+    spec = GOOD | {"authentication": [proof]}
+    query = f"{tenant.path}?dryRun=All&fieldValidation=Strict"
+    status, answer = await tenant.cluster.request("POST", query, token_client(tenant.namespace, "x", **spec))
 
     assert status == 201, answer
 

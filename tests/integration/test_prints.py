@@ -22,6 +22,7 @@ from broker.metrics import Metrics
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Allowed
 from broker.model.proof import SecretProof
+from broker.model.proof_policy import ProofPolicy
 from broker.model.sensitive import Sensitive
 from broker.model.token import Anchor
 from broker.model.vault_secret import vault_secret
@@ -143,7 +144,7 @@ async def authenticate(inside: Inside, name: str, proof: str) -> None:
     registry = FakeRegistry()
     registry.known[inside.client.id] = Registration(inside.client.id, "", 1, inside.client, None, {})
     clock = SystemClock()
-    checks = Checks(secret, Bearers([], None, clock), None, None)
+    checks = Checks(secret, Bearers([], None, clock), None, ProofPolicy())
     authenticator = Authenticator(
         registry=registry,
         checks=checks,

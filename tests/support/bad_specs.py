@@ -9,9 +9,44 @@ GRANT: dict[str, Any] = {"serviceAccount": {"name": "reader"}}
 GOOD: dict[str, Any] = {"authentication": [PROOF], "grants": [GRANT]}
 
 
+OIDC: dict[str, Any] = {"issuer": "https://issuer.example", "claims": {"sub": ["a"]}}
+ACCOUNT: dict[str, Any] = {"namespace": "ci", "name": "runner", "uid": "0a1b-2c"}
+JWK: dict[str, Any] = {"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "k", "x": "AQAB", "y": "AQAB"}
+
+
+RSA_JWK: dict[str, Any] = {"kty": "RSA", "alg": "RS256", "kid": "r", "n": "AQAB", "e": "AQAB"}
+
+
+def _proved(**proof: Any) -> dict[str, Any]:
+    return GOOD | {"authentication": [proof]}
+
+
+def _oidc(**changes: Any) -> dict[str, Any]:
+    return _proved(oidc={name: value for name, value in (OIDC | changes).items() if value is not None})
+
+
+def _key(**changes: Any) -> dict[str, Any]:
+    jwk = {name: value for name, value in (JWK | changes).items() if value is not None}
+    return _proved(publicKeys={"jwks": {"keys": [jwk]}})
+
+
 def _granting(**changes: Any) -> dict[str, Any]:
     return GOOD | {"grants": [GRANT | changes]}
 
+
+PROOFS: dict[str, dict[str, Any]] = {
+    "secret": PROOF,
+    "OIDC": {"oidc": OIDC},
+    "OIDC with all that there is": {"oidc": OIDC | {"audience": "a", "claims": {"https://a.example/b": ["1", "2"]}}},
+    "account": {"serviceAccount": ACCOUNT},
+    "EC key": {"publicKeys": {"jwks": {"keys": [JWK]}}},
+    "RSA key": {
+        "publicKeys": {"jwks": {"keys": [{"kty": "RSA", "alg": "RS256", "kid": "r", "n": "AQAB", "e": "AQAB"}]}}
+    },
+    "certificate by digest": {"certificate": {"sha256": ["0" * 64]}},
+    "certificate by name": {"certificate": {"dnsName": "ci.shop.example"}},
+}
+"""One of each kind that must be accepted, by both."""
 
 BAD: dict[str, dict[str, Any]] = {
     "no grants": {"authentication": [PROOF]},
@@ -32,6 +67,54 @@ BAD: dict[str, dict[str, Any]] = {
     "digest in capitals": GOOD | {"authentication": [{"clientSecret": {"digests": ["sha256:" + "A" * 64]}}]},
     "digest too short": GOOD | {"authentication": [{"clientSecret": {"digests": [DIGEST[:-1]]}}]},
     "two secrets proofs": GOOD | {"authentication": [PROOF, {"clientSecret": {"digests": [OTHER_DIGEST]}}]},
+    "two kinds in one proof": _proved(**PROOF, oidc=OIDC),
+    "five proofs": GOOD | {"authentication": [{"oidc": OIDC}] * 5},
+    "two key sets": GOOD | {"authentication": [{"publicKeys": {"jwks": {"keys": [JWK]}}}] * 2},
+    "OIDC without an issuer": _oidc(issuer=None),
+    "OIDC over http": _oidc(issuer="http://issuer.example"),
+    "OIDC issuer with a space": _oidc(issuer="https://issuer.example/ x"),
+    "OIDC without claims": _oidc(claims=None),
+    "OIDC with no claims": _oidc(claims={}),
+    "OIDC with the issuer as the only claim": _oidc(claims={"iss": ["https://issuer.example"]}),
+    "OIDC with the audience as a claim": _oidc(claims={"aud": ["x"], "sub": ["a"]}),
+    "OIDC claim of one text": _oidc(claims={"sub": "a"}),
+    "OIDC claim as a number": _oidc(claims={"sub": [1]}),
+    "OIDC claim without values": _oidc(claims={"sub": []}),
+    "OIDC claim with an empty value": _oidc(claims={"sub": [""]}),
+    "OIDC claim with a pattern": _oidc(claims={"sub": ["repo:shop/*"]}),
+    "OIDC claim without a name": _oidc(claims={"": ["a"]}),
+    "OIDC claim with a strange name": _oidc(claims={"a b": ["a"]}),
+    "OIDC claim with a name too long": _oidc(claims={"a" * 129: ["a"]}),
+    "OIDC claim too long": _oidc(claims={"sub": ["a" * 513]}),
+    "OIDC claim with too many values": _oidc(claims={"sub": [str(n) for n in range(17)]}),
+    "OIDC with too many claims": _oidc(claims={f"c{n}": ["a"] for n in range(17)}),
+    "OIDC audience empty": _oidc(audience=""),
+    "OIDC audience with a space": _oidc(audience="a b"),
+    "account without uid": _proved(serviceAccount={"namespace": "ci", "name": "runner"}),
+    "account without namespace": _proved(serviceAccount={"name": "runner", "uid": "0a1b"}),
+    "account that climbs out": _proved(serviceAccount=ACCOUNT | {"namespace": "../ci"}),
+    "account with an empty uid": _proved(serviceAccount=ACCOUNT | {"uid": ""}),
+    "keys without a set": _proved(publicKeys={}),
+    "keys, but none": _proved(publicKeys={"jwks": {"keys": []}}),
+    "five keys": _proved(publicKeys={"jwks": {"keys": [JWK | {"kid": str(n)} for n in range(5)]}}),
+    "two keys of one name": _proved(publicKeys={"jwks": {"keys": [JWK, JWK]}}),
+    "key without a name": _key(kid=None),
+    "key without an algorithm": _key(alg=None),
+    "key for HS256": _key(alg="HS256"),
+    "key for none": _key(alg="none"),
+    "key of a shared secret": _key(kty="oct"),
+    "key for encryption": _key(use="enc"),
+    "key on another curve": _key(crv="secp256k1"),
+    "key in plain base64": _key(x="ab+/"),
+    "certificate of nobody": _proved(certificate={}),
+    "certificate known twice": _proved(certificate={"sha256": ["0" * 64], "dnsName": "a.example"}),
+    "certificate digest in capitals": _proved(certificate={"sha256": ["A" * 64]}),
+    "certificate digest too short": _proved(certificate={"sha256": ["0" * 63]}),
+    "certificate digest twice": _proved(certificate={"sha256": ["0" * 64, "0" * 64]}),
+    "no certificate digests": _proved(certificate={"sha256": []}),
+    "certificate of any name": _proved(certificate={"dnsName": "*.example"}),
+    "certificate of a bare name": _proved(certificate={"dnsName": "localhost"}),
+    "certificate name in capitals": _proved(certificate={"dnsName": "A.example"}),
     "no account": GOOD | {"grants": [{}]},
     "account with a slash": _granting(serviceAccount={"name": "a/b"}),
     "account that climbs": _granting(serviceAccount={"name": ".."}),

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from broker.kube.manifest import read_registration
-from tests.support.bad_specs import BAD, DIGEST, GOOD, GRANT, OTHER_DIGEST
+from broker.model.client import Proofs
+from broker.model.proof import AccountRule, CertificateRule, KeyRule, OidcRule
+from tests.support.bad_specs import BAD, DIGEST, GOOD, GRANT, JWK, OTHER_DIGEST, PROOFS
 
 UNKNOWN: list[Any] = [GOOD | {"x": 1}, GOOD | {"grants": [GRANT | {"x": 1}]}, None, [], "x", {"grants": {}}]
 
@@ -29,6 +31,38 @@ def test_what_the_schema_would_refuse_is_no_client(spec: dict[str, Any]) -> None
 def test_what_is_not_known_is_not_ignored(spec: Any) -> None:
     """A field of a later version may be a restriction."""
     assert read_registration(_resource(spec)).client is None
+
+
+@pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS.keys())
+def test_what_the_schema_takes_is_a_client(proof: dict[str, Any]) -> None:
+    """Each kind of proof reaches the client, in a place of its own."""
+    client = read_registration(_resource(GOOD | {"authentication": [proof]})).client
+
+    assert client is not None
+    proofs = client.proofs
+    held = [proofs.secret_digests, proofs.oidc, proofs.accounts, proofs.keys, proofs.certificates]
+    assert [len(kind) for kind in held if kind] == [1]
+
+
+def test_proofs_are_read_as_written() -> None:
+    """Every field of every kind."""
+    claims = {"sub": ["a", "b"], "environment": ["production"]}
+    oidc = {"issuer": "https://issuer.example", "audience": "us", "claims": claims}
+    account = {"namespace": "ci", "name": "runner", "uid": "u-1"}
+    proofs = [{"oidc": oidc}, {"serviceAccount": account}, {"publicKeys": {"jwks": {"keys": [JWK]}}}]
+    named, pinned = {"certificate": {"dnsName": "a.example"}}, {"certificate": {"sha256": ["ab" * 32]}}
+    client = read_registration(_resource(GOOD | {"authentication": [*proofs, named]})).client
+    other = read_registration(_resource(GOOD | {"authentication": [pinned]})).client
+
+    assert client is not None
+    assert other is not None
+    assert client.proofs == Proofs(
+        oidc=(OidcRule("https://issuer.example", "us", {"sub": ("a", "b"), "environment": ("production",)}),),
+        accounts=(AccountRule("ci", "runner", "u-1"),),
+        keys=(KeyRule({**JWK, "use": "sig"}),),
+        certificates=(CertificateRule((), "a.example"),),
+    )
+    assert other.proofs.certificates == (CertificateRule((b"\xab" * 32,), None),)
 
 
 def test_fault_does_not_repeat_what_was_written() -> None:
