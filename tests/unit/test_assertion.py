@@ -98,7 +98,7 @@ def test_more_than_can_be_remembered(assertions: Assertions, clock: Clock, monke
 
 @pytest.mark.parametrize("life", [MAX_LIFE_SECONDS, MAX_LIFE_SECONDS + LEEWAY_SECONDS + 1])
 def test_the_longest_life(assertions: Assertions, clock: Clock, life: int) -> None:
-    """Ten minutes, and no more."""
+    """An hour, and no more."""
     if life == MAX_LIFE_SECONDS:
         assertions.verify(signed(clock, "one", life), signer())
     else:
