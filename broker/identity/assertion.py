@@ -27,7 +27,10 @@ from broker.model.proof import audience_is
 from broker.ports import Clock
 
 MAX_LIFE_SECONDS = 3600
-"""An assertion is made for one request: what lives longer is refused, and so is what is older. Authlib's live so long."""
+"""An assertion is made for one request: what lives longer is refused, and so is what is older.
+
+Libraries let theirs live for up to an hour (Authlib).
+"""
 
 MAX_REMEMBERED = 16_384
 """How many assertions a client may use within their life, so that remembering them is bounded."""

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json as jsonlib
+import ssl
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -40,7 +41,8 @@ class BrokerProcess:
 
     def __init__(self, program: Program, config: dict[str, Any], folder: Path) -> None:
         self.program = program
-        self.url = f"http://127.0.0.1:{config['listen']['port']}"
+        scheme = "https" if isinstance(config["listen"].get("tls"), dict) else "http"
+        self.url = f"{scheme}://127.0.0.1:{config['listen']['port']}"
         self.ops_url = f"http://127.0.0.1:{config['ops']['port']}"
         self.audit_file = Path(config["audit"]["file"])
         self.folder = folder
@@ -77,14 +79,15 @@ class BrokerProcess:
         auth: tuple[str, str] | None = None,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Reply:
-        """Make one HTTP call to it."""
+        """Make one HTTP call to it; ``tls`` says whom to trust and which certificate to show."""
         sent = dict(headers or {})
         if auth is not None:
             sent["Authorization"] = basic(*auth)
         async with (
             aiohttp.ClientSession() as session,
-            session.request(method, self.url + path, json=json, data=data, headers=sent) as answer,
+            session.request(method, self.url + path, json=json, data=data, headers=sent, ssl=tls or True) as answer,
         ):
             is_json = answer.content_type.endswith("json")
             reply = Reply(answer.status, dict(answer.headers), await (answer.json() if is_json else answer.text()))
