@@ -275,7 +275,7 @@ def _api(
         callers=callers,
         issuer=issuer,
         deliverer=Deliverer(rotator, issuer, parts.rules, parts.clock),
-        formats=Formats(_cluster(parts.config)),
+        formats=Formats(_cluster(parts.config), public_url),
         metrics=parts.metrics,
         new_request_id=new_request_id,
     )

@@ -1,20 +1,27 @@
 """The shapes in which a token leaves the broker: each is what some tool reads as it is."""
 
 from collections.abc import Callable, Mapping
+from importlib import resources
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from broker.errors import BrokerError, Reason
 from broker.http.problems import PLAIN
 from broker.model.argocd import argocd_config
+from broker.model.client import Client
 from broker.model.cluster import ClusterInfo
-from broker.model.kubeconfig import kubeconfig
+from broker.model.decision import Allowed, Ask
+from broker.model.kubeconfig import fetching_kubeconfig, kubeconfig
 from broker.model.status import timestamp
 from broker.services.issue import Issued
 
 TOKEN = "token"  # noqa: S105 - a format, not a token
-FORMATS = (TOKEN, "kubeconfig", "exec-credential", "argocd-cluster")
+KUBECONFIG = "kubeconfig"
+EXEC_CREDENTIAL = "exec-credential"
+FORMATS = (TOKEN, KUBECONFIG, EXEC_CREDENTIAL, "argocd-cluster")
+SCRIPT = "exec_credential.sh"
 
 _JSON = {"Content-Type": "application/json", **PLAIN}
 _YAML = {"Content-Type": "application/yaml", **PLAIN}
@@ -25,8 +32,10 @@ Render = Callable[[Issued, str], web.Response]
 class Formats:
     """Renders what was issued, with what its user has to know about the cluster."""
 
-    def __init__(self, cluster: ClusterInfo) -> None:
+    def __init__(self, cluster: ClusterInfo, public_url: str | None) -> None:
         self._info = cluster
+        self._public_url = public_url
+        self._script = resources.files("broker.http").joinpath(SCRIPT).read_text(encoding="ascii")
         self._cluster = {"name": cluster.name, "server": cluster.server, "ca": cluster.ca_pem}
         self.render: Mapping[str, Render] = dict(
             zip(FORMATS, (self.token, self.kubeconfig, self.exec_credential, self.argocd_cluster), strict=True)
@@ -53,6 +62,25 @@ class Formats:
         """Render a kubeconfig with the account's namespace as the current one."""
         grant = issued.allowed.grant
         text = kubeconfig(self._info, issued.namespace, grant.service_account, issued.token.value)
+        return web.Response(body=text.encode(), headers=_YAML)
+
+    def fetching_kubeconfig(self, client: Client, ask: Ask, allowed: Allowed) -> web.Response:
+        """Render a kubeconfig that holds no token, and a program of sh and curl that fetches one.
+
+        Raises BrokerError(delivery_not_configured) where the broker does not know under which URL.
+        """
+        if self._public_url is None:
+            raise BrokerError(
+                Reason.DELIVERY_NOT_CONFIGURED,
+                "The broker does not know its own URL, which the kubeconfig has to call: "
+                "its operator sets listen.public_url.",
+            )
+        said = {"client": str(client.id), "grant": allowed.grant.name, "ttl": ask.ttl, "audience": ask.audience}
+        request = {name: value for name, value in said.items() if value is not None} | {"format": EXEC_CREDENTIAL}
+        arguments = (self._public_url, str(client.id), orjson.dumps(request).decode())
+        command = ("sh", "-c", self._script, "tokenbroker", *arguments)
+        account = allowed.grant.service_account
+        text = fetching_kubeconfig(self._info, client.id.namespace, account, command)
         return web.Response(body=text.encode(), headers=_YAML)
 
     def exec_credential(self, issued: Issued, _request_id: str) -> web.Response:

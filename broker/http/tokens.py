@@ -8,7 +8,7 @@ from aiohttp import web
 
 from broker.errors import BrokerError, Reason
 from broker.http.callers import Callers
-from broker.http.formats import FORMATS, TOKEN, Formats, json_response, ttl
+from broker.http.formats import FORMATS, KUBECONFIG, TOKEN, Formats, json_response, ttl
 from broker.model.client import Client
 from broker.model.decision import Ask
 from broker.model.status import timestamp
@@ -17,7 +17,8 @@ from broker.services.deliver import Deliverer
 from broker.services.issue import Issuer
 from broker.services.rotate import Delivered
 
-FIELDS = frozenset({"client", "grant", "ttl", "audience", "deliver", "format"})
+FIELDS = frozenset({"client", "grant", "ttl", "audience", "deliver", "format", "exec"})
+FLAGS = frozenset({"exec"})
 DELIVERIES = frozenset({None, "response", "vault"})
 
 
@@ -63,6 +64,9 @@ class TokensEndpoint:
             ask = parse(document, client)
             if document.get("deliver") == "vault":
                 return _delivered(await self._deliverer.deliver(client, ask, origin), request_id)
+            if document.get("exec"):
+                allowed = self._issuer.allowed(client, ask, origin)
+                return self._formats.fetching_kubeconfig(client, ask, allowed)
             render = self._formats.render[str(document.get("format") or TOKEN)]
             return render(await self._issuer.issue(client, ask, origin), request_id)
         finally:
@@ -89,8 +93,9 @@ def parse(document: dict[str, Any], client: Client) -> Ask:
     if unknown:
         raise _invalid(f"Unknown fields; known are: {', '.join(sorted(FIELDS))}.")
     for name, value in document.items():
-        if value is not None and not isinstance(value, str):
-            raise _invalid(f"The field {name!r} must be a string.")
+        wanted, kind = (bool, "a boolean") if name in FLAGS else (str, "a string")
+        if value is not None and not isinstance(value, wanted):
+            raise _invalid(f"The field {name!r} must be {kind}.")
     if document.get("client") not in {None, str(client.id)}:
         raise _invalid("The field 'client' names another client than the one that authenticated.")
     if document.get("deliver") not in DELIVERIES:
@@ -99,6 +104,8 @@ def parse(document: dict[str, Any], client: Client) -> Ask:
         raise _invalid(f"The field 'format' must be one of: {', '.join(FORMATS)}.")
     if document.get("format") and document.get("deliver") == "vault":
         raise _invalid("The field 'format' is for tokens in the response: Vault has them in every format.")
+    if document.get("exec") and document.get("format") != KUBECONFIG:
+        raise _invalid("The field 'exec' is for the format 'kubeconfig'.")
     return Ask(document.get("grant"), document.get("ttl"), document.get("audience"))
 
 

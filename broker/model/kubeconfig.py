@@ -1,9 +1,10 @@
-"""A kubeconfig that holds a token. Pure.
+"""A kubeconfig that holds a token, or fetches one. Pure.
 
 Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
 """
 
 import base64
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -17,6 +18,25 @@ def kubeconfig(cluster: ClusterInfo, namespace: str, user: str, token: Sensitive
 
     The result holds the token.
     """
+    return _kubeconfig(cluster, namespace, user, {"token": token.reveal()})
+
+
+def fetching_kubeconfig(cluster: ClusterInfo, namespace: str, user: str, command: Sequence[str]) -> str:
+    """Return the same with no token in it: a program prints one (an ExecCredential) each time that it is needed.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
+    """
+    program = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": command[0],
+        "args": list(command[1:]),
+        "interactiveMode": "Never",
+        "installHint": "It needs sh and curl, and the client's proof in the environment: docs/connect/kubectl.md.",
+    }
+    return _kubeconfig(cluster, namespace, user, {"exec": program})
+
+
+def _kubeconfig(cluster: ClusterInfo, namespace: str, user: str, credentials: Mapping[str, Any]) -> str:
     return _yaml(
         {
             "apiVersion": "v1",
@@ -27,7 +47,7 @@ def kubeconfig(cluster: ClusterInfo, namespace: str, user: str, token: Sensitive
                     "cluster": {"server": cluster.server, "certificate-authority-data": ca_data(cluster)},
                 }
             ],
-            "users": [{"name": user, "user": {"token": token.reveal()}}],
+            "users": [{"name": user, "user": dict(credentials)}],
             "contexts": [
                 {
                     "name": cluster.name,

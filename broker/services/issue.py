@@ -66,6 +66,14 @@ class Issuer:
         self._metrics.issued(client.id, allowed.grant.name)
         return issued
 
+    def allowed(self, client: Client, ask: Ask, origin: Origin) -> Allowed:
+        """Return what would be issued, and issue nothing. Raises BrokerError with the decision's reason."""
+        try:
+            return self.permitted(decide(client, ask, self._rules, self._clock.now()))
+        except BrokerError as error:
+            self.note_refusal(client, ask, origin, error)
+            raise
+
     def permitted(self, decision: Allowed | Denied) -> Allowed:
         """Return what was allowed. Raises BrokerError where it was denied."""
         if isinstance(decision, Denied):

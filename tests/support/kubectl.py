@@ -5,7 +5,7 @@ import os
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -22,6 +22,10 @@ class Kubectl:
     def __init__(self, command: Sequence[str], kubeconfig: Path, cache: Path) -> None:
         self._command = list(command)
         self._environment = {"KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": str(cache)}
+
+    def with_kubeconfig(self, kubeconfig: Path) -> Self:
+        """Return the same program with another kubeconfig."""
+        return type(self)(self._command, kubeconfig, Path(self._environment["KUBECACHEDIR"]))
 
     async def __call__(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002  named as subprocess does
         """Run a command with ``input`` on stdin and return its stdout; raises KubectlError."""
