@@ -48,8 +48,8 @@ async def get_token(credentials: Credentials, ask: Ask) -> dict[str, Any]:
             aiohttp.ClientSession(connector=connector, trust_env=False) as session,
             session.post(
                 f"{credentials.url}/v1/tokens",
-                json=ask.document(),
-                headers={"Authorization": _basic(credentials), "Accept": "application/json"},
+                json=_asked(credentials, ask),
+                headers={"Authorization": _authorization(credentials), "Accept": "application/json"},
                 allow_redirects=False,
             ) as response,
         ):
@@ -60,9 +60,16 @@ async def get_token(credentials: Credentials, ask: Ask) -> dict[str, Any]:
         raise _unavailable(credentials, str(error)) from None
 
 
-def _basic(credentials: Credentials) -> str:
-    """Return the Authorization header; both halves are form-encoded (RFC 6749, section 2.3.1)."""
-    pair = f"{quote_plus(credentials.client)}:{quote_plus(credentials.secret.reveal())}"
+def _asked(credentials: Credentials, ask: Ask) -> dict[str, str]:
+    # A JWT does not say for which client it is.
+    return ask.document() | ({"client": credentials.client} if credentials.bearer else {})
+
+
+def _authorization(credentials: Credentials) -> str:
+    """Return the Authorization header; both halves of Basic are form-encoded (RFC 6749, section 2.3.1)."""
+    if credentials.bearer:
+        return f"Bearer {credentials.proof.reveal()}"
+    pair = f"{quote_plus(credentials.client)}:{quote_plus(credentials.proof.reveal())}"
     return f"Basic {b64encode(pair.encode()).decode()}"
 
 

@@ -17,18 +17,22 @@ from broker.cli.errors import usage
 from broker.model.client import ClientId
 from broker.model.sensitive import Sensitive
 
-FIELDS = frozenset({"url", "client", "secret", "secret_file", "ca_file"})
+FIELDS = frozenset({"url", "client", "secret", "secret_file", "jwt_file", "ca_file"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _MAX_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Which broker to ask, and as whom. Without ``ca_file`` the system's authorities are trusted."""
+    """Which broker to ask, and as whom. Without ``ca_file`` the system's authorities are trusted.
+
+    ``proof`` is a JWT where ``bearer`` says so, else the client's secret.
+    """
 
     url: str
     client: str
-    secret: Sensitive
+    proof: Sensitive
+    bearer: bool
     ca_file: Path | None
 
 
@@ -40,6 +44,7 @@ class Given:
     client: str | None
     secret_file: Path | None
     secret: Sensitive | None
+    jwt_file: Path | None
     ca_file: Path | None
 
 
@@ -47,12 +52,19 @@ def find(given: Given, file: Path | None) -> Credentials:
     """Return the credentials to use. Raises CommandError(usage) for what is missing or cannot be meant."""
     stored = _stored(file) if file else {}
     ca_file = given.ca_file or _path(stored, "ca_file", file)
-    return Credentials(
-        url=_url(given.url or stored.get("url")),
-        client=_client(given.client or stored.get("client")),
-        secret=_secret(given, stored, file),
-        ca_file=ca_file,
-    )
+    url, client = _url(given.url or stored.get("url")), _client(given.client or stored.get("client"))
+    jwt_file = _jwt_file(given, stored, file)
+    proof = _secret(given, stored, file) if jwt_file is None else secret_file.read_jwt(jwt_file)
+    return Credentials(url, client, proof, jwt_file is not None, ca_file)
+
+
+def _jwt_file(given: Given, stored: Mapping[str, str], file: Path | None) -> Path | None:
+    """Return the file with a JWT, where none of those that count before it is a secret."""
+    if given.jwt_file and given.secret_file:
+        raise usage("--jwt-file and --secret-file are two proofs: one of them is too much.")
+    if given.jwt_file or given.secret_file or given.secret:
+        return given.jwt_file
+    return _path(stored, "jwt_file", file)
 
 
 def _secret(given: Given, stored: Mapping[str, str], file: Path | None) -> Sensitive:
@@ -63,7 +75,7 @@ def _secret(given: Given, stored: Mapping[str, str], file: Path | None) -> Sensi
         return secret_file.checked(given.secret.reveal(), "TOKENBROKER_SECRET")
     if "secret" in stored:
         return secret_file.checked(stored["secret"], f"the secret in {file}")
-    raise usage("no secret: name its file with --secret-file, or set TOKENBROKER_SECRET.")
+    raise usage("no secret: name its file with --secret-file, or set TOKENBROKER_SECRET; or a JWT's with --jwt-file.")
 
 
 def _url(text: str | None) -> str:
@@ -102,6 +114,6 @@ def _stored(file: Path) -> dict[str, str]:
         raise usage(f"the credentials file {file} is not a mapping of names to strings.")
     if document.keys() - FIELDS:
         raise usage(f"the credentials file {file} has unknown fields; known are {', '.join(sorted(FIELDS))}.")
-    if {"secret", "secret_file"} <= document.keys():
-        raise usage(f"the credentials file {file} has a secret and a secret_file: one of them is too much.")
+    if len({"secret", "secret_file", "jwt_file"} & document.keys()) > 1:
+        raise usage(f"the credentials file {file} has two of secret, secret_file and jwt_file: one is enough.")
     return document

@@ -20,11 +20,15 @@ class ExitCode(IntEnum):
 
 
 class CommandError(Exception):
-    """A command that cannot do what it was asked to; the message says what, why and what to do."""
+    """A command that cannot do what it was asked to; the message says what, why and what to do.
 
-    def __init__(self, message: str, code: ExitCode = ExitCode.REFUSED) -> None:
+    ``retry_after`` is in seconds; 0 where nobody said.
+    """
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.REFUSED, retry_after: int = 0) -> None:
         super().__init__(message)
         self.code = code
+        self.retry_after = retry_after
 
 
 def usage(message: str) -> CommandError:

@@ -16,10 +16,11 @@ def explain(status: int, problem: dict[str, Any], retry_after: str | None) -> Co
     if not isinstance(detail, str):
         return CommandError(f"what answered is not a token broker (HTTP {status}): check the URL.", _code(status))
     parts = [detail, *_limits(problem.get("limits"))]
-    if retry_after and retry_after.isdigit():
-        parts.append(f"Try again in {retry_after} s.")
+    wait = int(retry_after) if retry_after and retry_after.isdecimal() else 0
+    if wait:
+        parts.append(f"Try again in {wait} s.")
     reference = ", ".join(f"{name} {problem[key]}" for key, name in _REFERENCES.items() if key in problem)
-    return CommandError(f"{' '.join(parts)} ({reference})", _code(status))
+    return CommandError(f"{' '.join(parts)} ({reference})", _code(status), wait)
 
 
 _REFERENCES = {"code": "code", "request_id": "request"}

@@ -1,6 +1,7 @@
 """Files with one secret: written for their owner only, read without their line end."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from broker.identity.secret import well_formed
 from broker.model.sensitive import Sensitive
 
 _MAX_BYTES = 4096
+_JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
 
 @contextmanager
@@ -42,6 +44,18 @@ def read(path: Path) -> Sensitive:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise usage(f"the secret file {path} cannot be read: {reason}.") from None
     return checked(text.strip(), f"what {path} holds")
+
+
+def read_jwt(path: Path) -> Sensitive:
+    """Return the JWT in a file. Raises CommandError(usage) where there is none."""
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise usage(f"the JWT file {path} cannot be read: {reason}.") from None
+    if not _JWT.fullmatch(text):
+        raise usage(f"what {path} holds is not a JWT.")
+    return Sensitive(text)
 
 
 def checked(text: str, what: str) -> Sensitive:

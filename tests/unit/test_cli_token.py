@@ -189,7 +189,8 @@ def test_wrong_credentials_are_noticed_before_anybody_is_asked(env: dict[str, st
         ("[1]", "not a mapping"),
         ("{url: 1}", "not a mapping"),
         ("secret: tbs_x\npassword: y", "unknown fields"),
-        ("secret: a\nsecret_file: b", "too much"),
+        ("secret: a\nsecret_file: b", "one is enough"),
+        ("jwt_file: a\nsecret_file: b", "one is enough"),
         ("secret: [unfinished", "neither JSON nor YAML"),
     ],
 )
