@@ -50,7 +50,7 @@ class Issuer:
     url: str
     ca_file: Path
     key: SigningKey = field(default_factory=lambda: SigningKey.create("key-1"))
-    answers: dict[str, web.Response | Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     delay_seconds: float = 0.0
 
@@ -58,7 +58,7 @@ class Issuer:
     @asynccontextmanager
     async def start(cls, folder: Path) -> AsyncIterator[Self]:
         """Serve until the block is left."""
-        folder.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         authority = Authority.create(folder, "issuer-ca")
         files = authority.server("issuer")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -104,7 +104,8 @@ class Issuer:
         if isinstance(answer, bytes):
             return web.Response(body=answer, content_type="application/json")
         if callable(answer):
-            return answer()
+            made: web.Response = answer()
+            return made
         if request.path == "/.well-known/openid-configuration":
             document: object = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
         elif request.path == "/keys":
