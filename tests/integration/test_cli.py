@@ -498,6 +498,20 @@ async def test_add_does_not_change_what_proves_a_client(shop: Shop) -> None:
     assert "with other content" in other.stderr
 
 
+async def test_config_names_the_cluster_of_the_kubeconfig(shop: Shop) -> None:
+    """The client is read with the user's rights; the API server is the kubeconfig's, or the one that is named."""
+    await shop.add()
+    ask = ("client", "config", "web", "--for", "prometheus", "--broker-url", "https://broker.example")
+    told = [await shop.run(*ask, *more) for more in ((), ("--api-server", "https://k.example:6443/"))]
+    refused = await shop.run("client", "config", "web", "--for", "github", "--broker-url", "https://broker.example")
+
+    assert [ended.code for ended in told] == [0, 0], told[0].stderr
+    places = [yaml.safe_load(ended.stdout)["scrape_configs"][0]["kubernetes_sd_configs"][0] for ended in told]
+    assert [place["api_server"] for place in places] == [shop.cluster.server, "https://k.example:6443"]
+    assert places[0]["oauth2"]["client_id"] == f"{shop.namespace}/web"
+    assert (refused.code, refused.stdout) == (1, "")
+
+
 async def _listed_as(shop: Shop, reason: str) -> bool:
     return f" {reason} " in (await shop.run("client", "list")).stdout
 
