@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any, Self
 
 import jwt
@@ -17,6 +18,9 @@ from jwt.algorithms import RSAAlgorithm
 
 from tests.support.certificates import Authority
 from tests.support.processes import free_port
+
+JOBS = "/actions/jwt"
+"""Where a job of GitHub gets its JWT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,16 @@ class SigningKey:
 
 @dataclass
 class Issuer:
-    """Serves discovery and keys; counts the requests by path. ``answers`` replaces what a path says."""
+    """Serves discovery, keys and jobs' JWTs; notes the requests' paths. ``answers`` replaces what a path says."""
 
     url: str
     ca_file: Path
     key: SigningKey = field(default_factory=lambda: SigningKey.create("key-1"))
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    request_token: str = field(default_factory=lambda: token_urlsafe(24), repr=False)
+    claims: dict[str, Any] = field(default_factory=dict)
+    """What jobs' JWTs say otherwise than usual."""
     delay_seconds: float = 0.0
 
     @classmethod
@@ -97,6 +104,19 @@ class Issuer:
         }
         return self.key.sign({name: value for name, value in (standard | claims).items() if value is not None})
 
+    @property
+    def job(self) -> dict[str, str]:
+        """The environment in which GitHub starts a job that may have JWTs."""
+        return {
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}{JOBS}?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": self.request_token,
+        }
+
+    def _for_a_job(self, request: web.Request) -> dict[str, str]:
+        if request.headers.get("Authorization") != f"Bearer {self.request_token}":
+            raise web.HTTPUnauthorized
+        return {"value": self.token(request.query["audience"], **self.claims)}
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
         await asyncio.sleep(self.delay_seconds)
@@ -110,6 +130,8 @@ class Issuer:
             document: object = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
         elif request.path == "/keys":
             document = {"keys": [self.key.jwk]}
+        elif request.path == JOBS:
+            document = self._for_a_job(request)
         else:
             raise web.HTTPNotFound
         return web.Response(text=json.dumps(document if answer is None else answer), content_type="application/json")
