@@ -80,7 +80,7 @@ class KubeSession:
             raise OSError(f"{self._token_file} does not hold one token")
         self._headers = {
             "Authorization": f"Bearer {token}",
-            "Accept": "application/json",
+            "Accept": "application/json, */*",  # the keys' own type is another: /openid/v1/jwks answers 406 to JSON
             "User-Agent": "tokenbroker",
         }
         lines = {"Host": self._host, **self._headers}.items()

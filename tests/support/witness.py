@@ -14,12 +14,14 @@ BROKER = "system:serviceaccount:tokenbroker:tokenbroker"
 SHORTEST = 20
 """Nothing shorter is a token: tests write words like ``x`` to Vault, too."""
 
+# A TokenReview is a token with a question: the one request of the broker's where a caller's token belongs.
 _POLICY = f"""
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
 - {{level: RequestResponse, verbs: [create], resources: [{{group: "", resources: [serviceaccounts/token]}}]}}
+- {{level: Metadata, users: ["{BROKER}"], resources: [{{group: authentication.k8s.io, resources: [tokenreviews]}}]}}
 - {{level: Request, users: ["{BROKER}"]}}
 - {{level: Request, verbs: [create, update, patch], resources: [{{group: tokenbroker.dev}}]}}
 - {{level: None}}

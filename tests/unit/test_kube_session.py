@@ -42,7 +42,7 @@ async def test_request_is_complete(files: Files) -> None:
     assert got.status == 201
     assert lines[0] == "POST /k8s/c1/api/v1/x?dryRun=All HTTP/1.1"
     assert sorted(lines[1:-2]) == [
-        "Accept: application/json",
+        "Accept: application/json, */*",
         f"Authorization: Bearer {TOKEN}",
         "Content-Length: 9",
         "Content-Type: application/json",
