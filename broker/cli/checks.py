@@ -15,8 +15,8 @@ _AUDIENCE = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 def check(new: NewClient) -> None:
     """Raise CommandError for a client that the broker would not serve, or that cannot be meant."""
     _check_names(new)
-    if not new.digest and not new.grant.vault:
-        raise usage("a client without a secret needs --vault, or nobody could use it.")
+    if not new.digest and not new.proofs and not new.grant.vault:
+        raise usage("a client without a secret or another proof needs --vault, or nobody could use it.")
     resource: dict[str, Any] = token_client(new)
     resource["metadata"]["uid"] = ""
     registration = read_registration(resource)

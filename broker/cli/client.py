@@ -8,6 +8,7 @@ import typer
 from broker.cli import options as opt
 from broker.cli.add import add
 from broker.cli.cluster import Access, connect
+from broker.cli.config import config
 from broker.cli.finding import find_client, tidy, unknown
 from broker.cli.manifests import Manifest
 from broker.cli.output import Output, printable, show, table
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     group.command()(add)
     group.command("list")(list_clients)
     group.command("show")(show_client)
+    group.command()(config)
     group.command()(rotate_secret)
     group.command()(suspend)
     group.command()(resume)

@@ -43,6 +43,8 @@ class Cluster:
         self._failures = failures
         self.namespace = namespace
         """The namespace of the kubeconfig's context."""
+        self.server: str = client.configuration.host
+        """Where the kubeconfig's API server is."""
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         """Return an object, or None where there is none."""

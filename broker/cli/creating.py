@@ -8,6 +8,7 @@ import typer
 from broker.cli.cluster import Cluster
 from broker.cli.errors import CommandError
 from broker.cli.manifests import Manifest, NewClient, manifests
+from broker.cli.proofs import digests, without_secrets
 from broker.cli.resources import Kind
 
 
@@ -101,8 +102,8 @@ def content(manifest: Manifest) -> Manifest:
     parts: Manifest = {key: manifest[key] for key in ("rules", "roleRef", "subjects") if key in manifest}
     spec = dict(manifest.get("spec", {}))
     spec.pop("suspend", None)
-    spec["authentication"] = bool(spec.get("authentication"))
-    return {**parts, "spec": spec}
+    proofs = spec.pop("authentication", None)
+    return {**parts, "spec": spec, "proofs": without_secrets(proofs), "secret": bool(digests(proofs))}
 
 
 def _title(manifest: Manifest) -> str:

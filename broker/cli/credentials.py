@@ -81,11 +81,16 @@ def _secret(given: Given, stored: Mapping[str, str], file: Path | None) -> Sensi
 def _url(text: str | None) -> str:
     if not text:
         raise usage("which broker? Name it with --url or TOKENBROKER_URL.")
+    return checked_url(text, "the broker's URL")
+
+
+def checked_url(text: str, what: str) -> str:
+    """Return a URL of a server, without a slash at its end. Raises CommandError(usage)."""
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise usage("the broker's URL is not one such as https://tokenbroker.example.com.")
+        raise usage(f"{what} is not one such as https://tokenbroker.example.com.")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise usage("the broker's URL is not https: the secret would travel for everybody to read.")
+        raise usage(f"{what} is not https: secrets would travel for everybody to read.")
     return text.rstrip("/")
 
 

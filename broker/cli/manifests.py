@@ -62,7 +62,11 @@ class NewGrant:
 
 @dataclass(frozen=True, slots=True)
 class NewClient:
-    """A client to register. ``digest`` is that of its secret, or empty where it has none."""
+    """A client to register.
+
+    ``digest`` is that of its secret, or empty where it has none; ``proofs`` are what else proves it, as the
+    resource writes them (:mod:`broker.cli.proofs`).
+    """
 
     id: ClientId
     owner: str
@@ -71,6 +75,7 @@ class NewClient:
     grant: NewGrant
     broker: BrokerAccount
     digest: str
+    proofs: tuple[Manifest, ...] = ()
 
 
 def labels(client: str) -> dict[str, str]:
@@ -87,8 +92,9 @@ def manifests(new: NewClient) -> list[Manifest]:
 def token_client(new: NewClient) -> Manifest:
     """Return the TokenClient, with every default written out, so that it reads as it works."""
     spec: Manifest = {"owner": new.owner} if new.owner else {}
-    if new.digest:
-        spec["authentication"] = authentication(new.digest)
+    proofs = [*(authentication(new.digest) if new.digest else ()), *new.proofs]
+    if proofs:
+        spec["authentication"] = proofs
     spec["grants"] = [_grant(new.grant, new.account)]
     return {**_object(new, API_VERSION, "TokenClient", new.id.name), "spec": spec}
 

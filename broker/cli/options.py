@@ -71,8 +71,45 @@ Owner = Annotated[str, typer.Option(metavar="TEXT", help="Whom to ask about this
 Broker = Annotated[
     str, typer.Option(metavar="NAMESPACE/ACCOUNT", help="The service account under which the broker runs.")
 ]
+OidcIssuer = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="The client is proved by JWTs of this issuer, which the broker has to know."),
+]
+OidcClaims = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--oidc-claim",
+        metavar="NAME=VALUE",
+        help="What its JWTs must say; all of them, and for a name that is there twice, any of its values. Repeatable.",
+    ),
+]
+OidcAudience = Annotated[
+    str | None, typer.Option(metavar="AUDIENCE", help="Whom its JWTs must be for; the broker's URL where left out.")
+]
+Caller = Annotated[
+    str | None,
+    typer.Option(
+        "--caller-account",
+        metavar="NAMESPACE/NAME",
+        help="The client is proved by tokens of this ServiceAccount of the cluster, made for the broker's URL.",
+    ),
+]
+PublicKey = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The client is proved by what it signs: a JWK, a JWK set, or PEM; public only."),
+]
+CertificateSha256 = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FINGERPRINT", help="The client is proved by the TLS certificate with this fingerprint. Repeatable."
+    ),
+]
+CertificateDns = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The client is proved by a TLS certificate for this DNS name."),
+]
 NoSecret = Annotated[
-    bool, typer.Option("--no-secret", help="Nobody calls the broker as this client: only Vault serves it.")
+    bool, typer.Option("--no-secret", help="Make no secret: without another proof, only Vault serves this client.")
 ]
 SecretFile = Annotated[
     Path | None,

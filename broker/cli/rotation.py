@@ -3,6 +3,7 @@
 The older digest comes first.
 """
 
+from broker.cli import proofs
 from broker.cli.errors import CommandError
 from broker.cli.manifests import Manifest, authentication
 
@@ -13,27 +14,29 @@ _MOST = 2
 
 
 def with_new_secret(found: Manifest, digest: str, *, drop_oldest: bool) -> list[Manifest]:
-    """Return the proofs with a new secret. Raises CommandError where two are there already."""
+    """Return all proofs, with a new secret. Raises CommandError where two are there already."""
     known = digests(found)
     if len(known) >= _MOST and not drop_oldest:
         raise CommandError(
             "the client has two secrets already: end the last replacement with --finish, "
             "or give the oldest secret up with --drop-oldest."
         )
-    return authentication(*known[-1:], digest)
+    return _proofs(found, *known[-1:], digest)
 
 
 def without_old_secret(found: Manifest) -> list[Manifest]:
-    """Return the proofs with only the newest secret. Raises CommandError where there is no other."""
+    """Return all proofs, with only the newest secret. Raises CommandError where there is no other."""
     known = digests(found)
     if len(known) < _MOST:
         raise CommandError("the client has no second secret: there is nothing to finish.")
-    return authentication(*known[-1:])
+    return _proofs(found, *known[-1:])
 
 
 def digests(found: Manifest) -> list[str]:
     """Return the digests of a TokenClient's secrets, the older one first."""
-    proofs = found["spec"].get("authentication") or []
-    if len(proofs) > 1:
-        raise CommandError("the client has several proofs in spec.authentication: change them with kubectl or in git.")
-    return [digest for proof in proofs for digest in proof["clientSecret"]["digests"]]
+    return proofs.digests(found["spec"].get("authentication"))
+
+
+def _proofs(found: Manifest, *known: str) -> list[Manifest]:
+    """Return all proofs, with these secrets among them; those of other kinds stay as they are."""
+    return [*authentication(*known), *proofs.without_secrets(found["spec"].get("authentication"))]

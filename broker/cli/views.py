@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from broker.cli.manifests import Manifest
+from broker.cli.proofs import described, digests, without_secrets
 from broker.cli.times import both, parse_time, relative, span
 
 COLUMNS = ("NAMESPACE", "NAME", "READY", "REASON", "GRANTS", "VAULT EXPIRES", "OWNER", "AGE")
@@ -36,17 +37,21 @@ def details(found: Manifest, now: datetime) -> Iterator[str]:
     if spec.get("notAfter"):
         yield f"Ends:       {both(parse_time(spec['notAfter']), now)}"
     yield f"Suspended:  {'yes' if spec.get('suspend') else 'no'}"
-    yield f"Secrets:    {_secrets(spec)}"
+    yield from _proofs(spec.get("authentication"))
     known = {grant["name"]: grant for grant in status.get("grants", [])}
     for grant in spec["grants"]:
         yield from _grant(grant, known.get(grant["name"], {}), now)
     yield from _conditions(found, now)
 
 
-def _secrets(spec: Manifest) -> str:
-    proofs = spec.get("authentication") or []
-    digests = [digest[:19] for proof in proofs for digest in proof["clientSecret"]["digests"]]
-    return f"{', '.join(digests)} (digests)" if digests else "none: only Vault serves this client"
+def _proofs(proofs: list[Manifest] | None) -> Iterator[str]:
+    known = [digest[:19] for digest in digests(proofs)]
+    yield f"Secrets:    {', '.join(known) + ' (digests)' if known else 'none'}"
+    for proof in without_secrets(proofs):
+        for position, line in enumerate(described(proof)):
+            yield f"{'' if position else 'Proved by:':<11} {line}"
+    if not proofs:
+        yield "Proved by:  nothing: only Vault serves this client"
 
 
 def _grant(grant: Manifest, known: Manifest, now: datetime) -> Iterator[str]:

@@ -449,6 +449,69 @@ async def test_list_and_show_tell_how_clients_are(shop: Shop, broker: BrokerProc
     assert missing.code == 1
 
 
+async def test_other_proofs_are_shown_and_survive_a_new_secret(shop: Shop) -> None:
+    """People see issuer, claims and values; rotate-secret adds a secret beside them and takes nothing away."""
+    claims = ("--oidc-claim", "repository_id=1", "--oidc-claim", "environment=a", "--oidc-claim", "environment=b")
+    made = await shop.add("--oidc-issuer", "https://issuer.example", *claims, "--certificate-dns", "ci.example")
+    _, before = await shop.get("TokenClient", "web")
+    shown = (await shop.run("client", "show", "web")).stdout
+    rotated = [await shop.run("client", "rotate-secret", "web", *more) for more in ((), (), ("--finish",))]
+    _, after = await shop.get("TokenClient", "web")
+
+    assert (made.code, made.stdout) == (0, ""), made.stderr
+    assert "Secrets:    none" in shown
+    lines = ("a JWT of https://issuer.example for the broker", "  environment = a or b", "  repository_id = 1")
+    assert "\n            ".join(lines) in shown
+    assert "Proved by:  a certificate for ci.example" in shown
+    assert [ended.code for ended in rotated] == [0, 0, 0]
+    digests = [_digest(rotated[1].stdout.strip())]
+    assert after["spec"]["authentication"] == [
+        {"clientSecret": {"digests": digests}},
+        *before["spec"]["authentication"],
+    ]
+
+
+async def test_a_calling_account_is_known_by_its_uid(shop: Shop) -> None:
+    """The uid is looked up with the user's rights; an account that is not there is refused, and nothing is made."""
+    _, account = await shop.get("ServiceAccount", "web")
+    missing = await shop.add("--caller-account", f"{shop.namespace}/nobody")
+    made_then = await shop.names()
+    made = await shop.add("--caller-account", f"{shop.namespace}/web")
+    _, client = await shop.get("TokenClient", "web")
+
+    assert missing.code == 1
+    assert "no service account 'nobody'" in missing.stderr
+    assert made_then == set()
+    assert made.code == 0, made.stderr
+    caller = {"namespace": shop.namespace, "name": "web", "uid": account["metadata"]["uid"]}
+    assert client["spec"]["authentication"] == [{"serviceAccount": caller}]
+
+
+async def test_add_does_not_change_what_proves_a_client(shop: Shop) -> None:
+    """The same command again changes nothing; one with another claim is refused, as with other rights."""
+    issuer = ("--oidc-issuer", "https://issuer.example", "--oidc-claim")
+    first = await shop.add(*issuer, "sub=a")
+    again = await shop.add(*issuer, "sub=a")
+    other = await shop.add(*issuer, "sub=b")
+
+    assert (first.code, again.code, other.code) == (0, 0, 1)
+    assert "with other content" in other.stderr
+
+
+async def test_config_names_the_cluster_of_the_kubeconfig(shop: Shop) -> None:
+    """The client is read with the user's rights; the API server is the kubeconfig's, or the one that is named."""
+    await shop.add()
+    ask = ("client", "config", "web", "--for", "prometheus", "--broker-url", "https://broker.example")
+    told = [await shop.run(*ask, *more) for more in ((), ("--api-server", "https://k.example:6443/"))]
+    refused = await shop.run("client", "config", "web", "--for", "github", "--broker-url", "https://broker.example")
+
+    assert [ended.code for ended in told] == [0, 0], told[0].stderr
+    places = [yaml.safe_load(ended.stdout)["scrape_configs"][0]["kubernetes_sd_configs"][0] for ended in told]
+    assert [place["api_server"] for place in places] == [shop.cluster.server, "https://k.example:6443"]
+    assert places[0]["oauth2"]["client_id"] == f"{shop.namespace}/web"
+    assert (refused.code, refused.stdout) == (1, "")
+
+
 async def _listed_as(shop: Shop, reason: str) -> bool:
     return f" {reason} " in (await shop.run("client", "list")).stdout
 

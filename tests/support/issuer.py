@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any, Self
 
 from aiohttp import web
@@ -21,6 +22,8 @@ from tests.support.processes import free_port
 
 SIGNED: list[str] = []
 """Every JWT that was signed here: none of them may ever be found in what a program says."""
+JOBS = "/actions/jwt"
+"""Where a job of GitHub gets its JWT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class SigningKey:
 
 @dataclass
 class Issuer:
-    """Serves discovery and keys; counts the requests by path. ``answers`` replaces what a path says."""
+    """Serves discovery, keys and jobs' JWTs; notes the requests' paths. ``answers`` replaces what a path says."""
 
     url: str
     ca_file: Path
@@ -65,13 +68,16 @@ class Issuer:
     answers: dict[str, bytes | Callable[[], web.StreamResponse] | Mapping[str, Any]] = field(default_factory=dict)
     streams: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    request_token: str = field(default_factory=lambda: token_urlsafe(24), repr=False)
+    claims: dict[str, Any] = field(default_factory=dict)
+    """What jobs' JWTs say otherwise than usual."""
     delay_seconds: float = 0.0
 
     @classmethod
     @asynccontextmanager
     async def start(cls, folder: Path) -> AsyncIterator[Self]:
         """Serve until the block is left."""
-        await asyncio.to_thread(folder.mkdir)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         authority = Authority.create(folder, "issuer-ca")
         files = authority.server("issuer")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -110,6 +116,19 @@ class Issuer:
         }
         return self.key.sign({name: value for name, value in (standard | claims).items() if value is not None})
 
+    @property
+    def job(self) -> dict[str, str]:
+        """The environment in which GitHub starts a job that may have JWTs."""
+        return {
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}{JOBS}?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": self.request_token,
+        }
+
+    def _for_a_job(self, request: web.Request) -> dict[str, str]:
+        if request.headers.get("Authorization") != f"Bearer {self.request_token}":
+            raise web.HTTPUnauthorized
+        return {"value": self.token(request.query["audience"], **self.claims)}
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
         await asyncio.sleep(self.delay_seconds)
@@ -124,6 +143,8 @@ class Issuer:
             document: Mapping[str, Any] = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
         elif request.path == "/keys":
             document = {"keys": [self.key.jwk]}
+        elif request.path == JOBS:
+            document = self._for_a_job(request)
         else:
             raise web.HTTPNotFound
         return web.Response(text=json.dumps(document if answer is None else answer), content_type="application/json")

@@ -1,6 +1,7 @@
 """What the documentation tells people to type and to write."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,3 +21,8 @@ def moved(text: str, places: Mapping[str, str]) -> str:
             raise ValueError(f"{example} is not in:\n{text}")
         text = text.replace(example, real)
     return text
+
+
+def typed_commands(block: str) -> list[list[str]]:
+    """Return the commands of a block as lists of words; a line with a backslash at its end goes on."""
+    return [shlex.split(line) for line in block.replace("\\\n", " ").splitlines()]

@@ -1,0 +1,1 @@
+printf 'user = "<<client>>:%s"' "$(cat <<name>>.secret)" | curl -sS --fail-with-body -K - -H 'Content-Type: application/json' -d '{"grant": "<<grant>>", "format": "kubeconfig", "exec": true}' <<broker_url>>/v1/tokens > <<name>>.kubeconfig
