@@ -20,7 +20,7 @@ from tests.support.lab import Lab
 from tests.support.processes import until
 from tests.support.readers import VaultReader
 
-ONE_BY_ONE, AT_ONCE = 20, 4
+ONE_BY_ONE, AT_ONCE = 46, 4
 CALLS_PER_READ = 8
 RENEW_BEFORE = timedelta(minutes=20)
 ROUNDING = timedelta(seconds=2)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -115,6 +116,8 @@ class BrokerProcess:
         body = reply.body
         if isinstance(body, dict):
             body = {key: value for key, value in body.items() if key not in {"token", "access_token"}}
+        elif reply.status == HTTPStatus.OK:
+            body = ""  # a kubeconfig is nothing but the token and what surrounds it
         with (self.folder / REPLIES).open("a") as file:
             file.write(jsonlib.dumps([reply.status, dict(reply.headers), body]) + "\n")
 

@@ -23,8 +23,17 @@ PAGES = {
     Tool.GITHUB: ("connect/github-actions.md", "yaml", 1),
     Tool.GITLAB: ("connect/gitlab.md", "yaml", 1),
     Tool.JENKINS: ("connect/jenkins.md", "groovy", 0),
+    Tool.KUBECTL: ("connect/kubectl.md", "sh", 1),
+    Tool.VAULT_AGENT: ("connect/vault-agent.md", "hcl", 0),
+    Tool.EXTERNAL_SECRETS: ("connect/external-secrets.md", "yaml", 0),
+    Tool.ARGOCD: ("connect/argocd.md", "yaml", 0),
 }
 """The page of each tool, and which of its blocks is printed."""
+
+REGISTERED_ON = {Tool.EXTERNAL_SECRETS: "connect/vault-agent.md"}
+"""Where the client of a page is registered, if elsewhere."""
+
+FROM_VAULT = {Tool.VAULT_AGENT, Tool.EXTERNAL_SECRETS, Tool.ARGOCD}
 
 
 def _client(*proofs: dict[str, Any], grants: tuple[str, ...] = ("default",), vault: bool = False) -> dict[str, Any]:
@@ -37,6 +46,13 @@ def _client(*proofs: dict[str, Any], grants: tuple[str, ...] = ("default",), vau
     }
 
 
+def _kept(client: dict[str, Any]) -> dict[str, Any]:
+    """Return what the broker says of the copy of the pages' clients."""
+    metadata, copy = client["metadata"], client["spec"]["grants"][0]["vault"]
+    path = f"secret/tokenbroker/prod/{metadata['namespace']}/{metadata['name']}/default"
+    return {"path": path, "version": 1, "safePollInterval": copy["renewBefore"]}
+
+
 FULL = _client(SECRET, GITHUB, GITLAB, vault=True)
 
 
@@ -44,11 +60,15 @@ FULL = _client(SECRET, GITHUB, GITLAB, vault=True)
 def test_the_page_shows_what_is_printed(tool: Tool, tmp_path: Path) -> None:
     """The client is the one that the page's own command registers, and the options are those that it names."""
     page, language, position = PAGES[tool]
-    (add, *_) = [words for words in typed_commands(blocks(page, "sh")[0]) if words[0] == "tokenbroker"]
+    registered = blocks(REGISTERED_ON.get(tool, page), "sh")[0]
+    (add, *_) = [words for words in typed_commands(registered) if words[0] == "tokenbroker"]
     made = command(*(str(tmp_path / word) if word.endswith(".secret") else word for word in add[1:]), "-o", "yaml")
     client = list(yaml.safe_load_all(made.stdout))[-1]
     (told,) = re.findall(r"`tokenbroker client config ([^`]+)`", (DOCS / page).read_text())
     options = ["-n", client["metadata"]["namespace"], "--for", tool, "--broker-url", PLACES.broker]
+    if tool in FROM_VAULT:
+        options += ["--vault-url", PLACES.vault]
+        client["status"] = {"grants": [{"name": "default", "vault": _kept(client)}]}
 
     assert shlex.split(told) == [client["metadata"]["name"], *options]
     assert blocks(page, language)[position] == configuration(tool, client, None, PLACES)

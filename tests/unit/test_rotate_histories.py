@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from broker.vault.answer import unavailable
 from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, TTL, PowerCut, World, client
 
 PATH = PLACE.path(KEY)
+REPLACEMENTS = 50
 STEPS = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from([1, 60, 1800, RENEW_BEFORE, RENEW_BEFORE + 61, TTL])),
     st.tuples(st.just("visit"), st.none()),
@@ -74,3 +76,25 @@ async def _step(world: World, kind: str, argument: object) -> None:
             with suppress(BrokerError):
                 await world.visit()
             world.vault.fault = None
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.01, 0.3, 0.7, 0.99])
+async def test_a_reader_that_looks_every_renew_before_never_holds_a_dead_token(offset: float) -> None:
+    """External Secrets' habit: it looks now and then, 50 replacements long, and calls all the time in between."""
+    world = World()
+    world.registry.put(client())
+    due, look, held = await world.visit() or 0.0, RENEW_BEFORE * offset, world.token()
+    seen: set[str | None] = set()
+    now = 0.0
+    while len(seen) < REPLACEMENTS:
+        step = min(due, look) - now
+        now += step
+        world.clock.pass_(step)
+        assert held is not None
+        assert world.cluster.accepts(held), f"after {now:.0f} s"
+        if due <= now:
+            due = now + (await world.visit() or 0.0)
+            assert world.cluster.accepts(held), f"after the visit at {now:.0f} s"
+        if look <= now:
+            held, look = world.token(), now + RENEW_BEFORE
+        seen.add(world.token())

@@ -1,1 +1,5 @@
-printf 'user = "<<client>>:%s"' "$(cat <<name>>.secret)" | curl -sS --fail-with-body -K - -H 'Content-Type: application/json' -d '{"grant": "<<grant>>", "format": "kubeconfig", "exec": true}' <<broker_url>>/v1/tokens > <<name>>.kubeconfig
+printf 'user = "<<client>>:%s"' "$(cat <<name>>.secret)" |
+    curl --silent --show-error --fail-with-body --config - --cacert broker-ca.crt \
+        --header 'Content-Type: application/json' \
+        --data '{"grant": "<<grant>>", "format": "kubeconfig", "exec": true}' \
+        --output <<name>>.kubeconfig <<broker_url>>/v1/tokens

@@ -1,5 +1,6 @@
 vault {
   address = "<<vault_url>>"
+  ca_cert = "/etc/vault-agent/vault-ca.crt"
 }
 
 auto_auth {
