@@ -5,8 +5,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,18 +13,10 @@ from aiohttp import web
 from broker.audit import AuditFile
 from broker.clock import SystemClock
 from broker.config import Config, VaultConfig
-from broker.http.api import Contract, Endpoints, api_app
-from broker.http.callers import Callers
-from broker.http.formats import Formats
-from broker.http.grants import GrantsEndpoint
-from broker.http.introspect import IntrospectEndpoint
-from broker.http.metadata import MetadataEndpoint
-from broker.http.oauth import OauthEndpoint
+from broker.endpoints import Services, api, cluster_info
 from broker.http.ops import OpsEndpoint, ops_app
 from broker.http.problems import malformed
 from broker.http.protocol import Malformed
-from broker.http.tokens import TokensEndpoint
-from broker.identity.jose import ALL_ALGORITHMS
 from broker.kube.anchors import KubeAnchors
 from broker.kube.events import KubeEvents
 from broker.kube.registry import WatchedRegistry
@@ -36,7 +26,6 @@ from broker.kube.token_requests import TokenRequests, unverified_claims
 from broker.kube.token_reviews import TokenReviews
 from broker.metrics import Metrics
 from broker.model.client import ClientId
-from broker.model.cluster import ClusterInfo
 from broker.model.decision import Rules
 from broker.model.vault_path import VaultPlace
 from broker.ports import Clock
@@ -45,6 +34,7 @@ from broker.services.anchor_book import AnchorBook
 from broker.services.authenticate import Authenticator, Checks
 from broker.services.board import StatusBoard
 from broker.services.deliver import Deliverer
+from broker.services.explain import Explainer
 from broker.services.failure_limit import FailureLimit
 from broker.services.introspect import Introspector
 from broker.services.issue import Issuer
@@ -175,12 +165,39 @@ def _joined(parts: Parts) -> Broker:
         jobs["rotate"] = rotator.queue.run
         jobs["sweep"] = _sweep(parts, parts.vault, rotator)
     registry.on_change = _both(reconciler, rotator)
+    services = Services(
+        authenticator=_authenticator(parts, near_misses),
+        issuer=issuer,
+        deliverer=Deliverer(rotator, issuer, parts.rules, parts.clock),
+        explainer=Explainer(
+            rules=parts.rules, clock=parts.clock, anchors=book, board=board, in_vault=rotator is not None
+        ),
+        introspector=Introspector(parts.reviews, parts.anchors, board.vault_version),
+    )
     ops = OpsEndpoint(parts.metrics.registry, lambda: None if registry.fresh else "registry_stale")
     return Broker(
-        api=_api(parts, _callers(parts, near_misses), issuer, rotator, board),
+        api=api(
+            parts.config,
+            services,
+            rules=parts.rules,
+            clock=parts.clock,
+            metrics=parts.metrics,
+            new_request_id=new_request_id,
+        ),
         ops=ops_app(ops),
         malformed=malformed(new_request_id, parts.metrics),
         jobs=jobs,
+    )
+
+
+def _authenticator(parts: Parts, near_misses: NearMisses) -> Authenticator:
+    return Authenticator(
+        registry=parts.registry,
+        checks=parts.checks,
+        limit=FailureLimit(parts.clock),
+        metrics=parts.metrics,
+        clock=parts.clock,
+        near_miss=near_misses,
     )
 
 
@@ -203,7 +220,7 @@ def _rotator(parts: Parts, vault: KvStore, board: StatusBoard) -> Rotator:
         minter=parts.minter,
         audit=parts.audit,
         clock=parts.clock,
-        cluster=_cluster(parts.config),
+        cluster=cluster_info(parts.config),
         place=place,
     )
     return Rotator(
@@ -249,51 +266,6 @@ def _place(config: Config) -> VaultPlace:
     return VaultPlace(config.vault.mount, config.vault.prefix, config.cluster.name, config.cluster.server)
 
 
-def _cluster(config: Config) -> ClusterInfo:
-    cluster = config.cluster
-    return ClusterInfo(cluster.name, cluster.server, cluster.ca_file.read_text(encoding="ascii"))
-
-
-def _callers(parts: Parts, near_misses: NearMisses) -> Callers:
-    authenticator = Authenticator(
-        registry=parts.registry,
-        checks=parts.checks,
-        limit=FailureLimit(parts.clock),
-        metrics=parts.metrics,
-        clock=parts.clock,
-        near_miss=near_misses,
-    )
-    listen = parts.config.listen
-    return Callers(authenticator, listen.trusted_proxies, listen.body_timeout_seconds)
-
-
-def _api(
-    parts: Parts, callers: Callers, issuer: Issuer, rotator: Rotator | None, board: StatusBoard
-) -> web.Application:
-    public_url = parts.config.listen.public_url
-    tokens = TokensEndpoint(
-        callers=callers,
-        issuer=issuer,
-        deliverer=Deliverer(rotator, issuer, parts.rules, parts.clock),
-        formats=Formats(_cluster(parts.config), public_url),
-        metrics=parts.metrics,
-        new_request_id=new_request_id,
-    )
-    oauth = OauthEndpoint(
-        callers=callers, issuer=issuer, clock=parts.clock, metrics=parts.metrics, new_request_id=new_request_id
-    )
-    introspector = Introspector(parts.reviews, parts.anchors, board.vault_version)
-    endpoints = Endpoints(
-        tokens=tokens,
-        grants=GrantsEndpoint(callers, parts.rules, parts.clock, new_request_id),
-        oauth=oauth,
-        introspect=IntrospectEndpoint(callers, introspector, new_request_id),
-        metadata=MetadataEndpoint(public_url, ALL_ALGORITHMS) if public_url else None,
-        contract=Contract(_contract()),
-    )
-    return api_app(endpoints, new_request_id=new_request_id, metrics=parts.metrics)
-
-
 def _rules(config: Config, session: KubeSession) -> Rules:
     own = (config.vault and config.vault.auth_audience, config.listen.public_url)
     reserved = {audience for audience in own if audience}
@@ -306,9 +278,3 @@ def _api_audience(config: Config, session: KubeSession) -> str:
         return config.kubernetes.audience
     audiences = unverified_claims(session.token)["aud"]
     return str(audiences if isinstance(audiences, str) else audiences[0])
-
-
-def _contract() -> str:
-    packaged = resources.files("broker") / "openapi.yaml"
-    checkout = Path(__file__).parent.parent / "openapi.yaml"
-    return packaged.read_text(encoding="utf-8") if packaged.is_file() else checkout.read_text(encoding="utf-8")

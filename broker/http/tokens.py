@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -14,11 +15,12 @@ from broker.model.decision import Ask
 from broker.model.status import timestamp
 from broker.ports import Origin
 from broker.services.deliver import Deliverer
+from broker.services.explain import Explainer, Explanation
 from broker.services.issue import Issuer
 from broker.services.rotate import Delivered
 
-FIELDS = frozenset({"client", "grant", "ttl", "audience", "deliver", "format", "exec"})
-FLAGS = frozenset({"exec"})
+FIELDS = frozenset({"client", "grant", "ttl", "audience", "deliver", "format", "exec", "dry_run"})
+FLAGS = frozenset({"exec", "dry_run"})
 DELIVERIES = frozenset({None, "response", "vault"})
 
 
@@ -41,6 +43,7 @@ class TokensEndpoint:
         callers: Callers,
         issuer: Issuer,
         deliverer: Deliverer,
+        explainer: Explainer,
         formats: Formats,
         metrics: AnswerMetrics,
         new_request_id: Callable[[], str],
@@ -48,6 +51,7 @@ class TokensEndpoint:
         self._callers = callers
         self._issuer = issuer
         self._deliverer = deliverer
+        self._explainer = explainer
         self._formats = formats
         self._metrics = metrics
         self._new_request_id = new_request_id
@@ -62,6 +66,9 @@ class TokensEndpoint:
             caller, document = await self._callers.with_object(request, remote)
             client, origin = caller.client, Origin(request_id, remote, caller.proved_by)
             ask = parse(document, client)
+            if document.get("dry_run"):
+                delivery = document.get("deliver") == "vault"
+                return _explained(self._explainer.explain(caller, ask, delivery=delivery), request_id)
             if document.get("deliver") == "vault":
                 return _delivered(await self._deliverer.deliver(client, ask, origin), request_id)
             if document.get("exec"):
@@ -85,6 +92,20 @@ def _delivered(delivered: Delivered, request_id: str) -> web.Response:
             "request_id": request_id,
         }
     )
+
+
+def _explained(explanation: Explanation, request_id: str) -> web.Response:
+    denied = explanation.denied
+    document: dict[str, Any] = {
+        "dry_run": True,
+        "allowed": denied is None,
+        "code": None if denied is None else denied.reason,
+        "steps": [{"step": step.name, "ok": step.denied is None, "detail": step.detail} for step in explanation.steps],
+        "request_id": request_id,
+    }
+    if denied is not None and denied.limits is not None:
+        document["limits"] = asdict(denied.limits)
+    return json_response(document)
 
 
 def parse(document: dict[str, Any], client: Client) -> Ask:

@@ -1,5 +1,6 @@
 """May this client have this token? Pure: values in, a value out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,33 +48,64 @@ class Denied:
     limits: Limits | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was decided on the way, and how it came out: in words for the client itself."""
+
+    name: str
+    detail: str
+    denied: Denied | None = None
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A decision in the making: what is asked, and what is settled so far."""
+
+    client: Client
+    ask: Ask
+    rules: Rules
+    now: datetime
+    grant: Grant | None = None
+    audience: str = ""
+    ttl_seconds: int = 0
+
+    def chosen(self) -> Grant:
+        if self.grant is None:
+            raise RuntimeError("no grant was chosen yet")
+        return self.grant
+
+
 def decide(client: Client, ask: Ask, rules: Rules, now: datetime) -> Allowed | Denied:
     """Decide on a request of an authenticated client."""
-    refusal = standing(client, now)
-    if refusal is not None:
-        return refusal
-    grant = _choose_grant(client, ask.grant)
-    if isinstance(grant, Denied):
-        return grant
-    forbidden = grant_problem(client.id.namespace, grant, rules)
-    if forbidden is not None:
-        return Denied(Reason.GRANT_FORBIDDEN, forbidden)
-    return _bounds(grant, ask, rules)
+    return _decide(_Draft(client, ask, rules, now), _STEPS)
 
 
 def decide_delivery(client: Client, ask: Ask, rules: Rules, now: datetime) -> Allowed | Denied:
     """Decide on a request to put a fresh token into Vault: its audience and life are the grant's own."""
-    decision = decide(client, ask, rules, now)
-    if isinstance(decision, Denied):
-        return decision
-    if ask.ttl is not None or ask.audience is not None:
-        return Denied(
-            Reason.INVALID_REQUEST,
-            "A token delivered to Vault has the audience and TTL of the grant; leave both out.",
-        )
-    if decision.grant.vault is None:
-        return Denied(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
-    return decision
+    return _decide(_Draft(client, ask, rules, now), _DELIVERY_STEPS)
+
+
+def explain(client: Client, ask: Ask, rules: Rules, now: datetime, *, delivery: bool) -> tuple[Step, ...]:
+    """Return what :func:`decide` or :func:`decide_delivery` goes through, up to what it denies.
+
+    Audience and TTL of a copy in Vault are the grant's own: nothing is decided about them.
+    """
+    draft = _Draft(client, ask, rules, now)
+    taken = []
+    for name, settle, tell in (*_CHOICE, _DELIVERY) if delivery else _STEPS:
+        denied = settle(draft)
+        taken.append(Step(name, tell(draft) if denied is None else denied.detail, denied))
+        if denied is not None:
+            break
+    return tuple(taken)
+
+
+def _decide(draft: _Draft, steps: "_Steps") -> Allowed | Denied:
+    for _, settle, _ in steps:
+        denied = settle(draft)
+        if denied is not None:
+            return denied
+    return Allowed(draft.chosen(), draft.audience, draft.ttl_seconds)
 
 
 def standing(client: Client, now: datetime) -> Denied | None:
@@ -109,21 +141,69 @@ def limits(grant: Grant, rules: Rules) -> Limits:
     return Limits(MIN_TTL_SECONDS, grant.ttl.max_seconds, allowed_audiences(grant, rules))
 
 
-def _choose_grant(client: Client, name: str | None) -> Grant | Denied:
-    if name is None:
-        if len(client.grants) == 1:
-            return client.grants[0]
+def _settle_standing(draft: _Draft) -> Denied | None:
+    return standing(draft.client, draft.now)
+
+
+def _tell_standing(draft: _Draft) -> str:
+    end = draft.client.not_after
+    return "The client is not suspended, and " + (f"registered until {end.isoformat()}." if end else "has no end.")
+
+
+def _settle_grant(draft: _Draft) -> Denied | None:
+    client, name = draft.client, draft.ask.grant
+    if name is None and len(client.grants) > 1:
         names = ", ".join(grant.name for grant in client.grants)
         return Denied(Reason.GRANT_REQUIRED, f"This client has several grants; name one of: {names}.")
-    return client.grant(name) or Denied(Reason.GRANT_UNKNOWN, "This client has no grant of that name.")
+    draft.grant = client.grants[0] if name is None else client.grant(name)
+    return None if draft.grant else Denied(Reason.GRANT_UNKNOWN, "This client has no grant of that name.")
 
 
-def _bounds(grant: Grant, ask: Ask, rules: Rules) -> Allowed | Denied:
-    bounds = limits(grant, rules)
-    audience = bounds.audiences[0] if ask.audience is None else ask.audience
-    if audience not in bounds.audiences:
+def _tell_grant(draft: _Draft) -> str:
+    grant = draft.chosen()
+    named = "as asked for" if draft.ask.grant else "the only one"
+    return f"{grant.name}, {named}: the account {grant.service_account}."
+
+
+def _settle_permission(draft: _Draft) -> Denied | None:
+    forbidden = grant_problem(draft.client.id.namespace, draft.chosen(), draft.rules)
+    return Denied(Reason.GRANT_FORBIDDEN, forbidden) if forbidden else None
+
+
+def _tell_permission(_draft: _Draft) -> str:
+    return "A grant of this kind is allowed."
+
+
+def _settle_delivery(draft: _Draft) -> Denied | None:
+    if draft.ask.ttl is not None or draft.ask.audience is not None:
+        return Denied(
+            Reason.INVALID_REQUEST,
+            "A token delivered to Vault has the audience and TTL of the grant; leave both out.",
+        )
+    if draft.chosen().vault is None:
+        return Denied(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
+    return None
+
+
+def _tell_delivery(_draft: _Draft) -> str:
+    return "The grant is kept in Vault."
+
+
+def _settle_audience(draft: _Draft) -> Denied | None:
+    bounds = limits(draft.chosen(), draft.rules)
+    draft.audience = bounds.audiences[0] if draft.ask.audience is None else draft.ask.audience
+    if draft.audience not in bounds.audiences:
         return Denied(Reason.AUDIENCE_NOT_ALLOWED, "The grant does not allow tokens for that audience.", bounds)
-    ttl = _ttl(grant, ask.ttl)
+    return None
+
+
+def _tell_audience(draft: _Draft) -> str:
+    return f"{draft.audience}, {'as asked for' if draft.ask.audience else 'the first of the grant'}."
+
+
+def _settle_ttl(draft: _Draft) -> Denied | None:
+    bounds = limits(draft.chosen(), draft.rules)
+    ttl = _ttl(draft.chosen(), draft.ask.ttl)
     if ttl is None:
         longest = format_duration(bounds.max_ttl_seconds)
         shortest = format_duration(bounds.min_ttl_seconds)
@@ -132,7 +212,13 @@ def _bounds(grant: Grant, ask: Ask, rules: Rules) -> Allowed | Denied:
             f"The grant allows a TTL from {shortest} to {longest}, written as a duration such as 15m.",
             bounds,
         )
-    return Allowed(grant, audience, ttl)
+    draft.ttl_seconds = ttl
+    return None
+
+
+def _tell_ttl(draft: _Draft) -> str:
+    how = "as asked for" if draft.ask.ttl else "the default of the grant"
+    return f"{format_duration(draft.ttl_seconds)}, {how}; the API server may shorten it."
 
 
 def _ttl(grant: Grant, text: str | None) -> int | None:
@@ -143,3 +229,17 @@ def _ttl(grant: Grant, text: str | None) -> int | None:
     except ValueError:
         return None
     return seconds if MIN_TTL_SECONDS <= seconds <= grant.ttl.max_seconds else None
+
+
+_Steps = tuple[tuple[str, Callable[[_Draft], Denied | None], Callable[[_Draft], str]], ...]
+"""Each with its name, what settles it, and what it comes to in words."""
+
+_CHOICE: _Steps = (
+    ("standing", _settle_standing, _tell_standing),
+    ("grant", _settle_grant, _tell_grant),
+    ("permission", _settle_permission, _tell_permission),
+)
+_BOUNDS: _Steps = (("audience", _settle_audience, _tell_audience), ("ttl", _settle_ttl, _tell_ttl))
+_STEPS = _CHOICE + _BOUNDS
+_DELIVERY = ("delivery", _settle_delivery, _tell_delivery)
+_DELIVERY_STEPS = (*_CHOICE, _DELIVERY, *_BOUNDS)

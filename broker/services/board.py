@@ -99,6 +99,10 @@ class StatusBoard:
         grants = {grant.name: known[grant.name] for grant in client.grants if grant.name in known} if client else {}
         return Facts(registration.generation, client, registration.fault, grants, self._proofs)
 
+    def trial_fault(self, client_id: ClientId, grant: str) -> Fault | None:
+        """Return what trying out a mint met last, or None."""
+        return self._facts_of(client_id, grant).fault
+
     def vault_version(self, client_id: ClientId, grant: str) -> int | None:
         """Return the current version of a grant's copy in Vault, or None where none is known."""
         facts = self._facts_of(client_id, grant).vault

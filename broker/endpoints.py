@@ -1,0 +1,86 @@
+"""Joins the endpoints of the API listener to the services that they call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from aiohttp import web
+
+from broker.config import Config
+from broker.http.api import Contract, Endpoints, api_app
+from broker.http.callers import Callers
+from broker.http.formats import Formats
+from broker.http.grants import GrantsEndpoint
+from broker.http.introspect import IntrospectEndpoint
+from broker.http.metadata import MetadataEndpoint
+from broker.http.oauth import OauthEndpoint
+from broker.http.tokens import TokensEndpoint
+from broker.identity.jose import ALL_ALGORITHMS
+from broker.metrics import Metrics
+from broker.model.cluster import ClusterInfo
+from broker.model.decision import Rules
+from broker.ports import Clock
+from broker.services.authenticate import Authenticator
+from broker.services.deliver import Deliverer
+from broker.services.explain import Explainer
+from broker.services.introspect import Introspector
+from broker.services.issue import Issuer
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the endpoints call."""
+
+    authenticator: Authenticator
+    issuer: Issuer
+    deliverer: Deliverer
+    explainer: Explainer
+    introspector: Introspector
+
+
+def api(
+    config: Config,
+    services: Services,
+    *,
+    rules: Rules,
+    clock: Clock,
+    metrics: Metrics,
+    new_request_id: Callable[[], str],
+) -> web.Application:
+    """Return the API listener's application."""
+    listen = config.listen
+    callers = Callers(services.authenticator, listen.trusted_proxies, listen.body_timeout_seconds)
+    tokens = TokensEndpoint(
+        callers=callers,
+        issuer=services.issuer,
+        deliverer=services.deliverer,
+        explainer=services.explainer,
+        formats=Formats(cluster_info(config), listen.public_url),
+        metrics=metrics,
+        new_request_id=new_request_id,
+    )
+    oauth = OauthEndpoint(
+        callers=callers, issuer=services.issuer, clock=clock, metrics=metrics, new_request_id=new_request_id
+    )
+    endpoints = Endpoints(
+        tokens=tokens,
+        grants=GrantsEndpoint(callers, rules, clock, new_request_id),
+        oauth=oauth,
+        introspect=IntrospectEndpoint(callers, services.introspector, new_request_id),
+        metadata=MetadataEndpoint(listen.public_url, ALL_ALGORITHMS) if listen.public_url else None,
+        contract=Contract(_contract()),
+    )
+    return api_app(endpoints, new_request_id=new_request_id, metrics=metrics)
+
+
+def cluster_info(config: Config) -> ClusterInfo:
+    """Return what clients are told about the cluster."""
+    cluster = config.cluster
+    return ClusterInfo(cluster.name, cluster.server, cluster.ca_file.read_text(encoding="ascii"))
+
+
+def _contract() -> str:
+    packaged = resources.files("broker") / "openapi.yaml"
+    checkout = Path(__file__).parent.parent / "openapi.yaml"
+    return packaged.read_text(encoding="utf-8") if packaged.is_file() else checkout.read_text(encoding="utf-8")

@@ -1,0 +1,62 @@
+"""Why a client gets what it gets: the decision step by step, for the client itself, and nothing handed out."""
+
+from dataclasses import dataclass
+
+from broker.errors import Reason
+from broker.model.client import Client
+from broker.model.decision import Ask, Denied, Rules, Step, explain
+from broker.ports import Clock
+from broker.services.anchor_book import AnchorBook
+from broker.services.authenticate import Caller
+from broker.services.board import StatusBoard
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The steps, up to the first that stands in the way."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def denied(self) -> Denied | None:
+        """What stands in the way, or None."""
+        return self.steps[-1].denied
+
+
+class Explainer:
+    """Explains from memory: no token is minted, and nobody is asked."""
+
+    def __init__(self, *, rules: Rules, clock: Clock, anchors: AnchorBook, board: StatusBoard, in_vault: bool) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._anchors = anchors
+        self._board = board
+        self._in_vault = in_vault
+
+    def explain(self, caller: Caller, ask: Ask, *, delivery: bool) -> Explanation:
+        """Return what would become of a request now."""
+        client, by = caller.client, caller.proved_by
+        steps = (
+            Step("proof", f"Proved by {by.method}{f', as {by.subject}' if by.subject else ''}."),
+            *explain(client, ask, self._rules, self._clock.now(), delivery=delivery),
+        )
+        if steps[-1].denied is None:
+            steps = (*steps, self._readiness(client, ask, delivery=delivery))
+        return Explanation(steps)
+
+    def _readiness(self, client: Client, ask: Ask, *, delivery: bool) -> Step:
+        if delivery and not self._in_vault:
+            return _not_ready(Reason.DELIVERY_NOT_CONFIGURED, "This broker is not connected to a Vault.")
+        grant = client.grants[0].name if ask.grant is None else ask.grant
+        fault = self._board.trial_fault(client.id, grant)
+        if fault is not None:
+            return _not_ready(
+                fault.reason, f"The last trial of the grant failed: {fault.reason}. Its owner can see why."
+            )
+        if self._anchors.get(client, grant) is None:
+            return _not_ready(Reason.ANCHOR_MISSING, "The grant is being prepared; try again shortly.")
+        return Step("ready", "The grant is prepared, and its last trial succeeded.")
+
+
+def _not_ready(reason: Reason, detail: str) -> Step:
+    return Step("ready", detail, Denied(reason, detail))
