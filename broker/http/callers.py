@@ -51,9 +51,12 @@ class Callers:
         return await self._named(brought, request.query.get("client"), "the query's parameter", remote)
 
     async def _named(self, brought: Bearer | Certificate, client: object, where: str, remote: str) -> Caller:
-        if not isinstance(client, str):
+        try:
+            return await self.prove(brought.proof(client if isinstance(client, str) else ""), remote)
+        except ProofError as error:
+            if isinstance(client, str) or error.failure is not ProofFailure.UNKNOWN_CLIENT:
+                raise
             raise BrokerError(
                 Reason.INVALID_REQUEST,
                 f"A Bearer token or certificate does not say which client is meant: name it in {where} 'client'.",
-            )
-        return await self.prove(brought.proof(client), remote)
+            ) from None

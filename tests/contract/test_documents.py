@@ -36,11 +36,3 @@ def test_every_reason_is_documented_with_its_status() -> None:
     assert rows == {reason.value: str(STATUS[reason]) for reason in Reason}
     for failure in ProofFailure:
         assert f"`{failure}`" in ERRORS
-
-
-def test_every_status_that_tokens_can_get_is_in_the_contract() -> None:
-    """POST /v1/tokens lists the status of every reason that can happen there."""
-    elsewhere = {Reason.METHOD_NOT_ALLOWED, Reason.ROUTE_UNKNOWN}
-    listed = set(CONTRACT["paths"]["/v1/tokens"]["post"]["responses"]) - {"200"}
-
-    assert listed == {str(STATUS[reason]) for reason in set(Reason) - elsewhere}

@@ -26,6 +26,8 @@ BASE = ROOT / "deploy" / "base"
 ACCOUNT = ("tokenbroker", "tokenbroker")
 CONFIG, AUDIT, METRICS, REPLIES = "config.yaml", "audit.jsonl", "metrics.txt", "replies.jsonl"
 _LAST_SCRAPE_SECONDS = 5.0
+_TOKENS = frozenset({"token", "access_token", "config", "status"})
+"""Where the token is in the answers of all formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,11 @@ class BrokerProcess:
         """Keep all of an answer but the token that its caller asked for."""
         body = reply.body
         if isinstance(body, dict):
-            body = {key: value for key, value in body.items() if key not in {"token", "access_token"}}
+            body = {
+                key: value
+                for key, value in body.items()
+                if reply.status >= HTTPStatus.BAD_REQUEST or key not in _TOKENS
+            }
         elif reply.status == HTTPStatus.OK:
             body = ""  # a kubeconfig is nothing but the token and what surrounds it
         with (self.folder / REPLIES).open("a") as file:

@@ -116,7 +116,10 @@ class Federated:
         status, answer = await self.lab.cluster.request("POST", self.tenant.path, body)
         if status != 201:
             raise RuntimeError(f"TokenClient {name} was refused: {answer.get('message')}")
-        # By this broker's own word: others that run beside it have other proofs in their configuration.
+        await self.until_ready(name)
+
+    async def until_ready(self, name: str) -> None:
+        """Wait until a client is ready by this broker's word: others beside it have other proofs configured."""
         await until(lambda: self._ready(name), what=f"{name} is ready", programs=[self.broker.program])
 
     async def account(self, name: str) -> dict[str, str]:
