@@ -29,6 +29,7 @@ demo: .venv/.synced ## The whole story on a real cluster and a real Vault; ONCE=
 
 bench: .venv/.synced ## The broker, the API server alone and OpenBao's kubernetes engine, side by side
 	$(RUN) python -m bench
+	$(RUN) python -m bench.timing
 
 clean: ## Remove what the commands above made in this folder
 	rm -rf .venv .uv .demo .mypy_cache .ruff_cache .pytest_cache

@@ -175,7 +175,7 @@ class IssuerConfig(Section):
     def _consistent(self) -> Self:
         if self.jwks_uri is not None and self.jwks_file is not None:
             raise ValueError("give jwks_uri or jwks_file, not both")
-        if self.issuer in PUBLIC_ISSUERS and not self.claims:
+        if self.issuer.rstrip("/") in PUBLIC_ISSUERS and not self.claims:
             raise ValueError(
                 f"anybody can get a token of {self.issuer}: name in claims what makes one yours, "
                 "such as repository_owner_id on GitHub or namespace_id on GitLab"

@@ -84,3 +84,95 @@ def test_a_wrong_configuration_ends_with_2(tmp_path: Path, capsys: pytest.Captur
     """The message goes to standard error."""
     assert run(tmp_path / "missing.yaml") == 2
     assert "missing.yaml" in capsys.readouterr().err
+
+
+GITHUB = "https://token.actions.githubusercontent.com"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "words"),
+    [
+        ({"issuer": GITHUB}, "anybody can get a token of"),
+        ({"issuer": GITHUB + "/"}, "anybody can get a token of"),
+        ({"issuer": "https://gitlab.com", "mandatory_claims": ["project_id"]}, "anybody can get a token of"),
+        ({"issuer": "http://issuer.example"}, "https"),
+        ({"issuer": "https://issuer.example", "jwks_uri": "http://issuer.example/keys"}, "jwks_uri"),
+        ({"issuer": "https://issuer.example", "jwks_file": "/missing"}, "jwks_file"),
+        ({"issuer": "https://issuer.example", "algorithms": ["HS256"]}, "algorithms"),
+        ({"issuer": "https://issuer.example", "algorithms": ["none"]}, "algorithms"),
+        ({"issuer": "https://issuer.example", "algorithms": []}, "algorithms"),
+        ({"issuer": "https://issuer.example", "claims": {"sub": []}}, "claims"),
+        ({"issuer": "https://issuer.example", "claims": {"sub": "a"}}, "claims"),
+        ({"issuer": "https://issuer.example", "claims": {"sub": [1]}}, "claims"),
+        ({"issuer": "https://issuer.example", "max_age_seconds": 0}, "max_age_seconds"),
+        ({"issuer": "https://issuer.example", "max_age": 60}, "max_age"),
+    ],
+    ids=str,
+)
+def test_an_issuer_that_would_not_be_safe(
+    tmp_path: Path, valid: dict[str, object], issuer: dict[str, object], words: str
+) -> None:
+    """Shared secrets, plain HTTP, and public issuers without a word on what makes a JWT yours."""
+    with pytest.raises(ConfigError, match=words):
+        load(written(tmp_path, valid | {"oidc": {"issuers": [issuer]}}))
+
+
+def test_an_issuer_as_it_should_be(tmp_path: Path, valid: dict[str, object]) -> None:
+    """RS256 and a day are what counts where nothing is said; the name stays as it was written."""
+    told = {"issuer": "https://issuer.example/", "claims": {"owner": ["1"]}, "mandatory_claims": ["repository_id"]}
+    (issuer,) = load(written(tmp_path, valid | {"oidc": {"issuers": [told]}})).oidc.issuers
+
+    assert issuer.issuer == "https://issuer.example/"
+    assert sorted(issuer.algorithms) == ["RS256"]
+    assert issuer.max_age_seconds == 86400
+    assert issuer.claims == {"owner": ("1",)}
+    assert sorted(issuer.mandatory_claims) == ["repository_id"]
+
+
+@pytest.mark.parametrize(
+    "issuers",
+    [
+        [{"issuer": "https://issuer.example"}] * 2,
+        [{"issuer": "https://issuer.example", "jwks_uri": "https://issuer.example/k", "jwks_file": __file__}],
+    ],
+    ids=["twice", "two places for keys"],
+)
+def test_issuers_that_contradict_themselves(
+    tmp_path: Path, valid: dict[str, object], issuers: list[dict[str, str]]
+) -> None:
+    """Nobody could say which one counts."""
+    with pytest.raises(ConfigError, match="oidc"):
+        load(written(tmp_path, valid | {"oidc": {"issuers": issuers}}))
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://broker.example", "https://broker.example"),
+        ("https://broker.example:8443/base/", "https://broker.example:8443/base"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://localhost:8080/", "http://localhost:8080"),
+        ("http://broker.example", None),
+        ("https://user@broker.example", None),
+        ("https://broker.example?x", None),
+        ("broker.example", None),
+        ("http://127.0.0.1.evil.example", None),
+    ],
+)
+def test_the_public_url(tmp_path: Path, valid: dict[str, object], url: str, kept: str | None) -> None:
+    """It is https, but for this machine alone."""
+    path = written(tmp_path, valid | {"listen": {"public_url": url}})
+    if kept is None:
+        with pytest.raises(ConfigError, match="public_url"):
+            load(path)
+    else:
+        assert load(path).listen.public_url == kept
+
+
+def test_trusted_proxies_are_networks(tmp_path: Path, valid: dict[str, object]) -> None:
+    """Of both kinds; an address with bits beyond its mask is a mistake."""
+    path = written(tmp_path, valid | {"listen": {"trusted_proxies": ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"]}})
+    assert [str(one) for one in load(path).listen.trusted_proxies] == ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32"]
+
+    with pytest.raises(ConfigError, match="trusted_proxies"):
+        load(written(tmp_path, valid | {"listen": {"trusted_proxies": ["10.0.0.1/8"]}}))
