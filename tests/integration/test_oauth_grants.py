@@ -3,6 +3,7 @@
 import asyncio
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from authlib.integrations.requests_client import OAuth2Session
@@ -10,8 +11,9 @@ from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from broker.kube.token_requests import unverified_claims
-from tests.support.broker import token_client
-from tests.support.federated import Federated
+from tests.support.broker import BrokerProcess, Tenant
+from tests.support.federated import FORM, Federated
+from tests.support.lab import Lab
 from tests.support.processes import until
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -245,27 +247,30 @@ async def test_introspection_of_a_token_that_was_ended(federated: Federated) -> 
     await until(ended, what="the token is not active any more", seconds=20)
 
 
-async def test_introspection_of_a_token_in_vault(federated: Federated) -> None:
-    """Readers of Vault can ask about theirs, also about the version before."""
-    authentication = [{"oidc": {"issuer": federated.issuer.url, "claims": {"environment": ["production"]}}}]
-    grants = [{"serviceAccount": {"name": "reader"}, "vault": {"ttl": "1h"}}]
-    body = token_client("federated", "kept", authentication=authentication, grants=grants)
-    await federated.lab.cluster.request("POST", federated.tenant.path, body)
-    await federated.tenant.until_reason("kept", "Ready")
+async def test_introspection_of_a_token_in_vault(broker: BrokerProcess, tenant: Tenant, installed: Lab) -> None:
+    """Readers of Vault can ask about theirs, also about the version before; others learn nothing."""
+    client = await tenant.ready_client("kept", vault={"ttl": "1h"})
+    other = await tenant.client("other", {"serviceAccount": {"name": "reader"}})
+    await tenant.until_reason("other", "Ready")
+    path = f"secret/data/tokenbroker/lab/{tenant.namespace}/kept/default"
 
     async def delivered() -> bool:
-        return (await federated.ask(federated.jwt(), "kept", deliver="vault")).status == 200
+        return (await broker.call("POST", "/v1/tokens", {"deliver": "vault"}, auth=client.auth)).status == 200
+
+    async def active(token: str, auth: tuple[str, str]) -> Any:
+        data = urlencode({"token": token}).encode()
+        headers = {"Content-Type": FORM}
+        return (await broker.call("POST", "/oauth2/introspect", data=data, headers=headers, auth=auth)).body["active"]
 
     await until(delivered, what="a token is in Vault")
-    path = "/v1/secret/data/tokenbroker/lab/federated/kept/default"
-    first = (await federated.lab.vault.api("GET", path.removeprefix("/v1/")))[1]["data"]["data"]["token"]
+    first = (await installed.vault.api("GET", path))[1]["data"]["data"]["token"]
     assert await delivered()
-    second = (await federated.lab.vault.api("GET", path.removeprefix("/v1/")))[1]["data"]["data"]["token"]
+    second = (await installed.vault.api("GET", path))[1]["data"]["data"]["token"]
 
     assert first != second
     for token in (first, second):
-        assert (await introspect(federated, token, "kept"))["active"]
-        assert await introspect(federated, token, "ci") == {"active": False}
+        assert await active(token, client.auth)
+        assert not await active(token, other.auth)
 
 
 async def test_introspection_wants_to_know_who_asks(federated: Federated) -> None:

@@ -43,7 +43,8 @@ class Federated:
         async with Issuer.start(lab.folder / "issuer") as issuer:
             oidc = {"issuers": [issuer.config(claims=OWNER)]}
             listen = {"port": port, "public_url": url, "trusted_proxies": ["127.0.0.1/32"]}
-            async with BrokerProcess.start(lab, "federated", listen=listen, oidc=oidc) as broker:
+            # Without a Vault: two brokers at once would both replace the copies of all clients.
+            async with BrokerProcess.start(lab, "federated", listen=listen, oidc=oidc, vault=None) as broker:
                 tenant = await Tenant.create(lab.cluster, NAMESPACE)
                 made = cls(lab, broker, issuer, tenant)
                 await made._register()
