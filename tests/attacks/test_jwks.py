@@ -17,6 +17,7 @@ from broker.errors import BrokerError, ProofError, ProofFailure
 from broker.identity.fetch import MAX_BYTES, FileKeys, Web, WebKeys
 from broker.identity.jose import ALL_ALGORITHMS, Unverified, parse, verify
 from broker.identity.key_set import FRESH_SECONDS, RETRY_SECONDS, UNKNOWN_KEY_SECONDS, USABLE_SECONDS, KeySet
+from broker.identity.oidc import OidcIssuer
 from broker.metrics import Metrics
 from tests.support.issuer import Issuer, SigningKey
 
@@ -303,3 +304,12 @@ async def test_keys_from_a_file(tmp_path: Path) -> None:
     clock.seconds += RETRY_SECONDS
 
     verify(token, await keys.find(token), ALL_ALGORITHMS)
+
+
+async def test_algorithm_that_the_operator_did_not_name(asker: Asker) -> None:
+    """The key could verify it, and the issuer's entry does not let it."""
+    issuer = OidcIssuer(asker.issuer.url, asker.keys, frozenset({"ES256", "RS512"}), 60, {})
+
+    with pytest.raises(ProofError, match="algorithm_refused"):
+        await issuer.verify(parse(asker.issuer.token("x")), OwnClock())
+    assert asker.issuer.asked == []

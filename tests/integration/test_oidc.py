@@ -1,8 +1,10 @@
 """Clients that are proved by JWTs of an issuer (OpenID Connect), against a real cluster."""
 
+import asyncio
 import json
+import time
 
-from tests.support.federated import Federated
+from tests.support.federated import AWAY, Federated
 from tests.support.processes import until
 
 
@@ -66,3 +68,17 @@ async def test_keys_are_fetched_once(federated: Federated) -> None:
     assert await federated.outcome(federated.jwt()) == (200, "issued")
 
     assert len(federated.issuer.asked) == before
+
+
+async def test_an_issuer_that_is_down_hurts_its_own_clients_only(federated: Federated) -> None:
+    """Those are told to come back, and everybody else is served meanwhile."""
+    await federated.ask(federated.jwt())
+    started = time.monotonic()
+    outcomes = await asyncio.gather(
+        *(federated.outcome(federated.jwt(iss=AWAY)) for _ in range(10)),
+        *(federated.outcome(federated.jwt()) for _ in range(10)),
+    )
+
+    assert outcomes == [(503, "issuer_unavailable")] * 10 + [(200, "issued")] * 10
+    assert time.monotonic() - started < 5
+    assert f'{{issuer="{AWAY}",outcome="failure"}}' in await federated.broker.metrics()

@@ -18,6 +18,8 @@ NAMESPACE = "federated"
 CLAIMS = {"repository_id": ["123456"], "environment": ["production", "staging"]}
 _ADDRESSES = (f"2001:db8::{number:x}" for number in itertools.count(1))
 FORM = "application/x-www-form-urlencoded"
+AWAY = "https://127.0.0.1:9"
+"""An issuer that nobody can reach."""
 OWNER = {"repository_owner_id": ["42"]}
 
 
@@ -41,7 +43,7 @@ class Federated:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         async with Issuer.start(lab.folder / "issuer") as issuer:
-            oidc = {"issuers": [issuer.config(claims=OWNER)]}
+            oidc = {"issuers": [issuer.config(claims=OWNER), {"issuer": AWAY}]}
             listen = {"port": port, "public_url": url, "trusted_proxies": ["127.0.0.1/32"]}
             # Without a Vault: two brokers at once would both replace the copies of all clients.
             async with BrokerProcess.start(lab, "federated", listen=listen, oidc=oidc, vault=None) as broker:
