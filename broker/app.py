@@ -169,9 +169,7 @@ def _joined(parts: Parts) -> Broker:
         authenticator=_authenticator(parts, near_misses),
         issuer=issuer,
         deliverer=Deliverer(rotator, issuer, parts.rules, parts.clock),
-        explainer=Explainer(
-            rules=parts.rules, clock=parts.clock, anchors=book, board=board, in_vault=rotator is not None
-        ),
+        explainer=_explainer(parts, book, board),
         introspector=Introspector(parts.reviews, parts.anchors, board.vault_version),
     )
     ops = OpsEndpoint(parts.metrics.registry, lambda: None if registry.fresh else "registry_stale")
@@ -188,6 +186,11 @@ def _joined(parts: Parts) -> Broker:
         malformed=malformed(new_request_id, parts.metrics),
         jobs=jobs,
     )
+
+
+def _explainer(parts: Parts, book: AnchorBook, board: StatusBoard) -> Explainer:
+    in_vault = parts.vault is not None
+    return Explainer(rules=parts.rules, clock=parts.clock, anchors=book, board=board, in_vault=in_vault)
 
 
 def _authenticator(parts: Parts, near_misses: NearMisses) -> Authenticator:

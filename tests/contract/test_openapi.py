@@ -29,13 +29,13 @@ class Nothing:
 
     async def post(self, request: web.Request) -> web.Response:
         """Never called."""
-        raise NotImplementedError(request)
+        raise AssertionError(request)
 
     get = post
 
     def problem(self, reason: Reason) -> None:
         """Never called."""
-        raise NotImplementedError(reason)
+        raise AssertionError(reason)
 
 
 def routes() -> set[tuple[str, str]]:
