@@ -2,6 +2,7 @@
 # Arguments: the broker's URL, the client, the request's JSON. Needs sh and curl, nothing else.
 set -eu
 umask 077
+export LC_ALL=C
 url=$1 client=$2 request=$3
 
 fail() {

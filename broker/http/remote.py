@@ -31,4 +31,4 @@ def _is_address(text: str) -> bool:
         ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text  # a zone may hold anything, and means nothing to others

@@ -31,6 +31,7 @@ def remote(peer: str, *forwarded: str) -> str:
         ("10.0.0.1", ["unknown, 10.0.0.2"], "10.0.0.2"),
         ("10.0.0.1", ["198.51.100.1:1234"], "10.0.0.1"),
         ("10.0.0.1", [""], "10.0.0.1"),
+        ("10.0.0.1", ["fe80::1%" + "x" * 4000], "10.0.0.1"),
     ],
 )
 def test_the_nearest_address_that_nobody_trusted_is(peer: str, forwarded: list[str], address: str) -> None:
