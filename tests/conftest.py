@@ -59,17 +59,19 @@ async def installed(lab: Lab) -> Lab:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def broker(installed: Lab) -> AsyncIterator[BrokerProcess]:
-    """Run one broker for all tests that do not harm it."""
-    async with BrokerProcess.start(installed) as running:
+async def federated(installed: Lab) -> AsyncIterator[Federated]:
+    """Run one broker, which believes an OIDC issuer, for all tests that do not harm it.
+
+    It is the only one of the session: two would write each other's statuses and replace each other's copies.
+    """
+    async with Federated.start(installed) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def federated(installed: Lab) -> AsyncIterator[Federated]:
-    """Run one broker that believes an OIDC issuer, for all tests that do not harm it."""
-    async with Federated.start(installed) as running:
-        yield running
+async def broker(federated: Federated) -> BrokerProcess:
+    """Return the session's broker."""
+    return federated.broker
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -11,8 +11,7 @@ async def test_an_account_gets_a_token(federated: Federated) -> None:
     """A pod's projected token for the broker's URL is all that it takes; the audit record names the account."""
     assert await federated.outcome(await federated.account_token(), "pod") == (200, "issued")
 
-    line = federated.broker.audit_file.read_text().splitlines()[-1]
-    assert '"proof_subject":"system:serviceaccount:federated:runner"' in line
+    assert federated.last_record("pod")["proof_subject"] == "system:serviceaccount:federated:runner"
 
 
 async def test_another_account(federated: Federated) -> None:

@@ -140,7 +140,7 @@ async def runner(installed: Lab, tmp_path_factory: pytest.TempPathFactory) -> As
         github, gitlab = [await stack.enter_async_context(Issuer.start(folder / name)) for name in ("github", "gitlab")]
         listed = [_oidc(GITHUB, github, GITHUB_ISSUER), _oidc(GITLAB, gitlab, GITLAB_ISSUER)]
         listen = {"port": port, "public_url": url, "tls": tls}
-        await stack.enter_async_context(
+        broker = await stack.enter_async_context(
             BrokerProcess.start(installed, "for-ci", listen=listen, oidc={"issuers": listed})
         )
         authorities = [authority.file, github.ca_file, gitlab.ca_file]
@@ -155,7 +155,7 @@ async def runner(installed: Lab, tmp_path_factory: pytest.TempPathFactory) -> As
             ((_, *words),) = typed_commands(moved(blocks(page, "sh")[0], {mentioned: places[mentioned]}))
             ended = await command_with(installed.cluster.kubeconfig, *words)
             assert ended.code == 0, ended.stderr
-            await tenant.until_reason(words[2], "Ready")
+            await broker.until_ready(f"{tenant.namespace}/{words[2]}")
         yield Runner(url, github, gitlab, folder)
 
 

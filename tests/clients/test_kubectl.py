@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
@@ -22,13 +23,14 @@ from broker.kube.token_requests import unverified_claims
 from tests.support.broker import BrokerProcess, Tenant
 from tests.support.certificates import Authority
 from tests.support.command import Ended, command_with
-from tests.support.federated import Federated
+from tests.support.federated import FORM, Federated
 from tests.support.kubectl import Kubectl, KubectlError
 from tests.support.lab import Lab
 from tests.support.pages import blocks, moved
 from tests.support.processes import free_port
 
 PAGE = "connect/kubectl.md"
+ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 
 
@@ -347,10 +349,19 @@ async def test_a_kubeconfig_that_could_never_fetch_is_refused(
     assert (reply.status, reply.body["code"]) == (status, code)
 
 
-async def test_a_broker_without_a_public_url_says_so(broker: BrokerProcess, tenant: Tenant) -> None:
+async def test_a_broker_without_a_public_url_says_so(installed: Lab, tenant: Tenant) -> None:
     """It does not guess under which name it is called."""
-    client = await tenant.ready_client("caller")
-    reply = await broker.call("POST", "/v1/tokens", {"exec": True, "format": "kubeconfig"}, auth=client.auth)
+    async with BrokerProcess.start(installed, "without-a-url") as broker:
+        await tenant.account("reader")
+        client = await tenant.client("caller", {"serviceAccount": {"name": "reader"}})
+        await broker.until_ready(client.id)
+        reply = await broker.call("POST", "/v1/tokens", {"exec": True, "format": "kubeconfig"}, auth=client.auth)
+        metadata = await broker.call("GET", "/.well-known/oauth-authorization-server")
+        assertion = {"client_assertion_type": ASSERTION, "client_assertion": "x.y.z"}
+        form = urlencode({"grant_type": "client_credentials", "client_id": client.id, **assertion}).encode()
+        signed = await broker.call("POST", "/oauth2/token", data=form, headers={"Content-Type": FORM})
+
+    assert (metadata.status, signed.status) == (404, 401)
 
     assert (reply.status, reply.body["code"]) == (403, "delivery_not_configured")
     assert "listen.public_url" in reply.body["detail"]

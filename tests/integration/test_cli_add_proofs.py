@@ -31,7 +31,7 @@ class Place:
         where = ("-n", self.tenant.namespace, "--service-account", "web")
         ended = await command_with(self.tenant.cluster.kubeconfig, "client", "add", name, *where, *proof)
         assert (ended.code, ended.stdout) == (0, ""), ended.stderr
-        await self.tenant.until_reason(name, "Ready")
+        await self.broker.until_ready(f"{self.tenant.namespace}/{name}")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -16,7 +16,7 @@ async def test_a_jwt_gets_a_token_that_works(federated: Federated) -> None:
 
     assert reply.status == 200, reply.body
     assert pods[0] == 200
-    record = json.loads(federated.broker.audit_file.read_text().splitlines()[-1])
+    record = federated.last_record("ci")
     assert (record["proof"], record["proof_subject"]) == ("oidc", "repo:octo-org/shop:environment:production")
 
 

@@ -73,6 +73,21 @@ class BrokerProcess:
         """Wait until it says that it is ready; raises ProgramError with its log when it does not get there."""
         await until(self._ready, what="broker is ready", programs=(self.program,))
 
+    def records(self, client: str) -> list[dict[str, Any]]:
+        """Return the audit records of a client."""
+        lines = self.audit_file.read_text().splitlines()
+        return [record for record in map(jsonlib.loads, lines) if record["client"] == client]
+
+    async def until_ready(self, client: str) -> None:
+        """Wait until a client is ready by this broker's own word: its status may be another broker's."""
+        namespace, name = client.split("/")
+        line = f'tokenbroker_client_ready{{client="{name}",namespace="{namespace}"}} 1.0'
+
+        async def ready() -> bool:
+            return line in (await self.metrics()).splitlines()
+
+        await until(ready, what=f"{client} is ready", programs=(self.program,))
+
     async def call(
         self,
         method: str,

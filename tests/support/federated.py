@@ -11,7 +11,7 @@ from tests.support import witness
 from tests.support.broker import BrokerProcess, Reply, Tenant, token_client
 from tests.support.issuer import Issuer, SigningKey
 from tests.support.lab import Lab
-from tests.support.processes import free_port, until
+from tests.support.processes import free_port
 from tests.support.witness import BROKER
 
 NAMESPACE = "federated"
@@ -45,8 +45,7 @@ class Federated:
         async with Issuer.start(lab.folder / "issuer") as issuer:
             oidc = {"issuers": [issuer.config(claims=OWNER), {"issuer": AWAY}]}
             listen = {"port": port, "public_url": url, "trusted_proxies": ["127.0.0.1/32"]}
-            # Without a Vault: two brokers at once would both replace the copies of all clients.
-            async with BrokerProcess.start(lab, "federated", listen=listen, oidc=oidc, vault=None) as broker:
+            async with BrokerProcess.start(lab, listen=listen, oidc=oidc) as broker:
                 tenant = await Tenant.create(lab.cluster, NAMESPACE)
                 made = cls(lab, broker, issuer, tenant)
                 await made._register()
@@ -122,8 +121,8 @@ class Federated:
         await self.until_ready(name)
 
     async def until_ready(self, name: str) -> None:
-        """Wait until a client is ready by this broker's word: others beside it have other proofs configured."""
-        await until(lambda: self._ready(name), what=f"{name} is ready", programs=[self.broker.program])
+        """Wait until a client of the namespace is ready."""
+        await self.broker.until_ready(f"{NAMESPACE}/{name}")
 
     async def account(self, name: str) -> dict[str, str]:
         """Make an account of the namespace and return it as a TokenClient names it."""
@@ -131,9 +130,9 @@ class Federated:
         _, made = await self.lab.cluster.request("POST", path, {"metadata": {"name": name}})
         return {"namespace": NAMESPACE, "name": name, "uid": made["metadata"]["uid"]}
 
-    async def _ready(self, name: str) -> bool:
-        line = f'tokenbroker_client_ready{{client="{name}",namespace="{NAMESPACE}"}} 1.0'
-        return line in (await self.broker.metrics()).splitlines()
+    def last_record(self, client: str) -> dict[str, Any]:
+        """Return the newest audit record of a client."""
+        return self.broker.records(f"{NAMESPACE}/{client}")[-1]
 
     async def _register(self) -> None:
         await self.tenant.account("reader")
