@@ -2,7 +2,7 @@
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: help test demo bench lint types imports clean
+.PHONY: help needed test demo bench lint types imports clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/'
@@ -15,7 +15,7 @@ help: ## Say what there is
 	$(UV) sync --frozen --quiet
 	@touch $@
 
-test: .venv/.synced ## Lint, types, import contracts, and all tests against a real cluster and a real Vault
+test: .venv/.synced needed ## Lint, types, import contracts, and all tests against a real cluster and a real Vault
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
@@ -23,6 +23,10 @@ test: .venv/.synced ## Lint, types, import contracts, and all tests against a re
 	$(RUN) python -m tests.support.kubebox
 	$(RUN) python -m tests.support.prometheus
 	$(RUN) pytest
+
+needed:
+	@for program in curl jq; do command -v $$program >/dev/null || { \
+	  echo "$$program is missing: apt-get install $$program (or your system's line for it)"; exit 1; }; done
 
 demo: .venv/.synced ## The whole story on a real cluster and a real Vault; ONCE=1 ends after it
 	$(RUN) python -m demo $(if $(ONCE),--once)

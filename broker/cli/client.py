@@ -63,7 +63,7 @@ def list_clients(
 
 
 def show_client(
-    name: opt.Name,
+    name: opt.Client,
     *,
     namespace: opt.Namespace = None,
     output: opt.OutputFormat = Output.TEXT,
@@ -83,7 +83,7 @@ def show_client(
 
 
 def suspend(
-    name: opt.Name,
+    name: opt.Client,
     *,
     namespace: opt.Namespace = None,
     kubeconfig: opt.Kubeconfig = "",
@@ -94,7 +94,7 @@ def suspend(
 
 
 def resume(
-    name: opt.Name,
+    name: opt.Client,
     *,
     namespace: opt.Namespace = None,
     kubeconfig: opt.Kubeconfig = "",
@@ -110,7 +110,7 @@ async def _set_suspended(access: Access, namespace: str | None, name: str, *, su
         # Left out again rather than false, so that the resource is as it was before.
         await cluster.patch(found, {"spec": {"suspend": True if suspended else None}})
     state = "suspended" if suspended else "resumed"
-    typer.echo(f"{state}: {found['metadata']['namespace']}/{name}", err=True)
+    typer.echo(f"{state}: {found['metadata']['namespace']}/{found['metadata']['name']}", err=True)
 
 
 def remove(

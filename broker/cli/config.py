@@ -14,7 +14,7 @@ from broker.cli.run import run
 
 
 def config(
-    name: opt.Name,
+    name: opt.Client,
     *,
     tool: Annotated[Tool, typer.Option("--for", help="Which tool it is for.")],
     broker_url: Annotated[

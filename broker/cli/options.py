@@ -8,6 +8,7 @@ import typer
 from broker.cli.output import Output
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The client's name in its namespace.")]
+Client = Annotated[str, typer.Argument(metavar="[NAMESPACE/]NAME", help="The client.")]
 Namespace = Annotated[
     str | None,
     typer.Option(

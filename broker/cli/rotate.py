@@ -15,7 +15,7 @@ from broker.cli.run import run
 
 
 def rotate_secret(
-    name: opt.Name,
+    name: opt.Client,
     *,
     namespace: opt.Namespace = None,
     drop_oldest: Annotated[

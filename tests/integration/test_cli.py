@@ -512,6 +512,19 @@ async def test_config_names_the_cluster_of_the_kubeconfig(shop: Shop) -> None:
     assert (refused.code, refused.stdout) == (1, "")
 
 
+async def test_a_client_may_be_named_by_its_whole_id(shop: Shop) -> None:
+    """As callers of the broker write it; with a namespace beside it that is another one, it is clear to nobody."""
+    await shop.add()
+    whole = await command_with(shop.cluster.kubeconfig, "client", "show", f"{shop.namespace}/web", "-o", "json")
+    twice = await shop.run("client", "show", f"{shop.namespace}/web", "-o", "json")
+    other = await shop.run("client", "show", "other/web")
+
+    assert json.loads(whole.stdout)["metadata"]["namespace"] == shop.namespace
+    assert whole.stdout == twice.stdout
+    assert (other.code, other.stdout) == (2, "")
+    assert "leave one of the two out" in other.stderr
+
+
 async def _listed_as(shop: Shop, reason: str) -> bool:
     return f" {reason} " in (await shop.run("client", "list")).stdout
 
