@@ -45,10 +45,15 @@ class Callers:
 
     async def with_query(self, request: web.Request, remote: str) -> Caller:
         """Return the caller of a request without a body: the query's ``client`` says which client is meant."""
-        brought = read_credentials(request)
-        if isinstance(brought, SecretProof | ProofFailure):
-            return await self.prove(brought, remote)
-        return await self._named(brought, request.query.get("client"), "the query's parameter", remote)
+        brought, client = read_credentials(request), request.query.get("client")
+        if not isinstance(brought, SecretProof | ProofFailure):
+            return await self._named(brought, client, "the query's parameter", remote)
+        caller = await self.prove(brought, remote)
+        if client not in {None, str(caller.client.id)}:
+            raise BrokerError(
+                Reason.INVALID_REQUEST, "The parameter 'client' names another client than the one that authenticated."
+            )
+        return caller
 
     async def _named(self, brought: Bearer | Certificate, client: object, where: str, remote: str) -> Caller:
         try:

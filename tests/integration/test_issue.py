@@ -186,7 +186,9 @@ async def test_a_client_sees_its_own_grants(broker: BrokerProcess, tenant: Tenan
 
     reply = await broker.call("GET", "/v1/grants", auth=client.auth)
     token = (await broker.call("POST", "/v1/tokens", {"audience": "https://two"}, auth=client.auth)).body["token"]
+    named = [await broker.call("GET", f"/v1/grants?client={name}", auth=client.auth) for name in (client.id, "a/b")]
 
+    assert [(one.status, one.body.get("code")) for one in named] == [(200, None), (400, "invalid_request")]
     [grant] = reply.body["grants"]
     assert grant["audiences"] == ["https://one", "https://two"]
     assert grant["ttl"] == {"min": "10m", "default": "15m", "max": "1h"}
