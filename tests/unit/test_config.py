@@ -1,11 +1,15 @@
 """Configuration: checked at start, and every wrong value named at once."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from broker.clock import SystemClock
 from broker.config import ConfigError, load
+from broker.metrics import Metrics
+from broker.proofs import ClusterNames, proof_checks
 from broker.server import run
 
 
@@ -176,3 +180,15 @@ def test_trusted_proxies_are_networks(tmp_path: Path, valid: dict[str, object]) 
 
     with pytest.raises(ConfigError, match="trusted_proxies"):
         load(written(tmp_path, valid | {"listen": {"trusted_proxies": ["10.0.0.1/8"]}}))
+
+
+async def test_the_cluster_itself_is_no_oidc_issuer(tmp_path: Path, valid: dict[str, object]) -> None:
+    """Its accounts are proved by TokenReview, which notices that one was deleted; a JWT alone does not."""
+    cluster = ClusterNames("https://kubernetes.default.svc", "https://kubernetes.default.svc")
+    listed = {"oidc": {"issuers": [{"issuer": cluster.issuer}]}}
+    config = load(written(tmp_path, valid | listed))
+    nothing: Any = None
+
+    with pytest.raises(ConfigError, match="is this cluster"):
+        async with proof_checks(config, nothing, cluster, SystemClock(), Metrics()):
+            pass
