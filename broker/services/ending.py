@@ -1,0 +1,69 @@
+"""End tokens: delete the anchors at the top, and the garbage collector deletes what hangs below them."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from broker.errors import BrokerError, Reason
+from broker.model.anchor import Named, grant_anchor, trial_anchor, vault_anchor
+from broker.model.client import ClientId
+from broker.ports import Anchors
+
+
+class EndingMetrics(Protocol):
+    """What is told about tokens that should have ended."""
+
+    def orphans(self, grants: int) -> None:
+        """Set of how many grants tokens may live that should not."""
+
+
+class Ender:
+    """Deletes anchors by the names that they must have; one that is not there is no error.
+
+    So it may be interrupted anywhere and done again from the start, by another process too.
+    """
+
+    def __init__(self, anchors: Anchors, metrics: EndingMetrics) -> None:
+        self._anchors = anchors
+        self._metrics = metrics
+        self._orphans: set[tuple[ClientId, str]] = set()
+
+    async def end(self, client_id: ClientId, uid: str, grants: Iterable[Named]) -> None:
+        """End all tokens of grants of the TokenClient with that UID, also those in Vault.
+
+        Raises BrokerError: broker_not_authorized, kubernetes_unavailable, kubernetes_timeout; then those grants are
+        counted as orphans until it succeeds, or the client is forgotten.
+        """
+        for grant in grants:
+            key = (client_id, grant.name)
+            try:
+                await self._end(client_id.namespace, uid, grant)
+            except BrokerError:
+                self._note(self._orphans | {key})
+                raise
+            self._note(self._orphans - {key})
+
+    async def end_or_leave(self, client_id: ClientId, uid: str, grants: Iterable[Named]) -> None:
+        """End all tokens of a client that is being deleted.
+
+        Where the broker has no rights there any more, they are left to the garbage collector, which deletes the
+        anchors with the TokenClient. Raises BrokerError: kubernetes_unavailable, kubernetes_timeout.
+        """
+        try:
+            await self.end(client_id, uid, grants)
+        except BrokerError as error:
+            if error.reason is not Reason.BROKER_NOT_AUTHORIZED:
+                raise
+        self.forget(client_id)
+
+    def forget(self, client_id: ClientId) -> None:
+        """Count nothing of a client that went."""
+        self._note({key for key in self._orphans if key[0] != client_id})
+
+    async def _end(self, namespace: str, uid: str, grant: Named) -> None:
+        for which in (grant_anchor(uid, grant), vault_anchor(uid, grant), trial_anchor(uid, grant)):
+            await self._anchors.delete(namespace, which.name)
+
+    def _note(self, orphans: set[tuple[ClientId, str]]) -> None:
+        if orphans != self._orphans:
+            self._orphans = orphans
+            self._metrics.orphans(len(orphans))
