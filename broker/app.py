@@ -19,6 +19,7 @@ from broker.http.problems import malformed
 from broker.http.protocol import Malformed
 from broker.kube.anchors import KubeAnchors
 from broker.kube.events import KubeEvents
+from broker.kube.lease import KubeLease
 from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.kube.status import KubeStatusWriter
@@ -27,6 +28,7 @@ from broker.kube.token_reviews import TokenReviews
 from broker.metrics import Metrics
 from broker.model.client import ClientId
 from broker.model.decision import Rules
+from broker.model.lease import Timing
 from broker.model.vault_path import VaultPlace
 from broker.ports import Clock
 from broker.proofs import ClusterNames, proof_checks
@@ -38,6 +40,7 @@ from broker.services.explain import Explainer
 from broker.services.failure_limit import FailureLimit
 from broker.services.introspect import Introspector
 from broker.services.issue import Issuer
+from broker.services.leadership import Leadership
 from broker.services.near_misses import NearMisses
 from broker.services.reconcile import Reconciler
 from broker.services.rotate import Rotator
@@ -152,8 +155,10 @@ def _joined(parts: Parts) -> Broker:
         recheck=reconciler.queue.add,
     )
     near_misses = NearMisses(registry, parts.events)
+    leadership = _leadership(parts)
     jobs: dict[str, Job] = {
         "credentials": parts.session.refresh_forever,
+        "lease": leadership.run,
         "registry": registry.run,
         "reconcile": reconciler.queue.run,
         "status": board.queue.run,
@@ -186,6 +191,19 @@ def _joined(parts: Parts) -> Broker:
         malformed=malformed(new_request_id, parts.metrics),
         jobs=jobs,
     )
+
+
+def _leadership(parts: Parts) -> Leadership:
+    lease = parts.config.lease
+    leadership = Leadership(
+        store=KubeLease(parts.session, parts.config.namespace, lease.name),
+        clock=parts.clock,
+        metrics=parts.metrics,
+        identity=f"{socket.gethostname()}_{secrets.token_hex(8)}",
+        timing=Timing(lease.duration_seconds),
+    )
+    parts.metrics.follow_leader(lambda: leadership.leading)
+    return leadership
 
 
 def _explainer(parts: Parts, book: AnchorBook, board: StatusBoard) -> Explainer:

@@ -209,6 +209,14 @@ class AuditConfig(Section):
     file: str = "-"
 
 
+class LeaseConfig(Section):
+    """The Lease by which one replica leads, in the broker's own namespace."""
+
+    name: DnsLabel = "tokenbroker"
+    duration_seconds: Annotated[int, Field(ge=5, le=300)] = 15
+    """How long after its last sign of life a leader is replaced. It stops by itself after two thirds of that."""
+
+
 class VaultConfig(Section):
     """Where tokens are kept for readers of Vault."""
 
@@ -235,6 +243,7 @@ class Config(BaseSettings):
     oidc: OidcConfig
     ops: OpsConfig
     audit: AuditConfig
+    lease: LeaseConfig
     vault: VaultConfig | None = None
     namespace: DnsLabel = "tokenbroker"
     """The broker's own namespace: nothing in it is ever granted."""
@@ -253,7 +262,7 @@ class Config(BaseSettings):
         return env_settings, init_settings
 
 
-_ALL_SECTIONS: dict[str, Any] = {"kubernetes": {}, "listen": {}, "oidc": {}, "ops": {}, "audit": {}}
+_ALL_SECTIONS: dict[str, Any] = {"kubernetes": {}, "listen": {}, "oidc": {}, "ops": {}, "audit": {}, "lease": {}}
 """Named even where the file leaves them out, so that their defaults are checked like everything else."""
 
 

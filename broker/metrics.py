@@ -4,6 +4,7 @@ Tokens, secrets, subjects and callers' addresses are never labels. Clients are, 
 themselves or are registered, so strangers cannot make series.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -67,6 +68,10 @@ class Metrics:
         self._watch = self._counter(
             "tokenbroker_watch_restarts", "Watches on TokenClients that broke, by reason.", ["reason"]
         )
+        self._leader = self._gauge("tokenbroker_leader", "1 on the replica that leads.")
+        self._leader_changes = self._counter(
+            "tokenbroker_leader_changes", "How often this replica began to lead or ceased to.", ["change"]
+        )
         self._events_lost = self._counter("tokenbroker_events_lost", "Kubernetes Events that could not be recorded.")
         self._ready = self._gauge(
             "tokenbroker_client_ready",
@@ -94,6 +99,8 @@ class Metrics:
             self._proofs.labels(failure.value)
         for valid in ("true", "false"):
             self._clients.labels(valid)
+        for change in ("gained", "lost"):
+            self._leader_changes.labels(change)
 
     def issued(self, client: ClientId, grant: str) -> None:
         """Count a token that was handed out."""
@@ -144,6 +151,14 @@ class Metrics:
         """Set the number of registrations."""
         self._clients.labels("true").set(valid)
         self._clients.labels("false").set(invalid)
+
+    def follow_leader(self, leading: Callable[[], bool]) -> None:
+        """Ask at each scrape who leads, so that a process which slept does not tell what was."""
+        self._leader.set_function(leading)
+
+    def leader_changed(self, *, leading: bool) -> None:
+        """Count that this replica began to lead, or ceased to."""
+        self._leader_changes.labels("gained" if leading else "lost").inc()
 
     def watch_restarted(self, reason: str) -> None:
         """Count a watch that broke."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from broker.errors import Fault
 from broker.model.anchor import AnchorId
 from broker.model.client import Client, ClientId
+from broker.model.lease import LeaseRecord, Term
 from broker.model.proof import ProvedBy
 from broker.model.sensitive import Sensitive
 from broker.model.token import Anchor, MintedToken, TokenSpec
@@ -292,3 +293,28 @@ class EventRecorder(Protocol):
 
     async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
         """Record an event with a fixed text; failing to is counted and logged, never raised."""
+
+
+class Leader(Protocol):
+    """Tells whether this process is the one that does what must not be done twice."""
+
+    @property
+    def leading(self) -> bool:
+        """Tell it now; it can change at any moment, so ask each time."""
+
+
+class LeaseStore(Protocol):
+    """The record by which one of several is chosen.
+
+    Both raise BrokerError: broker_not_authorized, kubernetes_unavailable (also for a record that cannot be read),
+    kubernetes_timeout. A write that raised may have been carried out, or may be later.
+    """
+
+    async def read(self) -> LeaseRecord | None:
+        """Return the newest record, never an older one than was seen before, or None where there is none."""
+
+    async def write(self, term: Term, over: LeaseRecord | None) -> LeaseRecord | None:
+        """Write over exactly this record, or where there is none, and return the new one.
+
+        Returns None where it is not there as it was (any more): somebody else wrote.
+        """

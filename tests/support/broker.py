@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json as jsonlib
+import secrets
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -26,6 +27,19 @@ BASE = ROOT / "deploy" / "base"
 ACCOUNT = ("tokenbroker", "tokenbroker")
 CONFIG, AUDIT, METRICS, REPLIES = "config.yaml", "audit.jsonl", "metrics.txt", "replies.jsonl"
 _LAST_SCRAPE_SECONDS = 5.0
+_ANY_LEASE = """
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: tokenbroker-any-lease, namespace: tokenbroker}
+rules: [{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, update]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: tokenbroker-any-lease, namespace: tokenbroker}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tokenbroker-any-lease}
+subjects: [{kind: ServiceAccount, name: tokenbroker, namespace: tokenbroker}]
+"""
+"""Brokers of tests have a Lease each, and deploy/base allows one."""
 _TOKENS = frozenset({"token", "access_token", "config", "status"})
 """Where the token is in the answers of all formats."""
 
@@ -56,7 +70,7 @@ class BrokerProcess:
         """Start one as the account of deploy/base, which is applied already, and stop it on leaving."""
         folder = lab.folder / name
         folder.mkdir()
-        config = await _config(lab, folder) | overrides
+        config = await _config(lab, folder) | {"lease": _lease(name)} | overrides
         path = folder / CONFIG
         path.write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "broker", "serve", "--config", str(path)]
@@ -179,6 +193,7 @@ async def install(cluster: Cluster) -> None:
         status, _ = await cluster.request("POST", "/api/v1/namespaces/default/secrets?dryRun=All", body)
         return status == 422
 
+    await cluster.apply(_ANY_LEASE)
     await until(refused, what="registration policy is in force")
     await until(anchors_guarded, what="anchor policy is in force")
 
@@ -206,6 +221,11 @@ async def _config(lab: Lab, folder: Path) -> dict[str, Any]:
         },
         "log_level": "debug",
     }
+
+
+def _lease(name: str) -> dict[str, Any]:
+    """Return the section for a broker that waits for no other one: a Lease of its own, also in a kept cluster."""
+    return {"name": f"{name}-{secrets.token_hex(4)}", "duration_seconds": 5}
 
 
 def token_client(namespace: str, name: str, **spec: Any) -> dict[str, Any]:

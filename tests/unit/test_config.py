@@ -192,3 +192,29 @@ async def test_the_cluster_itself_is_no_oidc_issuer(tmp_path: Path, valid: dict[
     with pytest.raises(ConfigError, match="is this cluster"):
         async with proof_checks(config, nothing, cluster, SystemClock(), Metrics()):
             pass
+
+
+def test_a_lease_as_it_is_by_default(tmp_path: Path, valid: dict[str, object]) -> None:
+    """The name is the one that the broker's Role in deploy/base allows."""
+    lease = load(written(tmp_path, valid)).lease
+
+    assert (lease.name, lease.duration_seconds) == ("tokenbroker", 15)
+
+
+@pytest.mark.parametrize(
+    ("lease", "place"),
+    [
+        ({"duration_seconds": 4}, "lease.duration_seconds"),
+        ({"duration_seconds": 301}, "lease.duration_seconds"),
+        ({"duration_seconds": 7.5}, "lease.duration_seconds"),
+        ({"name": "a/b"}, "lease.name"),
+        ({"renew_seconds": 1}, "lease.renew_seconds"),
+    ],
+    ids=str,
+)
+def test_a_lease_that_could_not_work(
+    tmp_path: Path, valid: dict[str, object], lease: dict[str, object], place: str
+) -> None:
+    """Too short to be renewed in time, too long to be waited for, or no name; what follows from it is not given."""
+    with pytest.raises(ConfigError, match=place):
+        load(written(tmp_path, valid | {"lease": lease}))
