@@ -125,14 +125,6 @@ class Anchors(Protocol):
         """
 
 
-class Leader(Protocol):
-    """Knows whether this process is the one of all replicas that makes and ends what they share."""
-
-    @property
-    def leading(self) -> bool:
-        """Tell whether it is, at this very moment."""
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a token's story begins, for the audit record: which request, whose, and how he proved himself.
