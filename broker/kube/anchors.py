@@ -6,6 +6,7 @@ from typing import Any
 
 from broker.errors import BrokerError, Reason
 from broker.kube.answer import Answer, unavailable
+from broker.kube.owners import ClientOwners, Owner, Owners
 from broker.kube.session import KubeSession
 from broker.model.client import Client
 from broker.model.token import Anchor
@@ -22,14 +23,16 @@ class KubeAnchors:
     anchors, and only the broker can make those.
     """
 
-    def __init__(self, session: KubeSession) -> None:
+    def __init__(self, session: KubeSession, owners: Owners | None = None) -> None:
         self._session = session
+        self._owners = owners or ClientOwners()
 
     async def ensure(self, client: Client, purpose: str) -> Anchor:
         """Return the anchor for a purpose, made if need be; see :meth:`broker.ports.Anchors.ensure`."""
         name = anchor_name(client.uid, purpose)
         namespace = client.id.namespace
-        answer = await self._session.call("POST", _path(namespace), _manifest(client, name))
+        owner = await self._owners.owner(client, _account(client, purpose))
+        answer = await self._session.call("POST", _path(namespace), _manifest(client, name, owner))
         if answer.status == 409:  # noqa: PLR2004 - 409 AlreadyExists
             answer = await self._session.call("DELETE", f"{_path(namespace)}/{name}?dryRun=All")
             return Anchor(name, _uid(answer, client, ("details", "uid")))
@@ -57,20 +60,22 @@ def _path(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/secrets"
 
 
-def _manifest(client: Client, name: str) -> dict[str, Any]:
-    owner = {
-        "apiVersion": "tokenbroker.dev/v1alpha1",
-        "kind": "TokenClient",
-        "name": client.id.name,
-        "uid": client.uid,
-    }
+def _account(client: Client, purpose: str) -> str:
+    """Return the account whose tokens an anchor is for: a purpose is a grant, or a version of one in Vault."""
+    grant = client.grant(purpose) or client.grant(purpose.removeprefix("vault/").rpartition("/")[0])
+    if grant is None:
+        raise ValueError(f"{purpose} is for no grant of {client.id}")
+    return grant.service_account
+
+
+def _manifest(client: Client, name: str, owner: Owner) -> dict[str, Any]:
     labels = {"app.kubernetes.io/managed-by": "tokenbroker", "tokenbroker.dev/client": client.id.name}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": ANCHOR_TYPE,
         "immutable": True,
-        "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
+        "metadata": {"name": name, "labels": labels, "ownerReferences": [owner.reference()]},
     }
 
 

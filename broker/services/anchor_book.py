@@ -15,6 +15,10 @@ class AnchorBook:
         uid, anchors = self._anchors.get(client.id, ("", {}))
         return anchors.get(grant) if uid == client.uid else None
 
+    def of(self, client_id: ClientId) -> list[Anchor]:
+        """Return all anchors that are known of a client, registered or not."""
+        return list(self._anchors.get(client_id, ("", {}))[1].values())
+
     def put(self, client: Client, grant: str, anchor: Anchor) -> None:
         """Remember an anchor."""
         uid, anchors = self._anchors.get(client.id, ("", {}))

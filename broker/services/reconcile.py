@@ -50,10 +50,10 @@ class Reconciler:
         """Prepare all grants of a client; the queue's handler. Raises the last fault, for the queue's backoff."""
         registration = self._registry.get(client_id)
         if registration is None:
+            await self._end(client_id)
             self._forget(client_id)
             return None
         if registration.client is None:
-            self._book.forget(client_id)
             self._board.queue.add(client_id)
             return None
         await self._prepare_all(registration.client)
@@ -95,6 +95,11 @@ class Reconciler:
             if error.reason is Reason.ANCHOR_MISSING:
                 self._book.drop(client, grant.name, anchor)
             raise
+
+    async def _end(self, client_id: ClientId) -> None:
+        """Delete the anchors of a client that went. Those that a TokenClient owns would go by themselves."""
+        for anchor in self._book.of(client_id):
+            await self._anchors.delete(client_id.namespace, anchor)
 
     def _forget(self, client_id: ClientId) -> None:
         self._seen.pop(client_id, None)

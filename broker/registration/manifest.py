@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError
 
 from broker.errors import Fault, Reason
-from broker.kube.proofs import Authentication, Label, Strict, Subdomain, read_proofs
 from broker.model.client import Client, ClientId, Grant, TtlRange, VaultCopy
 from broker.model.decision import MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
 from broker.ports import Registration
+from broker.registration.proofs import Authentication, Label, Strict, Subdomain, read_proofs
 
 MAX_TTL_SECONDS = 24 * 3600
 MIN_RENEW_BEFORE_SECONDS = 60
