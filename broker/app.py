@@ -1,7 +1,6 @@
 """The one place where the parts are made and joined."""
 
 import secrets
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,11 +17,8 @@ from broker.http.ops import OpsEndpoint, ops_app
 from broker.http.problems import malformed
 from broker.http.protocol import Malformed
 from broker.kube.anchors import KubeAnchors
-from broker.kube.events import KubeEvents
 from broker.kube.lease import KubeLease
-from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
-from broker.kube.status import KubeStatusWriter
 from broker.kube.token_requests import TokenRequests, unverified_claims
 from broker.kube.token_reviews import TokenReviews
 from broker.metrics import Metrics
@@ -30,8 +26,9 @@ from broker.model.client import ClientId
 from broker.model.decision import Rules
 from broker.model.lease import Timing
 from broker.model.vault_path import VaultPlace
-from broker.ports import Clock
+from broker.ports import Clock, EventRecorder, LiveRegistry, StatusWriter
 from broker.proofs import ClusterNames, proof_checks
+from broker.registries import registered
 from broker.services.anchor_book import AnchorBook
 from broker.services.authenticate import Authenticator, Checks
 from broker.services.board import StatusBoard
@@ -75,11 +72,12 @@ class Parts:
     audit: AuditFile
     rules: Rules
     session: KubeSession
-    registry: WatchedRegistry
+    registry: LiveRegistry
+    statuses: StatusWriter
     minter: TokenRequests
     anchors: KubeAnchors
     reviews: TokenReviews
-    events: KubeEvents
+    events: EventRecorder
     checks: Checks
     vault: KvStore | None
 
@@ -104,6 +102,7 @@ async def broker(config: Config) -> AsyncIterator[Broker]:
         rules = _rules(config, session)
         cluster = ClusterNames(str(unverified_claims(session.token)["iss"]), rules.api_audience)
         checks = await stack.enter_async_context(proof_checks(config, reviews, cluster, clock, metrics))
+        clients = registered(config, session, clock, metrics)
         parts = Parts(
             config=config,
             clock=clock,
@@ -111,11 +110,12 @@ async def broker(config: Config) -> AsyncIterator[Broker]:
             audit=audit,
             rules=rules,
             session=session,
-            registry=WatchedRegistry(session, metrics),
+            registry=clients.registry,
+            statuses=clients.statuses,
             minter=TokenRequests(session, metrics),
-            anchors=KubeAnchors(session),
+            anchors=clients.anchors,
             reviews=reviews,
-            events=KubeEvents(session, clock, socket.gethostname(), metrics),
+            events=clients.events,
             checks=checks,
             vault=vault,
         )
@@ -225,7 +225,7 @@ def _authenticator(parts: Parts, near_misses: NearMisses) -> Authenticator:
 def _board(parts: Parts) -> StatusBoard:
     return StatusBoard(
         registry=parts.registry,
-        writer=KubeStatusWriter(parts.session),
+        writer=parts.statuses,
         events=parts.events,
         clock=parts.clock,
         metrics=parts.metrics,

@@ -4,18 +4,25 @@
 named in one message.
 """
 
-import ipaddress
-import re
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from broker.model.client import DNS_LABEL
+from broker.config_values import (
+    DnsLabel,
+    HttpsUrl,
+    IssuerUrl,
+    Network,
+    PathSegment,
+    PathSegments,
+    PublicUrl,
+    ReadableDirectory,
+    ReadableFile,
+    is_loopback,
+)
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -27,56 +34,6 @@ class ConfigError(Exception):
     """The configuration is not usable; the message names every wrong value."""
 
 
-def _https(value: str) -> str:
-    if not re.fullmatch(r"https://[^\s/?#@]+(/[^\s?#]*)?", value):
-        raise ValueError("must be an https:// URL without user, query or fragment")
-    return value.rstrip("/")
-
-
-def _readable(value: Path) -> Path:
-    try:
-        with value.open("rb"):
-            return value
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
-
-
-def _path_segment(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
-        raise ValueError("must be letters, digits, '.', '_' and '-' only, and start with a letter or digit")
-    return value
-
-
-def _path_segments(value: str) -> str:
-    for segment in value.split("/"):
-        _path_segment(segment)
-    return value
-
-
-def _dns_label(value: str) -> str:
-    if not DNS_LABEL.fullmatch(value):
-        raise ValueError("must be a DNS label")
-    return value
-
-
-def _public_url(value: str) -> str:
-    host = urlsplit(value).hostname or ""
-    return _https(value) if not (value.startswith("http://") and _is_loopback(host)) else value.rstrip("/")
-
-
-def _issuer(value: str) -> str:
-    _https(value)
-    return value  # compared with iss letter by letter, so a slash at the end stays
-
-
-HttpsUrl = Annotated[str, AfterValidator(_https)]
-IssuerUrl = Annotated[str, AfterValidator(_issuer)]
-PublicUrl = Annotated[str, AfterValidator(_public_url)]
-ReadableFile = Annotated[Path, AfterValidator(_readable)]
-PathSegment = Annotated[str, AfterValidator(_path_segment)]
-PathSegments = Annotated[str, AfterValidator(_path_segments)]
-DnsLabel = Annotated[str, AfterValidator(_dns_label)]
-Network = Annotated[IPv4Network | IPv6Network, Field(union_mode="left_to_right")]
 ClaimName = Annotated[str, Field(min_length=1, max_length=128)]
 ClaimValues = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=512)], ...], Field(min_length=1)]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -145,7 +102,7 @@ class ListenConfig(Section):
 
     @model_validator(mode="after")
     def _tls_beyond_loopback(self) -> Self:
-        if self.tls is None and not _is_loopback(self.address):
+        if self.tls is None and not is_loopback(self.address):
             raise ValueError(
                 f"listening on {self.address} without TLS: give listen.tls.cert_file and listen.tls.key_file, "
                 "or say listen.tls: terminated-upstream where a proxy in front ends TLS"
@@ -196,6 +153,18 @@ class OidcConfig(Section):
         return self
 
 
+class RegistryConfig(Section):
+    """Where TokenClients come from: the cluster, or a directory of files."""
+
+    directory: ReadableDirectory | None = None
+
+
+class AdmissionConfig(Section):
+    """Whether the admission policies of deploy/base hold the broker and everybody else to their limits."""
+
+    policies: Literal["required", "absent"] = "required"
+
+
 class OpsConfig(Section):
     """The second listener: /metrics, /livez and /readyz, in plain HTTP."""
 
@@ -241,6 +210,8 @@ class Config(BaseSettings):
     kubernetes: KubernetesConfig
     listen: ListenConfig
     oidc: OidcConfig
+    registry: RegistryConfig
+    admission: AdmissionConfig
     ops: OpsConfig
     audit: AuditConfig
     lease: LeaseConfig
@@ -262,7 +233,9 @@ class Config(BaseSettings):
         return env_settings, init_settings
 
 
-_ALL_SECTIONS: dict[str, Any] = {"kubernetes": {}, "listen": {}, "oidc": {}, "ops": {}, "audit": {}, "lease": {}}
+_ALL_SECTIONS: dict[str, Any] = {
+    section: {} for section in ("kubernetes", "listen", "oidc", "registry", "admission", "ops", "audit", "lease")
+}
 """Named even where the file leaves them out, so that their defaults are checked like everything else."""
 
 
@@ -290,10 +263,3 @@ def _explain(path: Path, error: ValidationError) -> str:
         place = ".".join(str(part) for part in problem["loc"])
         lines.append(f"  {place}: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -65,6 +65,9 @@ class Metrics:
             "tokenbroker_token_request_failures", "TokenRequests that made no token, by reason.", ["reason"]
         )
         self._clients = self._gauge("tokenbroker_registered_clients", "TokenClients, by validity.", ["valid"])
+        self._files_broken = self._gauge(
+            "tokenbroker_registry_broken_files", "Files of the registry's directory that serve nobody."
+        )
         self._watch = self._counter(
             "tokenbroker_watch_restarts", "Watches on TokenClients that broke, by reason.", ["reason"]
         )
@@ -146,6 +149,10 @@ class Metrics:
     def token_request_failed(self, reason: Reason) -> None:
         """Count a TokenRequest that made no token."""
         self._kubernetes_failures.labels(reason.value).inc()
+
+    def registry_files(self, broken: int) -> None:
+        """Set the number of files that serve nobody."""
+        self._files_broken.set(broken)
 
     def registry_size(self, valid: int, invalid: int) -> None:
         """Set the number of registrations."""

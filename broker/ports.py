@@ -1,6 +1,7 @@
 """What the services need of the world, each as small as it can be; the adapters implement them."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -49,6 +50,24 @@ class Registry(Protocol):
 
     def get(self, client_id: ClientId) -> Registration | None:
         """Return a registration, or None. Raises BrokerError(registry_stale) when the memory is too old."""
+
+
+class LiveRegistry(Registry, Protocol):
+    """A registry that follows its source by itself.
+
+    ``on_change`` is set before :meth:`run` and called with the id of each registration that came, changed or
+    went; it must not block. ``synced`` is set once it is known who is registered.
+    """
+
+    on_change: Callable[[ClientId], None]
+    synced: asyncio.Event
+
+    @property
+    def fresh(self) -> bool:
+        """Tell whether the memory is young enough to decide from."""
+
+    async def run(self) -> None:
+        """Follow the source until cancelled."""
 
 
 class Minter(Protocol):

@@ -5,9 +5,9 @@ from typing import Any
 
 from broker.cli.errors import CommandError, usage
 from broker.cli.manifests import NewClient, token_client
-from broker.kube.manifest import read_registration
 from broker.model.client import DNS_LABEL, DNS_SUBDOMAIN
 from broker.model.decision import Rules, grant_problem
+from broker.registration.manifest import read_registration
 
 _AUDIENCE = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 

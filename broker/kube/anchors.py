@@ -4,6 +4,7 @@ from typing import Any
 
 from broker.errors import BrokerError, Reason
 from broker.kube.answer import Answer, unavailable
+from broker.kube.owners import ClientOwners, Owner, Owners
 from broker.kube.session import KubeSession
 from broker.model.anchor import AnchorId
 from broker.model.client import Client
@@ -20,12 +21,14 @@ class KubeAnchors:
     and only the broker can make those.
     """
 
-    def __init__(self, session: KubeSession) -> None:
+    def __init__(self, session: KubeSession, owners: Owners | None = None) -> None:
         self._session = session
+        self._owners = owners or ClientOwners()
 
     async def ensure(self, client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
         """Return an anchor, made if need be; see :meth:`broker.ports.Anchors.ensure`."""
-        manifest = _manifest(client, which, _owned_by(parent) if parent else _owned_by_client(client))
+        owner = _owned_by(parent) if parent else await self._owners.owner(client, which.account)
+        manifest = _manifest(client, which, owner)
         answer = await self._session.call("POST", _path(client.id.namespace), manifest)
         if answer.status != 409:  # noqa: PLR2004 - 409 AlreadyExists
             return Anchor(which.name, _uid(answer, client.id.namespace, ("metadata", "uid")))
@@ -59,20 +62,11 @@ def _path(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/secrets"
 
 
-def _owned_by_client(client: Client) -> dict[str, str]:
-    return {
-        "apiVersion": "tokenbroker.dev/v1alpha1",
-        "kind": "TokenClient",
-        "name": client.id.name,
-        "uid": client.uid,
-    }
+def _owned_by(parent: Anchor) -> Owner:
+    return Owner("v1", "Secret", parent.name, parent.uid)
 
 
-def _owned_by(parent: Anchor) -> dict[str, str]:
-    return {"apiVersion": "v1", "kind": "Secret", "name": parent.name, "uid": parent.uid}
-
-
-def _manifest(client: Client, which: AnchorId, owner: dict[str, str]) -> dict[str, Any]:
+def _manifest(client: Client, which: AnchorId, owner: Owner) -> dict[str, Any]:
     labels = {
         "app.kubernetes.io/managed-by": "tokenbroker",
         "tokenbroker.dev/client": client.id.name,
@@ -83,7 +77,7 @@ def _manifest(client: Client, which: AnchorId, owner: dict[str, str]) -> dict[st
         "kind": "Secret",
         "type": ANCHOR_TYPE,
         "immutable": True,
-        "metadata": {"name": which.name, "labels": labels, "ownerReferences": [owner]},
+        "metadata": {"name": which.name, "labels": labels, "ownerReferences": [owner.reference()]},
     }
 
 

@@ -11,11 +11,11 @@ import structlog
 
 from broker.errors import BrokerError, Reason
 from broker.kube.answer import unavailable
-from broker.kube.manifest import read_registration
 from broker.kube.session import Gone, KubeSession
 from broker.model.client import ClientId
 from broker.model.schedule import backoff
 from broker.ports import Registration
+from broker.registration.manifest import read_registration
 
 log = structlog.get_logger(__name__)
 

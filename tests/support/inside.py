@@ -10,12 +10,12 @@ from broker.clock import SystemClock
 from broker.config import Config, VaultConfig, load
 from broker.kube.anchors import KubeAnchors
 from broker.kube.answer import Answer
-from broker.kube.manifest import read_registration
 from broker.kube.session import KubeSession
 from broker.kube.token_requests import TokenRequests
 from broker.metrics import Metrics
 from broker.model.client import Client
 from broker.model.token import MintedToken, TokenSpec
+from broker.registration.manifest import read_registration
 from broker.vault.login import VaultLogin
 from broker.vault.store import KvStore
 from broker.vault.transport import VaultTransport

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from broker.identity import secret
-from broker.kube.manifest import read_registration
+from broker.registration.manifest import read_registration
 from tests.support.command import command
 
 ADD = ("client", "add", "ci", "-n", "shop", "--service-account", "web", "-o", "yaml")

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from broker.errors import Fault, Reason
-from broker.kube.proofs import Authentication, Label, Strict, Subdomain, read_proofs
 from broker.model.client import Client, ClientId, Expect, Grant, Revocation, TtlRange, VaultCopy
 from broker.model.decision import MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
 from broker.ports import Registration
+from broker.registration.proofs import Authentication, Label, Strict, Subdomain, read_proofs
 
 ROTATE_REQUESTED = "tokenbroker.dev/rotate-requested"
 """The annotation by which new versions in Vault are asked for: a time (RFC 3339)."""
