@@ -18,9 +18,11 @@ from broker.config_values import (
     Network,
     PathSegment,
     PathSegments,
+    ProofKind,
     PublicUrl,
     ReadableDirectory,
     ReadableFile,
+    Ttl,
     is_loopback,
 )
 
@@ -186,6 +188,19 @@ class LeaseConfig(Section):
     """How long after its last sign of life a leader is replaced. It stops by itself after two thirds of that."""
 
 
+class LimitConfig(Section):
+    """What is allowed in some namespaces, whoever writes TokenClients there; the first entry that matches counts."""
+
+    namespaces: tuple[DnsLabel, ...] = ()
+    """By name; any where left out."""
+    namespace_labels: dict[str, str] = Field(default_factory=dict)
+    """By labels, all of which a namespace must carry."""
+    max_ttl: Ttl | None = None
+    proofs: frozenset[ProofKind] | None = None
+    strong_accounts: bool = False
+    unbound_tokens: bool = False
+
+
 class VaultConfig(Section):
     """Where tokens are kept for readers of Vault."""
 
@@ -215,10 +230,19 @@ class Config(BaseSettings):
     ops: OpsConfig
     audit: AuditConfig
     lease: LeaseConfig
+    limits: Annotated[tuple[LimitConfig, ...], Field(max_length=64)] = ()
     vault: VaultConfig | None = None
     namespace: DnsLabel = "tokenbroker"
     """The broker's own namespace: nothing in it is ever granted."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _labels_are_known(self) -> Self:
+        if self.registry.directory is not None and any(limit.namespace_labels for limit in self.limits):
+            raise ValueError(
+                "limits: namespaces cannot be told by labels where clients stand in a directory: name them"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -5,12 +5,14 @@ import os
 import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from broker.model.client import DNS_LABEL
+from broker.model.decision import MAX_TTL_SECONDS, MIN_TTL_SECONDS
+from broker.model.duration import parse_duration
 
 
 def _https(value: str) -> str:
@@ -39,6 +41,13 @@ def _path_segment(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
         raise ValueError("must be letters, digits, '.', '_' and '-' only, and start with a letter or digit")
     return value
+
+
+def _ttl(value: object) -> int:
+    seconds = parse_duration(value) if isinstance(value, str) else 0
+    if not MIN_TTL_SECONDS <= seconds <= MAX_TTL_SECONDS:
+        raise ValueError("must be a duration from 10m to 24h")
+    return seconds
 
 
 def _path_segments(value: str) -> str:
@@ -71,6 +80,9 @@ ReadableDirectory = Annotated[Path, AfterValidator(_directory)]
 PathSegment = Annotated[str, AfterValidator(_path_segment)]
 PathSegments = Annotated[str, AfterValidator(_path_segments)]
 DnsLabel = Annotated[str, AfterValidator(_dns_label)]
+Ttl = Annotated[int, BeforeValidator(_ttl)]
+"""A token's life, written as in TokenClients (``1h30m``), in seconds."""
+ProofKind = Literal["clientSecret", "oidc", "serviceAccount", "publicKeys", "certificate"]
 Network = Annotated[IPv4Network | IPv6Network, Field(union_mode="left_to_right")]
 
 

@@ -15,6 +15,9 @@ from broker import __version__
 from broker.errors import ProofFailure, Reason
 from broker.model.client import ClientId
 
+POLICIES = ("tokenbroker-secrets", "tokenbroker-tokens")
+"""Those that the broker tries (:mod:`broker.kube.canary`)."""
+
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -43,6 +46,9 @@ class Metrics:
         self._issued = counter(
             "tokenbroker_tokens_issued", "Tokens handed out over HTTP.", ["namespace", "client", "grant"]
         )
+        self._revoked = counter(
+            "tokenbroker_tokens_revoked", "Tokens that their own clients have ended.", ["namespace", "client", "grant"]
+        )
         self._refused = counter(
             "tokenbroker_requests_refused",
             "Requests of authenticated clients that got no token.",
@@ -70,6 +76,12 @@ class Metrics:
         )
         self._watch = self._counter(
             "tokenbroker_watch_restarts", "Watches on TokenClients that broke, by reason.", ["reason"]
+        )
+        self._orphans = self._gauge(
+            "tokenbroker_orphaned_grants", "Grants whose tokens should have ended, and could not be ended yet."
+        )
+        self._policies = self._gauge(
+            "tokenbroker_policy_missing", "1 where an admission policy did not refuse what it must.", ["policy"]
         )
         self._leader = self._gauge("tokenbroker_leader", "1 on the replica that leads.")
         self._leader_changes = self._counter(
@@ -102,12 +114,27 @@ class Metrics:
             self._proofs.labels(failure.value)
         for valid in ("true", "false"):
             self._clients.labels(valid)
+        for policy in POLICIES:
+            self._policies.labels(policy)
         for change in ("gained", "lost"):
             self._leader_changes.labels(change)
 
     def issued(self, client: ClientId, grant: str) -> None:
         """Count a token that was handed out."""
         self._issued.labels(client.namespace, client.name, grant).inc()
+
+    def revoked(self, client: ClientId, grant: str) -> None:
+        """Count a token that its client has ended."""
+        self._revoked.labels(client.namespace, client.name, grant).inc()
+
+    def orphans(self, grants: int) -> None:
+        """Set of how many grants tokens may live that should not."""
+        self._orphans.set(grants)
+
+    def policies_missing(self, names: tuple[str, ...]) -> None:
+        """Set which policies are not in force."""
+        for policy in POLICIES:
+            self._policies.labels(policy).set(policy in names)
 
     def refused(self, client: ClientId, reason: Reason) -> None:
         """Count a request of an authenticated client that got no token."""
@@ -194,5 +221,5 @@ class Metrics:
 
     def forget(self, client: ClientId) -> None:
         """Drop all series of a client that went, so that clients who come and go do not fill the memory."""
-        for metric in (self._issued, self._refused, self._ready, self._vault_writes, self._vault_expiry):
+        for metric in (self._issued, self._revoked, self._refused, self._ready, self._vault_writes, self._vault_expiry):
             metric.remove_by_labels({"namespace": client.namespace, "client": client.name})

@@ -56,11 +56,14 @@ class LiveRegistry(Registry, Protocol):
     """A registry that follows its source by itself.
 
     ``on_change`` is set before :meth:`run` and called with the id of each registration that came, changed or
-    went; it must not block. ``synced`` is set once it is known who is registered.
+    went; it must not block.
     """
 
     on_change: Callable[[ClientId], None]
-    synced: asyncio.Event
+
+    @property
+    def synced(self) -> asyncio.Event:
+        """Set once it is known who is registered."""
 
     @property
     def fresh(self) -> bool:

@@ -27,7 +27,7 @@ def check(new: NewClient) -> None:
     for grant in registration.client.grants:
         problem = grant_problem(new.id.namespace, grant, rules)
         if problem:
-            raise CommandError(problem)
+            raise CommandError(problem.detail)
 
 
 def _check_names(new: NewClient) -> None:

@@ -28,7 +28,10 @@ class KubeCanary:
 
         Raises BrokerError: kubernetes_unavailable, kubernetes_timeout, broker_not_authorized.
         """
-        tried = ((SECRETS, f"{self._base}/secrets", _SECRET), (TOKENS, f"{self._base}/serviceaccounts/{NAME}/token", _ASK))
+        tried = (
+            (SECRETS, f"{self._base}/secrets", _SECRET),
+            (TOKENS, f"{self._base}/serviceaccounts/{NAME}/token", _ASK),
+        )
         return tuple([policy for policy, path, body in tried if not await self._is_refused(policy, path, body)])
 
     async def _is_refused(self, policy: str, path: str, body: dict[str, Any]) -> bool:

@@ -12,6 +12,9 @@ from broker.model.limits import OPT_IN, OPTED_IN, NamespaceLimits, exceeded
 MIN_TTL_SECONDS = 600
 """The shortest life that a TokenRequest may ask for (kubernetes: TokenRequestSpec.expirationSeconds)."""
 
+MAX_TTL_SECONDS = 24 * 3600
+"""The longest that a grant may allow; admission holds the broker to it (deploy/base/policies)."""
+
 
 def _no_limits(_namespace: str) -> NamespaceLimits:
     return NamespaceLimits()

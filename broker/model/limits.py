@@ -54,7 +54,9 @@ def exceeded(grant: Grant, limits: NamespaceLimits) -> str | None:
         longest = max(grant.ttl.max_seconds, grant.vault.ttl_seconds if grant.vault else 0)
         if longest > limits.max_ttl_seconds:
             most = format_duration(limits.max_ttl_seconds)
-            return f"The broker's operator allows tokens of {most} at most in this namespace: lower ttl.max and vault.ttl."
+            return (
+                f"The broker's operator allows tokens of {most} at most in this namespace: lower ttl.max and vault.ttl."
+            )
     if grant.revocation is Revocation.NONE and not limits.unbound_tokens:
         return "The broker's operator does not allow revocation: None in this namespace: use Grant or Token."
     return None

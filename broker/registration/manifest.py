@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from broker.errors import Fault, Reason
 from broker.model.client import Client, ClientId, Expect, Grant, Revocation, TtlRange, VaultCopy
-from broker.model.decision import MIN_TTL_SECONDS
+from broker.model.decision import MAX_TTL_SECONDS, MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
 from broker.ports import Registration
 from broker.registration.proofs import Authentication, Label, Strict, Subdomain, read_proofs
@@ -17,7 +17,6 @@ from broker.registration.proofs import Authentication, Label, Strict, Subdomain,
 ROTATE_REQUESTED = "tokenbroker.dev/rotate-requested"
 """The annotation by which new versions in Vault are asked for: a time (RFC 3339)."""
 
-MAX_TTL_SECONDS = 24 * 3600
 MIN_RENEW_BEFORE_SECONDS = 60
 MAX_DURATION_CHARACTERS = 16
 

@@ -1,6 +1,6 @@
 """What is known of each client, gathered from the services and written to its status and Events."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -81,7 +81,7 @@ class StatusBoard:
         events: EventRecorder,
         clock: Clock,
         metrics: ReadinessMetrics,
-        proofs: ProofPolicy,
+        proofs: Callable[[str], ProofPolicy],
     ) -> None:
         self._registry = registry
         self._writer = writer
@@ -125,7 +125,9 @@ class StatusBoard:
         known = self._grants.get(registration.id, {})
         grants = {grant.name: known[grant.name] for grant in client.grants if grant.name in known} if client else {}
         ended = self._ended.get(registration.id, frozenset())
-        return Facts(registration.generation, client, registration.fault, grants, self._proofs, ended)
+        return Facts(
+            registration.generation, client, registration.fault, grants, self._proofs(registration.id.namespace), ended
+        )
 
     def trial_fault(self, client_id: ClientId, grant: str) -> Fault | None:
         """Return what trying out a mint met last, or None."""

@@ -95,7 +95,7 @@ class GuardedMinter:
 
 def _missing(names: tuple[str, ...]) -> BrokerError:
     listed = ", ".join(names)
-    return _fault(f"The ValidatingAdmissionPolicy {listed} did not refuse what it must: apply deploy/base/policies again.")
+    return _fault(f"The admission policy {listed} did not refuse what it must: apply deploy/base/policies again.")
 
 
 def _unproved(why: str) -> BrokerError:

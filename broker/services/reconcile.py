@@ -1,9 +1,11 @@
 """Make each client ready ahead of its first request, and end its tokens when it may have none any more."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
 from broker.errors import BrokerError, Fault
+from broker.model.anchor import Named
 from broker.model.client import Client, ClientId, Grant
 from broker.model.decision import standing
 from broker.model.schedule import spread
@@ -33,7 +35,10 @@ class Finalizers(Protocol):
 
 
 class Reconciler:
-    """Visits clients. What they share among replicas only the leader makes and ends; every replica keeps its book."""
+    """Visits clients. What they share among replicas only the leader makes and ends; every replica keeps its book.
+
+    ``prepared`` is told of each grant that may be issued for from now on.
+    """
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class Reconciler:
         board: StatusBoard,
         leader: Leader,
         clock: Clock,
+        prepared: Callable[[ClientId, str], None],
         workers: int = 8,
     ) -> None:
         self._registry = registry
@@ -58,6 +64,8 @@ class Reconciler:
         self._board = board
         self._leader = leader
         self._clock = clock
+        self._prepared = prepared
+        self._unowned: dict[ClientId, Registration] = {}
         self._seen: dict[ClientId, Seen] = {}
         self.queue: WorkQueue[ClientId] = WorkQueue("reconcile", self.visit, workers=workers)
 
@@ -69,6 +77,12 @@ class Reconciler:
         elif self._seen.get(client_id) != _seen(registration):
             self._seen[client_id] = _seen(registration)
             self.queue.add(client_id)
+
+    def namespace_changed(self, namespace: str) -> None:
+        """Take note that what the operator allows in a namespace may have changed."""
+        for client_id in self._seen:
+            if client_id.namespace == namespace:
+                self.queue.add(client_id)
 
     def lead(self) -> None:
         """Visit everybody: this replica leads from now on."""
@@ -90,15 +104,23 @@ class Reconciler:
             return None
         return await self._look_after(registration, client)
 
+    async def _end_unowned(self, client_id: ClientId) -> None:
+        """End the tokens of a client that no resource stood for, so that nothing was deleted with it."""
+        last = self._unowned.get(client_id)
+        if last is not None and last.client is not None and self._leader.leading:
+            await self._ender.end(client_id, last.uid, last.client.grants)
+
     async def _let_go(self, registration: Registration) -> None:
         """End all tokens of a TokenClient that is being deleted, and let it go."""
         now = registration.client.grants if registration.client is not None else ()
-        grants = (*now, *grants_left(registration.status, now))
+        grants: list[Named] = [*now, *grants_left(registration.status, now)]
         await self._ender.end_or_leave(registration.id, registration.uid, grants)
         await self._finalizers.release(registration)
 
     async def _look_after(self, registration: Registration, client: Client) -> float:
         now = self._clock.now()
+        if not registration.resource_version:
+            self._unowned[client.id] = registration
         if self._leader.leading:
             await self._finalizers.put(registration)
             await self._end_left(registration, client)
@@ -134,15 +156,19 @@ class Reconciler:
     async def _prepare(self, client: Client, grant: Grant) -> BrokerError | None:
         access: AccessFacts | None = None
         failure: BrokerError | None = None
+        waiting = self._book.get(client, grant) is None
         try:
             access = await self._preparer.prepare(client, grant)
         except BrokerError as error:
             failure = error
+        if waiting and self._book.get(client, grant) is not None:
+            self._prepared(client.id, grant.name)
         self._board.rehearsed(client.id, grant.name, Fault.of(failure) if failure else None, access)
         return failure
 
     def _forget(self, client_id: ClientId) -> None:
         self._seen.pop(client_id, None)
+        self._unowned.pop(client_id, None)
         self._book.forget(client_id)
         self._tokens.forget(client_id)
         self._ender.forget(client_id)

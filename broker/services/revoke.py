@@ -1,6 +1,5 @@
 """End single tokens before their time, for the client whose they are."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from broker.errors import BrokerError, Reason

@@ -19,8 +19,8 @@ from broker.model.client import Client, ClientId
 from broker.model.decision import Rules, standing
 from broker.model.schedule import spread
 from broker.model.status import VaultFacts
-from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.token import Anchor
+from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Anchors, Clock, Leader, Origin, Registry, StoredCopy, VaultStore
 from broker.services.grant_book import GrantBook, not_ready
 from broker.services.vault_copy import Target, due, left_over, owned, renewal, safe_poll_seconds, target_of
@@ -57,7 +57,7 @@ class CopyBoard(Protocol):
 
 
 _News = tuple[str, int, datetime | None]
-"""What about a client may change what should be in Vault: UID, generation, and when its owner asked for a new version."""
+"""What about a client may change what should be in Vault: UID, generation, when a new version was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

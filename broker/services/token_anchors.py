@@ -1,8 +1,8 @@
 """Anchors of single tokens, for grants whose ``revocation`` is ``Token``.
 
 A token's anchor hangs below a bucket, one for each period of time, and the bucket below the grant's anchor. When all
-tokens of a period have ended by themselves, their bucket is deleted, and the garbage collector deletes the rest: nothing
-has to be listed, and nothing remembered over a restart.
+tokens of a period have ended by themselves, their bucket is deleted, and the garbage collector deletes the rest:
+nothing has to be listed, and nothing remembered over a restart.
 """
 
 import secrets
@@ -12,20 +12,20 @@ from datetime import datetime
 from broker.errors import BrokerError, Reason
 from broker.model.anchor import AnchorId, bucket_anchor, grant_anchor, token_anchor
 from broker.model.client import Client, ClientId, Grant, Revocation
+from broker.model.decision import MAX_TTL_SECONDS
 from broker.model.token import Anchor
 from broker.ports import Anchors, Clock
 from broker.services.grant_book import Prepared, not_ready
 from broker.services.workqueue import WorkQueue
 
 BUCKET_SECONDS = 6 * 3600
-LONGEST_TTL_SECONDS = 24 * 3600
 LOOK_BACK = 28
 """How many buckets before those in use are deleted after a start: a week's. Older ones go with the grant's anchor."""
 
 MAX_TOKENS = 1000
 """How many tokens of one grant may have anchors of their own in a bucket, by the count of this process."""
 
-BUCKETS_IN_USE = LONGEST_TTL_SECONDS // BUCKET_SECONDS + 1
+BUCKETS_IN_USE = MAX_TTL_SECONDS // BUCKET_SECONDS + 1
 """A token that was handed out at the very end of a bucket lives through as many more."""
 
 

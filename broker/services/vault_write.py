@@ -3,7 +3,7 @@
 Each version has an anchor of its own, found by the version's number, so that the next attempt finds what the
 last one made. What only a label could tell is written there before it is needed: anchors that still have to
 be deleted are in the label of the current version. An anchor that is missed all the same (two crashes in a row,
-a label that somebody removed) goes with the grant's anchor for Vault, below which it hangs, and its token ends by itself.
+a label that somebody removed) goes with the anchor that all of them hang below, and its token ends by itself.
 """
 
 from dataclasses import replace
@@ -93,7 +93,7 @@ class CopyWriter:
         The one at the top is enough, where the versions' hang below it: those that were made before it is known don't.
         """
         top = vault_anchor(label.client_uid, FormerGrant(label.grant, label.service_account))
-        anchors = [(top.name, None)]
+        anchors: list[tuple[str, str | None]] = [(top.name, None)]
         anchors += [(one.name, one.uid) for one in (label.anchor, *(one.anchor for one in label.retired))]
         for name, uid in anchors:
             try:

@@ -31,7 +31,7 @@ class Nothing:
         """Never called."""
         raise AssertionError(request)
 
-    get = post
+    get = delete = post
 
     def problem(self, reason: Reason) -> None:
         """Never called."""
@@ -42,7 +42,7 @@ def routes() -> set[tuple[str, str]]:
     """Return method and path of everything that the application answers, but for refusals."""
     nothing: Any = Nothing()
     metadata = MetadataEndpoint("https://broker.example", frozenset())
-    endpoints = Endpoints(nothing, nothing, nothing, nothing, metadata, Contract(""))
+    endpoints = Endpoints(nothing, nothing, nothing, nothing, nothing, metadata, Contract(""))
     app = api_app(endpoints, new_request_id=str, metrics=nothing)
     found = ((route.method.lower(), route.resource) for route in app.router.routes())
     return {(method, resource.canonical) for method, resource in found if method not in {"*", "head"} and resource}
