@@ -21,8 +21,8 @@ from broker.kube.token_requests import TokenRequests
 from broker.metrics import Metrics
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Allowed
-from broker.model.proof import SecretProof
 from broker.model.limits import NamespaceLimits
+from broker.model.proof import SecretProof
 from broker.model.proof_policy import ProofPolicy
 from broker.model.sensitive import Sensitive
 from broker.model.token import Anchor
@@ -74,7 +74,11 @@ async def objects(inside: Inside) -> dict[str, object]:
             "token": inside.token,
             "value": inside.token.value,
             "issued": Issued(
-                inside.token.jti, inside.token, Allowed(grant, inside.spec.audience, 600), inside.spec.namespace, inside.spec.subject
+                inside.token.jti,
+                inside.token,
+                Allowed(grant, inside.spec.audience, 600),
+                inside.spec.namespace,
+                inside.spec.subject,
             ),
             "answer of Kubernetes": inside.answer,
             "copy for Vault": vault_secret(info, inside.spec.namespace, grant.service_account, inside.token),

@@ -11,6 +11,7 @@ from broker.errors import ProofError, ProofFailure, Reason
 from broker.identity import secret
 from broker.metrics import Metrics
 from broker.model.client import Client, ClientId, Proofs
+from broker.model.limits import NamespaceLimits
 from broker.model.proof import (
     AccountRule,
     AssertionProof,
@@ -23,7 +24,6 @@ from broker.model.proof import (
     VerifiedAccount,
     VerifiedJwt,
 )
-from broker.model.limits import NamespaceLimits
 from broker.model.proof_policy import ProofPolicy
 from broker.model.sensitive import Sensitive
 from broker.services.authenticate import Authenticator, Checks
