@@ -140,12 +140,15 @@ class Fault:
     message: str = field(repr=False)
     detail: str = field(default="", repr=False)
     """The caller's wording, where there is one."""
+    retry_after: int | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, error: BrokerError) -> "Fault":
-        """Return the fault that an error stands for, with both wordings."""
-        return cls(error.reason, error.operator_detail, error.detail)
+        """Return the fault that an error stands for, with both wordings and when to try again."""
+        return cls(error.reason, error.operator_detail, error.detail, error.retry_after)
 
     def error(self) -> BrokerError:
         """Return the error that it stands for, to be raised again."""
-        return BrokerError(self.reason, self.detail or self.message, operator_detail=self.message)
+        return BrokerError(
+            self.reason, self.detail or self.message, operator_detail=self.message, retry_after=self.retry_after
+        )

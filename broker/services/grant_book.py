@@ -42,7 +42,7 @@ class GrantBook:
         return prepared if prepared is not None and prepared.grant == grant else None
 
     def fault(self, client: Client, grant: Grant) -> Fault | None:
-        """Return why a grant was barred, or None."""
+        """Return why a grant is not prepared, where that is known, or None."""
         pages = self._clients.get(client.id)
         return pages.barred.get(grant.name) if pages is not None and pages.uid == client.uid else None
 
@@ -57,6 +57,11 @@ class GrantBook:
         pages = self._pages(client)
         pages.prepared.pop(grant.name, None)
         pages.barred[grant.name] = fault
+
+    def failed(self, client: Client, grant: Grant, fault: Fault) -> None:
+        """Remember why a grant could not be prepared; one that was before may be issued for all the same."""
+        if self.get(client, grant) is None:
+            self.bar(client, grant, fault)
 
     def drop(self, client: Client, prepared: Prepared) -> None:
         """Forget what turned out to be wrong, unless it was replaced already."""

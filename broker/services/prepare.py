@@ -67,6 +67,8 @@ class Preparer:
         except BrokerError as error:
             if error.reason in ENDING:
                 await self._bar(client, grant, error)
+            else:
+                self._book.failed(client, grant, Fault.of(error))
             raise
 
     async def _prepare(self, client: Client, grant: Grant) -> AccessFacts | None:

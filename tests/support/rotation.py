@@ -120,6 +120,11 @@ class FakeCluster:
     delete_fault: BrokerError | None = None
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
+    @property
+    def versions(self) -> list[str]:
+        """Return the names of the anchors of versions."""
+        return [name for name in self.anchors if name.rpartition("-")[2].startswith("v")]
+
     async def ensure(self, client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
         """Make an anchor, or return the one that is there."""
         assert client.id.namespace == KEY.client.namespace
