@@ -65,3 +65,17 @@ async def test_stolen_credential_changes_of_a_client_no(change: str, thief: Thie
     path = await register(thief, OTHER)
 
     held(await thief.call("PATCH", path, CHANGES[change]), POLICY, "finalizer")
+
+
+async def test_stolen_credential_changes_a_client_by_its_status(thief: Thief) -> None:
+    """The status may be patched, and nothing else is changed on that way: Kubernetes drops the rest."""
+    path = await register(thief, OTHER)
+    _, before = await thief.call("GET", path)
+    more = metadata(labels={"team": "x"}, ownerReferences=[OWNER]) | {"spec": {"suspend": True}}
+
+    passed(await thief.call("PATCH", f"{path}/status", more | {"status": {"observedGeneration": 1}}))
+    _, after = await thief.call("GET", path)
+    kept = ("finalizers", "labels", "annotations", "ownerReferences")
+    assert after["status"] == {"observedGeneration": 1}
+    assert after["spec"] == before["spec"]
+    assert [after["metadata"].get(name) for name in kept] == [before["metadata"].get(name) for name in kept]

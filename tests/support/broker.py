@@ -251,11 +251,8 @@ class Tenant:
         await self.cluster.request("POST", f"{rbac}/roles", {"metadata": {"name": name}, "rules": rules})
         role = {"kind": "Role", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
         subject = {"kind": "ServiceAccount", "name": self.broker[1], "namespace": self.broker[0]}
-        await self.cluster.request(
-            "POST",
-            f"{rbac}/rolebindings",
-            {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]},
-        )
+        binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]}
+        await self.cluster.request("POST", f"{rbac}/rolebindings", binding)
 
     async def client(self, name: str, *grants: dict[str, Any], **spec: Any) -> Registered:
         """Register a client with a new secret and return both."""
