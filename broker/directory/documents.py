@@ -18,6 +18,9 @@ _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"})
 _FALSE = frozenset({"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"})
+_PERHAPS = frozenset("yYnN")
+"""Truth to kubectl, text to most others; two of them are names in JSON Web Keys."""
+
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})", re.ASCII)
 _FLOAT = re.compile(r"[-+]?([0-9]{1,18}\.[0-9]{0,18}|\.[0-9]{1,18}|[0-9]{1,18})([eE][-+]?[0-9]{1,3})?", re.ASCII)
 _LIKE_A_NUMBER = re.compile(
@@ -98,6 +101,8 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
         return None
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
+    if text in _PERHAPS:
+        raise _refused(event, "a word that not everybody reads alike; quote it")
     if _INTEGER.fullmatch(text):
         return int(text)
     if _FLOAT.fullmatch(text) and not re.match(r"[-+]?0[0-9]", text):

@@ -55,13 +55,19 @@ def read(folder: Path, entry: Entry) -> bytes | Unreadable:
         file = os.open(folder / entry.name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return Unreadable(f"cannot be read: {error.strerror}")
-    with os.fdopen(file, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            return Unreadable("is not a file")
-        try:
-            content = opened.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            return Unreadable(f"cannot be read: {error.strerror}")
+    try:
+        return _content(file)
+    except OSError as error:
+        return Unreadable(f"cannot be read: {error.strerror}")
+    finally:
+        os.close(file)
+
+
+def _content(file: int) -> bytes | Unreadable:
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        return Unreadable("is not a file")
+    with os.fdopen(file, "rb", closefd=False) as opened:
+        content = opened.read(MAX_FILE_BYTES + 1)
     return content if len(content) <= MAX_FILE_BYTES else Unreadable(f"is larger than {MAX_FILE_BYTES} bytes")
 
 

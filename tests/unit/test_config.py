@@ -64,6 +64,24 @@ def test_all_wrong_values_are_named_in_one_message(tmp_path: Path, valid: dict[s
         assert place in str(raised.value)
 
 
+def test_without_more_clients_come_from_the_cluster_and_policies_hold(tmp_path: Path, valid: dict[str, object]) -> None:
+    """What loosens the broker's limits has to be said."""
+    config = load(written(tmp_path, valid))
+
+    assert config.registry.directory is None
+    assert config.admission.policies == "required"
+
+
+def test_a_directory_of_clients_can_be_read_at_start(tmp_path: Path, valid: dict[str, object]) -> None:
+    """A file, or nothing, is a mistake that is named."""
+    assert load(written(tmp_path, valid | {"registry": {"directory": str(tmp_path)}})).registry.directory == tmp_path
+    for wrong in (tmp_path / "file", tmp_path / "missing"):
+        with pytest.raises(ConfigError, match=r"registry\.directory: cannot be read"):
+            load(written(tmp_path, valid | {"registry": {"directory": str(wrong)}}))
+    with pytest.raises(ConfigError, match=r"admission\.policies"):
+        load(written(tmp_path, valid | {"admission": {"policies": "some"}}))
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0", "10.0.0.1", "::", "broker.example"])  # noqa: S104 - the point
 def test_beyond_loopback_nothing_starts_without_tls(tmp_path: Path, valid: dict[str, object], address: str) -> None:
     """Unless the operator says that TLS ends in front."""

@@ -34,8 +34,8 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         ("a: |\n  1\n", {"a": "1\n"}),
         ("a: 2027-06-30T00:00:00Z", {"a": "2027-06-30T00:00:00Z"}),
         ("a: 2027-06-30", {"a": "2027-06-30"}),
-        ("[1.2.3, 10.0.0.1, 12:30, 1h30m, y, n, -, .]", ["1.2.3", "10.0.0.1", "12:30", "1h30m", "y", "n", "-", "."]),
-        ("{y: 1, n: 2, <<: {a: b}}", {"y": 1, "n": 2, "<<": {"a": "b"}}),
+        ("[1.2.3, 10.0.0.1, 12:30, 1h30m, x, -, .]", ["1.2.3", "10.0.0.1", "12:30", "1h30m", "x", "-", "."]),
+        ("{'y': 1, \"n\": 2, <<: {a: b}}", {"y": 1, "n": 2, "<<": {"a": "b"}}),
     ],
 )
 def test_documents_are_read_as_the_api_server_gets_them(text: str, value: Any) -> None:
@@ -72,6 +72,8 @@ def test_a_file_has_many_documents() -> None:
         ("a: 01.5", "line 1: a number that not everybody reads alike; quote it"),
         ("a: .inf", "line 1: a number that not everybody reads alike; quote it"),
         ("a: .NaN", "line 1: a number that not everybody reads alike; quote it"),
+        ("a: y", "line 1: a word that not everybody reads alike; quote it"),
+        ("n: a", "line 1: a word that not everybody reads alike; quote it"),
         ("a: 12345678901234567890", "line 1: a number that not everybody reads alike; quote it"),
     ],
 )
