@@ -154,8 +154,7 @@ def _joined(parts: Parts) -> Broker:
         rules=parts.rules,
         recheck=reconciler.queue.add,
     )
-    near_misses = NearMisses(registry, parts.events)
-    leadership = _leadership(parts)
+    near_misses, leadership = NearMisses(registry, parts.events), _leadership(parts)
     jobs: dict[str, Job] = {
         "credentials": parts.session.refresh_forever,
         "lease": leadership.run,
