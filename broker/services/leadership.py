@@ -48,6 +48,7 @@ class Leadership:
         self._held: LeaseRecord | None = None
         self._observed: Observed | None = None
         self._told = False
+        self._failure = ""
         self.on_change: Callable[[bool], None] = lambda _leading: None
 
     @property
@@ -69,31 +70,40 @@ class Leadership:
             await self._release()
 
     async def _sleep(self, delay: float) -> None:
-        """Wait, but no longer than the lead lasts: its end is told in time."""
         delay *= EARLIEST + (1 - EARLIEST) * random.random()  # noqa: S311 - jitter, not a secret
-        if self.leading:
-            delay = min(delay, self._until - self._clock.monotonic())
-        await asyncio.sleep(delay)
+        await asyncio.sleep(self._within_lead(delay))
+
+    def _within_lead(self, seconds: float) -> float:
+        """Return how long to wait for anything: no longer than the lead lasts, so that its end is told in time."""
+        left = self._until - self._clock.monotonic()
+        return min(seconds, left) if left > 0 else seconds
 
     async def _attempt(self) -> float:
         """Try once to hold the Lease, and return the seconds until the next attempt."""
-        held, self._held = self._held, None  # after a failure nobody knows what is there: it is read again
+        limit = self._within_lead(self._timing.call)
         try:
-            async with asyncio.timeout(self._timing.call):
-                return self._timing.renew if held and await self._take(held) else await self._look()
+            async with asyncio.timeout(limit):
+                holds = self._held is not None and await self._take(self._held)
+                delay = self._timing.renew if holds else await self._look()
         except BrokerError as error:
-            log.warning("leader.lease_failed", reason=str(error.reason), detail=error.operator_detail)
+            return self._failed(str(error.reason), error.operator_detail)
         except TimeoutError:
-            log.warning("leader.lease_failed", reason="timeout", detail=f"no answer within {self._timing.call:g} s")
+            return self._failed("timeout", f"The API server did not answer within {limit:.1f} s.")
+        self._failure = ""
+        return delay
+
+    def _failed(self, reason: str, detail: str) -> float:
+        """Log the first of several failures alike, which may go on for days, and return the time until a retry."""
+        if reason != self._failure:
+            log.warning("leader.lease_failed", reason=reason, detail=detail)
+        self._failure = reason
         return self._timing.retry
 
     async def _look(self) -> float:
         """Read the Lease, and take it where that is allowed."""
         record = await self._store.read()
-        if (record is None or self._may_take(record)) and await self._take(record):
-            return self._timing.renew
-        self._until = float("-inf")
-        return self._timing.retry
+        taken = (record is None or self._may_take(record)) and await self._take(record)
+        return self._timing.renew if taken else self._timing.retry
 
     def _may_take(self, record: LeaseRecord) -> bool:
         now = self._clock.monotonic()

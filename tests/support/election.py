@@ -126,7 +126,7 @@ class Candidate:
 
     def now(self) -> datetime:
         """Return a date that has nothing to do with anybody else's."""
-        return START + timedelta(days=self.offset)
+        return START + timedelta(days=self.offset, seconds=self.world.time)
 
     def monotonic(self) -> float:
         """Return this machine's own time."""

@@ -215,8 +215,14 @@ async def test_the_cluster_itself_is_no_oidc_issuer(tmp_path: Path, valid: dict[
 def test_a_lease_as_it_is_by_default(tmp_path: Path, valid: dict[str, object]) -> None:
     """The name is the one that the broker's Role in deploy/base allows."""
     lease = load(written(tmp_path, valid)).lease
+    documents = yaml.safe_load_all((Path(__file__).parents[2] / "deploy" / "base" / "rbac.yaml").read_text())
+    [rules] = [one["rules"] for one in documents if one["metadata"]["name"] == "tokenbroker-lease" and "rules" in one]
 
     assert (lease.name, lease.duration_seconds) == ("tokenbroker", 15)
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
+        (None, ["create"]),
+        ([lease.name], ["get", "update"]),
+    ]
 
 
 @pytest.mark.parametrize(

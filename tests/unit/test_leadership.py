@@ -1,6 +1,9 @@
 """One leads, and stops before another may start: in virtual time, each candidate with a clock of its own."""
 
+from datetime import timedelta
+
 import pytest
+from structlog.testing import capture_logs
 
 from broker.model.lease import Term, Timing
 from tests.support.election import START, TICK, TIMING, Candidate, Trip, World
@@ -10,11 +13,13 @@ LOST = Trip(there=None)
 
 
 def _with_leader(world: World) -> tuple[Candidate, Candidate]:
-    """Start two, of which the first leads."""
+    """Start two, of which the first leads and has just renewed its lease."""
     first = world.add("first")
     world.pass_(1)
     second = world.add("second", offset=1000.0)
-    world.pass_(4)
+    made = world.lease.record
+    while world.lease.record is made:
+        world.pass_(TICK)
     assert world.leaders == [first]
     return first, second
 
@@ -34,7 +39,7 @@ def test_the_first_leads_at_once_and_goes_on() -> None:
         first = world.add("first")
         world.pass_(TICK)
         at_once = first.leading
-        world.pass_(120)
+        world.pass_(600)
         record = world.lease.record
 
     assert at_once
@@ -42,7 +47,9 @@ def test_the_first_leads_at_once_and_goes_on() -> None:
     assert record is not None
     assert (record.term.holder, record.term.duration_seconds, record.term.transitions) == ("first", 15, 0)
     assert record.term.acquired_at == START
-    assert 24 <= first.calls <= 32  # each 4 to 5 s
+    assert record.term.renewed_at is not None
+    assert START + timedelta(seconds=595) <= record.term.renewed_at <= START + timedelta(seconds=601)
+    assert 124 <= first.calls <= 146  # each 4 to 5 s: more than with 5 each, which are 121
 
 
 def test_who_waits_looks_often_and_writes_nothing() -> None:
@@ -61,10 +68,11 @@ def test_a_killed_leader_is_replaced_when_its_lease_is_over() -> None:
     with World.open() as world:
         first, second = _with_leader(world)
         world.kill(first)
-        waited = _until_leading(world, second, at_most=15 + 2 + TICK)
+        waited = _until_leading(world, second, at_most=15 + 3 + TICK)
+        world.pass_(20)
         record = world.lease.record
 
-    assert waited >= 15 - 5
+    assert waited >= 15
     assert record is not None
     assert (record.term.holder, record.term.transitions) == ("second", 1)
 
@@ -131,8 +139,8 @@ def test_a_frozen_leader_has_stopped_before_another_starts() -> None:
         thawed_to_lead = world.time
         world.pass_(60)
 
-    assert 4 <= lapsed <= 10 + TICK
-    assert 10 <= started <= 15 + 2 + TICK
+    assert lapsed == pytest.approx(10, abs=TICK)
+    assert 15 <= started <= 15 + 3 + TICK
     assert thawed_to_lead < 60
     assert first.told == [True, False]
     assert second.told == [True]
@@ -147,7 +155,7 @@ def test_a_leader_that_was_frozen_for_a_moment_leads_on() -> None:
         leaders = world.leaders
 
     assert leaders == [first]
-    assert first.told in ([True], [True, False, True])
+    assert first.told == [True, False, True]
     assert second.told == []
 
 
@@ -174,16 +182,19 @@ def test_one_failure_costs_nothing(fault: Trip) -> None:
         world.pass_(1)
         first.trips = [fault]
         world.pass_(60)
+        leading = first.leading
 
+    assert leading
     assert first.told == [True]
 
 
-def test_a_leader_without_an_answer_stops_after_ten_seconds_and_says_so() -> None:
+@pytest.mark.parametrize("fault", [LOST, Trip(refused=True)], ids=["lost", "refused"])
+def test_a_leader_without_an_answer_stops_after_ten_seconds_and_says_so(fault: Trip) -> None:
     """Errors do not end the lead, time does; when the API server is back, it leads again."""
     with World.open() as world:
         first = world.add("first")
         world.pass_(TICK)
-        first.trips = [Trip(refused=True)] * 6
+        first.trips = [fault] * 6
         world.pass_(10 - 2 * TICK)
         shortly_before = first.leading
         world.pass_(2 * TICK)
@@ -193,6 +204,20 @@ def test_a_leader_without_an_answer_stops_after_ten_seconds_and_says_so() -> Non
     assert shortly_before
     assert told == [True, False]
     assert first.told == first.counted == [True, False, True]
+
+
+def test_a_failure_that_lasts_is_logged_once() -> None:
+    """Without its Role the broker tries on for days; a failure of another kind, and one after a success, is news."""
+    refused, well = Trip(refused=True), Trip()
+    with World.open() as world, capture_logs() as logs:
+        world.add("first").trips = [refused, refused, refused, LOST, LOST, well, well, refused, refused]
+        world.pass_(60)
+
+    assert [line["reason"] for line in logs if line["event"] == "leader.lease_failed"] == [
+        "kubernetes_unavailable",
+        "timeout",
+        "kubernetes_unavailable",
+    ]
 
 
 def test_a_write_of_somebody_else_ends_the_lead_at_once() -> None:
@@ -209,6 +234,17 @@ def test_a_write_of_somebody_else_ends_the_lead_at_once() -> None:
     assert told == [True, False]
     assert record is not None
     assert record.term.transitions == 8
+
+
+def test_a_lease_that_nobody_holds_is_taken_at_the_first_look() -> None:
+    """However long it says that it lasts."""
+    with World.open() as world:
+        world.lease.put(Term("", 300, None, None, 2), None)
+        first = world.add("first")
+        world.pass_(TICK)
+        leading = first.leading
+
+    assert leading
 
 
 def test_a_lease_that_was_deleted_is_made_again() -> None:
