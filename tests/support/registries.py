@@ -17,7 +17,7 @@ from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.model.client import Client, ClientId
 from broker.ports import LiveRegistry
-from tests.support.broker import BASE, token_client
+from tests.support.broker import ROOT, token_client
 from tests.support.cluster import Cluster
 from tests.support.processes import until
 
@@ -78,7 +78,7 @@ class ClusterSource:
     async def start(cls) -> AsyncIterator["ClusterSource"]:
         """Start a cluster that knows TokenClients and nothing else of the broker."""
         async with Cluster.start() as cluster:
-            crd = yaml.safe_load((BASE / "crd.yaml").read_text())
+            crd = yaml.safe_load((ROOT / "deploy" / "base" / "crd.yaml").read_text())
             schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
             schema["properties"]["spec"]["properties"]["owner"]["maxLength"] = LONGEST_OWNER + 1
             await cluster.apply(json.dumps(crd))
