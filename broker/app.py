@@ -137,7 +137,7 @@ def _services(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses:
 
 
 def _reconciler(parts: Parts, shared: Shared) -> Reconciler:
-    ender = Ender(parts.clients.anchors, parts.metrics)
+    ender = Ender(parts.clients.anchors, parts.audit, parts.clock, parts.metrics, new_request_id)
     hands = Hands(
         anchors=parts.clients.anchors,
         minter=parts.minter,

@@ -80,6 +80,9 @@ class Metrics:
         self._orphans = self._gauge(
             "tokenbroker_orphaned_grants", "Grants whose tokens should have ended, and could not be ended yet."
         )
+        self._ended = self._counter(
+            "tokenbroker_grants_ended", "How often all tokens of a grant were ended, by why.", ["reason"]
+        )
         self._policies = self._gauge(
             "tokenbroker_policy_missing", "1 where an admission policy did not refuse what it must.", ["policy"]
         )
@@ -130,6 +133,10 @@ class Metrics:
     def orphans(self, grants: int) -> None:
         """Set of how many grants tokens may live that should not."""
         self._orphans.set(grants)
+
+    def ended(self, why: str) -> None:
+        """Count a grant all of whose tokens were ended."""
+        self._ended.labels(why).inc()
 
     def policies_missing(self, names: tuple[str, ...]) -> None:
         """Set which policies are not in force."""

@@ -123,7 +123,7 @@ class Preparer:
         key = (client.id, client.uid, grant)
         if self._hands.leader.leading and key not in self._ended:
             with suppress(BrokerError):  # counted by the ender
-                await self._hands.ender.end(client.id, client.uid, [grant])
+                await self._hands.ender.end(client.id, client.uid, [grant], str(error.reason))
                 self._ended.add(key)
 
     def forget(self, client_id: ClientId) -> None:

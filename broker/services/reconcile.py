@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from broker.errors import BrokerError, Fault
+from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import Named
 from broker.model.client import Client, ClientId, Grant
 from broker.model.decision import standing
@@ -108,13 +108,13 @@ class Reconciler:
         """End the tokens of a client that no resource stood for, so that nothing was deleted with it."""
         last = self._unowned.get(client_id)
         if last is not None and last.client is not None and self._leader.leading:
-            await self._ender.end(client_id, last.uid, last.client.grants)
+            await self._ender.end(client_id, last.uid, last.client.grants, "client_removed")
 
     async def _let_go(self, registration: Registration) -> None:
         """End all tokens of a TokenClient that is being deleted, and let it go."""
         now = registration.client.grants if registration.client is not None else ()
         grants: list[Named] = [*now, *grants_left(registration.status, now)]
-        await self._ender.end_or_leave(registration.id, registration.uid, grants)
+        await self._ender.end_or_leave(registration.id, registration.uid, grants, "client_deleted")
         await self._finalizers.release(registration)
 
     async def _look_after(self, registration: Registration, client: Client) -> float:
@@ -124,25 +124,26 @@ class Reconciler:
         if self._leader.leading:
             await self._finalizers.put(registration)
             await self._end_left(registration, client)
-        if standing(client, now) is None:
+        denied = standing(client, now)
+        if denied is None:
             await self._prepare_all(client)
         else:
-            await self._stop(client)
+            await self._stop(client, denied.reason)
         return _next_look(client, now)
 
     async def _end_left(self, registration: Registration, client: Client) -> None:
         """End the tokens of grants that the client had once, and tell the board that they may be forgotten."""
         left = grants_left(registration.status, client.grants)
         if left:
-            await self._ender.end(client.id, client.uid, left)
+            await self._ender.end(client.id, client.uid, left, "grant_removed")
             self._board.ended(client.id, left)
 
-    async def _stop(self, client: Client) -> None:
+    async def _stop(self, client: Client, why: Reason) -> None:
         """End the tokens of a client that is suspended, or whose time is over."""
         self._book.forget(client.id)
         self._board.queue.add(client.id)
         if self._leader.leading:
-            await self._ender.end(client.id, client.uid, client.grants)
+            await self._ender.end(client.id, client.uid, client.grants, str(why))
 
     async def _prepare_all(self, client: Client) -> None:
         failure: BrokerError | None = None

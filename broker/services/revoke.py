@@ -68,7 +68,7 @@ class Revoker:
     async def _end(self, client: Client, grant: Grant, token_id: str, origin: Origin) -> None:
         if await self._tokens.delete(client, grant, token_id):
             self._metrics.revoked(client.id, grant.name)
-            self._audit.revoked(Revoked(self._clock.now(), origin, client.id, grant.name, token_id, "by its client"))
+            self._audit.revoked(Revoked(self._clock.now(), origin, client.id, grant.name, token_id, "by_client"))
 
 
 def _shared() -> BrokerError:
