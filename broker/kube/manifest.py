@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from broker.errors import Fault, Reason
 from broker.kube.proofs import Authentication, Label, Strict, Subdomain, read_proofs
+from broker.model import access
 from broker.model.client import Client, ClientId, Grant, TtlRange, VaultCopy
 from broker.model.decision import MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
@@ -31,8 +32,15 @@ def _moment(value: object) -> datetime:
     return datetime.fromisoformat(value.upper())
 
 
+def _action(value: object) -> access.WrittenAction:
+    if not isinstance(value, str):
+        raise ValueError("is not an action such as 'list pods'")  # noqa: TRY004 - pydantic reads ValueErrors
+    return access.parse_action(value)
+
+
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 Moment = Annotated[datetime, BeforeValidator(_moment)]
+WrittenAction = Annotated[access.WrittenAction, BeforeValidator(_action)]
 Seconds = Annotated[int, BeforeValidator(_parsed)]
 
 
@@ -50,12 +58,19 @@ class _Vault(Strict):
     renewBefore: Seconds | None = None  # noqa: N815 - the resource's own spelling
 
 
+class _Expect(Strict):
+    allow: list[WrittenAction] = Field(default=[], max_length=16)
+    deny: list[WrittenAction] = Field(default=[], max_length=16)
+
+
 class _Grant(Strict):
     name: Label = "default"
     serviceAccount: _ServiceAccount  # noqa: N815 - the resource's own spelling
     audiences: list[Annotated[str, Field(max_length=256, pattern=r"^[\x21-\x7e]+$")]] = Field(default=[], max_length=8)
     ttl: _Ttl = Field(default_factory=_Ttl)
     vault: _Vault | None = None
+    revocation: Literal["Grant", "Token", "None"] = "Grant"
+    expect: _Expect | None = None
 
 
 class _Spec(Strict):
