@@ -14,8 +14,9 @@ import yaml
 
 from broker.cli.errors import CommandError, ExitCode, usage
 from broker.cli.manifests import Manifest
-from broker.cli.refusals import Attempt, explain
+from broker.cli.refusals import Attempt, discovered, explain
 from broker.cli.resources import Kind, path
+from broker.model.api_resources import DISCOVERY_TYPE, Catalogue, parse_catalogue
 
 DEADLINE_SECONDS = 30.0
 LOGIN_SECONDS = 120.0
@@ -24,6 +25,7 @@ LOGIN_SECONDS = 120.0
 PAGE = 500
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+APPLY = "application/apply-patch+yaml"
 _UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError)
 
 
@@ -110,6 +112,21 @@ class Cluster:
         _checked(status, document, Attempt("delete", kind, namespace, name))
         return True
 
+    async def catalogue(self) -> Catalogue:
+        """Return what the cluster serves."""
+        answers = [await self._call("GET", where, accept=DISCOVERY_TYPE) for where in ("/api", "/apis")]
+        try:
+            return parse_catalogue(*(discovered(*answer) for answer in answers))
+        except ValueError as error:
+            raise CommandError(f"what the API server serves cannot be read: {error}") from None
+
+    async def try_out(self, manifest: Manifest) -> None:
+        """Let the API server judge an object as if it were applied; nothing is kept."""
+        kind, namespace, name = _address(manifest)
+        query = {"dryRun": "All", "fieldManager": "tokenbroker-check", "force": "true"}
+        answer = await self._call("PATCH", path(kind, namespace, name), manifest, query=query, content_type=APPLY)
+        _checked(*answer, Attempt("patch", kind, namespace, name))
+
     async def _call(
         self,
         method: str,
@@ -118,6 +135,7 @@ class Cluster:
         *,
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> tuple[int, Manifest]:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
@@ -125,7 +143,7 @@ class Cluster:
                     where,
                     method,
                     query_params=[(key, value) for key, value in (query or {}).items() if value],
-                    header_params={"Accept": "application/json", "Content-Type": content_type},
+                    header_params={"Accept": accept, "Content-Type": content_type},
                     body=body,
                     auth_settings=["BearerToken"],
                     _preload_content=False,
@@ -169,9 +187,9 @@ def _existing(kubeconfig: str) -> str:
     return files
 
 
-def _address(manifest: Manifest) -> tuple[Kind, str, str]:
+def _address(manifest: Manifest) -> tuple[Kind, str | None, str]:
     metadata = manifest["metadata"]
-    return Kind.named(manifest["kind"]), metadata["namespace"], metadata["name"]
+    return Kind.named(manifest["kind"]), metadata.get("namespace"), metadata["name"]
 
 
 def _document(body: bytes) -> Manifest:

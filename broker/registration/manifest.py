@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from broker.errors import Fault, Reason
+from broker.model.access import parse_action
 from broker.model.client import Client, ClientId, Expect, Grant, Revocation, TtlRange, VaultCopy
 from broker.model.decision import MAX_TTL_SECONDS, MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
@@ -33,10 +34,15 @@ def _moment(value: object) -> datetime:
     return datetime.fromisoformat(value.upper())
 
 
+def _action(value: str) -> str:
+    parse_action(value)
+    return value
+
+
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Seconds = Annotated[int, BeforeValidator(_parsed)]
-_Actions = list[Annotated[str, Field(max_length=256, pattern=r"^[!-~]+( [!-~]+)+$")]]
+_Actions = list[Annotated[str, Field(max_length=256, pattern=r"^[!-~]+( [!-~]+)+$"), AfterValidator(_action)]]
 
 
 class _ServiceAccount(Strict):
