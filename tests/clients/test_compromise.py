@@ -89,7 +89,7 @@ def _programs(folder: Path, broker: BrokerProcess) -> None:
     """Put what the page calls into a folder, and the audit log where it says."""
     for name, line in {
         "kubectl": f'exec "{kubebox()}" kubectl "$@"',
-        "tokenbroker": f'cd "{ROOT}" && exec "{sys.executable}" -m broker "$@"',
+        "tokenbroker": f'exec "{sys.executable}" -m broker "$@"',
         "vault": f'exec "{bao()}" "$@"',
     }.items():
         program = folder / "bin" / name
