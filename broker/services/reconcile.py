@@ -142,6 +142,7 @@ class Reconciler:
     async def _stop(self, client: Client, why: Reason) -> None:
         """End the tokens of a client that is suspended, or whose time is over."""
         self._book.forget(client.id)
+        self._preparer.forget(client.id)
         self._board.queue.add(client.id)
         if self._leader.leading:
             await self._ender.end(client.id, client.uid, client.grants, str(why))
