@@ -44,8 +44,8 @@ class Ender:
     async def end_barred(self, client_id: ClientId, uid: str, grant: Named, why: str) -> None:
         """End all tokens of a grant that may not be issued for, if there were any.
 
-        Where the broker has no rights in the namespace it had none to make anchors with either, as far as is known: that
-        is no orphan. Raises BrokerError: kubernetes_unavailable, kubernetes_timeout.
+        Where the broker has no rights in the namespace, it had none to make anchors with either, as far as is known:
+        that is no orphan. Raises BrokerError: kubernetes_unavailable, kubernetes_timeout.
         """
         try:
             await self.end(client_id, uid, [grant], why)
