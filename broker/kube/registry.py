@@ -2,20 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import orjson
 import structlog
 
-from broker.errors import BrokerError, Reason
+from broker.errors import BrokerError
 from broker.kube.answer import unavailable
 from broker.kube.session import Gone, KubeSession
 from broker.model.client import ClientId
 from broker.model.schedule import backoff
-from broker.ports import Registration
 from broker.registration.manifest import read_registration
+from broker.registration.memory import Memory, SizeMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -37,52 +37,21 @@ def _page(document: Any) -> tuple[list[dict[str, Any]], str, str]:
         raise unavailable("the list of TokenClients cannot be read") from None
 
 
-class RegistryMetrics(Protocol):
+class RegistryMetrics(SizeMetrics, Protocol):
     """What the registry tells about itself."""
-
-    def registry_size(self, valid: int, invalid: int) -> None:
-        """Count registrations by whether they are valid."""
 
     def watch_restarted(self, reason: str) -> None:
         """Count a watch that ended before its time."""
 
 
-def _nobody_listens(_client_id: ClientId) -> None:
-    """Serve where nothing has to follow the registry."""
-
-
-class WatchedRegistry:
-    """All TokenClients of the cluster; implements :class:`broker.ports.Registry`.
-
-    ``on_change`` is set before :meth:`run` and called with the id of each registration that came, changed or
-    went; it must not block.
-    """
+class WatchedRegistry(Memory):
+    """All TokenClients of the cluster; implements :class:`broker.ports.LiveRegistry`."""
 
     def __init__(self, session: KubeSession, metrics: RegistryMetrics) -> None:
+        super().__init__(metrics, source="the watch on TokenClients", stale_seconds=STALE_SECONDS)
         self._session = session
-        self.on_change: Callable[[ClientId], None] = _nobody_listens
         self._metrics = metrics
-        self._known: dict[ClientId, Registration] = {}
-        self._invalid: set[ClientId] = set()
         self._version = ""
-        self._heard: float | None = None
-        self.synced = asyncio.Event()
-
-    @property
-    def fresh(self) -> bool:
-        """Tell whether the memory is young enough to decide from."""
-        return self._heard is not None and asyncio.get_running_loop().time() - self._heard < STALE_SECONDS
-
-    def get(self, client_id: ClientId) -> Registration | None:
-        """Return a registration, or None. Raises BrokerError(registry_stale) when the memory is too old."""
-        if not self.fresh:
-            raise BrokerError(
-                Reason.REGISTRY_STALE,
-                "The broker has lost sight of its registered clients; try again shortly.",
-                operator_detail=f"No word from the watch on TokenClients for {STALE_SECONDS:g} s.",
-                retry_after=5,
-            )
-        return self._known.get(client_id)
 
     async def run(self) -> None:
         """List, watch, and list again when the watch breaks, until cancelled."""
@@ -105,16 +74,8 @@ class WatchedRegistry:
         log.warning("registry.watch_broken", reason=reason, detail=detail)
 
     async def _list(self) -> None:
-        listed = [read_registration(item) async for item in self._pages()]
-        new = {registration.id: registration for registration in listed}
-        changed = [key for key in new.keys() | self._known.keys() if new.get(key) != self._known.get(key)]
-        self._known = new
-        self._invalid = {key for key, registration in new.items() if registration.client is None}
-        self._heard_now()
+        self.replace_all([read_registration(item) async for item in self._pages()])
         self.synced.set()
-        for key in changed:
-            self.on_change(key)
-        self._count()
 
     async def _pages(self) -> AsyncIterator[dict[str, Any]]:
         following = ""
@@ -154,28 +115,8 @@ class WatchedRegistry:
             self._version = resource["metadata"]["resourceVersion"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise unavailable("an event of the watch cannot be read") from None
-        self._heard_now()
+        self.heard()
         if kind == "DELETED":
-            self._drop(ClientId(resource["metadata"]["namespace"], resource["metadata"]["name"]))
+            self.drop(ClientId(resource["metadata"]["namespace"], resource["metadata"]["name"]))
         elif kind in {"ADDED", "MODIFIED"}:
-            self._put(read_registration(resource))
-
-    def _put(self, registration: Registration) -> None:
-        self._known[registration.id] = registration
-        self._invalid.discard(registration.id)
-        if registration.client is None:
-            self._invalid.add(registration.id)
-        self.on_change(registration.id)
-        self._count()
-
-    def _drop(self, client_id: ClientId) -> None:
-        self._known.pop(client_id, None)
-        self._invalid.discard(client_id)
-        self.on_change(client_id)
-        self._count()
-
-    def _count(self) -> None:
-        self._metrics.registry_size(len(self._known) - len(self._invalid), len(self._invalid))
-
-    def _heard_now(self) -> None:
-        self._heard = asyncio.get_running_loop().time()
+            self.put(read_registration(resource))
