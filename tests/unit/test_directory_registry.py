@@ -104,6 +104,8 @@ async def test_only_yaml_is_looked_at(followed: Followed, source: DirectorySourc
     (source.folder / "z.yaml").write_text(_good("web"))
     await followed.changes("web")
 
+    assert followed.told.sizes[-1] == (1, 0)
+
 
 async def test_file_that_is_being_written_is_not_read_by_halves(
     followed: Followed, source: DirectorySource, monkeypatch: pytest.MonkeyPatch
@@ -266,6 +268,8 @@ async def test_directory_that_was_replaced_is_followed(followed: Followed, sourc
     source.folder.mkdir()
     (source.folder / "a.yaml").write_text(_good("app"))
     await followed.changes("app", "web")
+
+    assert followed.client("web") is None
 
 
 async def test_status_is_kept_and_each_new_condition_logged(

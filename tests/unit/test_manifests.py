@@ -8,6 +8,8 @@ import pytest
 from broker.cli.checks import check
 from broker.cli.errors import CommandError, ExitCode
 from broker.cli.manifests import Account, BrokerAccount, Expect, NewClient, NewGrant, Rights, Vault, manifests
+from broker.cli.output import to_yaml
+from broker.directory.resources import read_file
 from broker.model.access import PolicyRule
 from broker.model.client import ClientId
 
@@ -203,3 +205,12 @@ def test_what_cannot_work_is_refused(wrong: NewClient, code: ExitCode, words: st
 
     assert words in str(refused.value)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize("new", [PLAIN, FULL], ids=["plain", "full"])
+def test_what_is_printed_can_be_put_into_a_directory_of_clients(new: NewClient) -> None:
+    """The TokenClient is read as it is, and the rest beside it left alone."""
+    file = read_file("web.yaml", to_yaml(manifests(new)).encode(), "lab", None)
+
+    assert (file.problem, file.ids) == ("", (new.id,))
+    assert file.registrations[0].client is not None
