@@ -23,6 +23,10 @@ class VaultFacts:
     fault: Fault | None
 
 
+ACCOUNT_FINDINGS = frozenset({Reason.ACCESS_NOT_AS_DECLARED, Reason.ACCOUNT_TOO_STRONG})
+"""What looking at an account may come to; then nothing counts that was found out about it before."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccessFacts:
     """What a grant's account may do, against what its owner expects.
@@ -251,11 +255,19 @@ def _grant(client: Client, name: str, account: str, facts: GrantFacts) -> dict[s
         "ready": facts.rehearsed and facts.fault is None,
         "subject": f"system:serviceaccount:{client.id.namespace}:{account}",
     }
-    if facts.access is not None:
-        document["strong"] = facts.access.strong
+    strong = _strong(facts)
+    if strong is not None:
+        document["strong"] = strong
     if facts.vault is not None:
         document["vault"] = _vault(facts.vault)
     return document
+
+
+def _strong(facts: GrantFacts) -> bool | None:
+    """Tell whether the account is known to be strong; one that was refused for it is shown, too."""
+    if facts.fault is not None and facts.fault.reason is Reason.ACCOUNT_TOO_STRONG:
+        return True
+    return None if facts.access is None else facts.access.strong
 
 
 def _vault(facts: VaultFacts) -> dict[str, Any]:

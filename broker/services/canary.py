@@ -55,23 +55,24 @@ class Canary:
     async def run(self) -> None:
         """Try them until cancelled."""
         while True:
-            await self.look()
-            await asyncio.sleep(EVERY_SECONDS if self.fault() is None else AGAIN_SECONDS)
+            found_out = await self.look()
+            await asyncio.sleep(EVERY_SECONDS if found_out and self.fault() is None else AGAIN_SECONDS)
 
-    async def look(self) -> None:
-        """Try them once."""
+    async def look(self) -> bool:
+        """Try them once; tell whether that could be done."""
         try:
             missing = await self._probe.missing()
         except BrokerError as error:
             self._why = error.operator_detail
             log.warning("canary.not_tried", reason=str(error.reason), detail=error.operator_detail)
             self.looked.set()
-            return
+            return False
         if missing != self._missing or self._tried_at is None:
             log.log(30 if missing else 20, "canary.tried", missing=list(missing))
         self._missing, self._tried_at = missing, self._clock.monotonic()
         self._metrics.policies_missing(missing)
         self.looked.set()
+        return True
 
 
 class GuardedMinter:

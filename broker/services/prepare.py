@@ -8,7 +8,7 @@ from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import grant_anchor, trial_anchor
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Rules, allowed_audiences, grant_problem
-from broker.model.status import AccessFacts
+from broker.model.status import ACCOUNT_FINDINGS, AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Anchors, Leader, Minter
 from broker.services.ending import Ender
@@ -138,12 +138,18 @@ class Preparer:
     async def _bar(self, client: Client, grant: Grant, error: BrokerError) -> None:
         """Let nothing be issued from now on, and end what was, once; where that fails, the next visit tries again."""
         self._book.bar(client, grant, Fault.of(error))
-        key = (client.id, client.uid, grant)
-        if self._hands.leader.leading and key not in self._ended:
+        if self._hands.leader.leading:
             with suppress(BrokerError):  # counted by the ender
-                await self._hands.ender.end_barred(client.id, client.uid, grant, str(error.reason))
-                self._ended.add(key)
-                self._trials.pop(key, None)
+                await self._end(client, grant, error.reason)
+
+    async def _end(self, client: Client, grant: Grant, reason: Reason) -> None:
+        key = (client.id, client.uid, grant)
+        self._trials.pop(key, None)
+        if key not in self._ended:
+            await self._hands.ender.end_barred(client.id, client.uid, grant, str(reason))
+            self._ended.add(key)
+        elif reason in ACCOUNT_FINDINGS:  # which took another trial
+            await self._hands.anchors.delete(client.id.namespace, trial_anchor(client.uid, grant).name)
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""

@@ -226,11 +226,13 @@ class Rotator:
         """Return the anchor above those of all versions, which only the leader makes."""
         which = vault_anchor(target.client.uid, target.grant)
         if self._leader.leading:
-            return await self._anchors.ensure(target.client, which)
-        found = await self._anchors.find(target.client, which)
-        if found is None:
+            found = await self._anchors.ensure(target.client, which)
+            self._cleared(target)  # what barred the grant meanwhile may have deleted the anchor before it was made
+            return found
+        there = await self._anchors.find(target.client, which)
+        if there is None:
             raise not_ready()
-        return found
+        return there
 
     async def _own(self, target: Target) -> StoredCopy | None:
         """Return the target's own copy, or None where its path is free. Raises BrokerError(vault_path_taken)."""
