@@ -16,12 +16,17 @@ def namespace_limits(
     in, and admission has the last word on it.
     """
     rules = tuple(map(_rule, config.limits))
+    found: dict[str, tuple[Mapping[str, str], NamespaceLimits]] = {}
 
     def limits(namespace: str) -> NamespaceLimits:
         if labels is None:
             return limits_for(rules, namespace, {})
         known = labels(namespace)
-        return replace(limits_for(rules, namespace, known), opted_in=known.get(OPT_IN) == OPTED_IN)
+        before = found.get(namespace)
+        if before is None or before[0] is not known:  # it is asked on each request, and changes hardly ever
+            bounds = replace(limits_for(rules, namespace, known), opted_in=known.get(OPT_IN) == OPTED_IN)
+            before = found[namespace] = (known, bounds)
+        return before[1]
 
     return limits
 

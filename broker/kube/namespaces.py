@@ -8,6 +8,7 @@ from broker.kube.reflector import Reflector, Resource, WatchMetrics
 from broker.kube.session import KubeSession
 
 PATH = "/api/v1/namespaces"
+NONE: Mapping[str, str] = {}
 
 
 def _nobody_listens(_namespace: str) -> None:
@@ -36,7 +37,7 @@ class WatchedNamespaces:
                 operator_detail="The Namespaces, whose labels say what is allowed there, could not be listed yet.",
                 retry_after=5,
             )
-        return self._labels.get(namespace, {})
+        return self._labels.get(namespace, NONE)
 
     async def run(self) -> None:
         """Follow the Namespaces until cancelled."""

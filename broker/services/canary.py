@@ -43,6 +43,8 @@ class Canary:
         self._missing: tuple[str, ...] = ()
         self._tried_at: float | None = None
         self._why = "they were not tried yet"
+        self.looked = asyncio.Event()
+        """Set once they were tried, or it was tried in vain: before that nobody can say anything."""
 
     def fault(self) -> BrokerError | None:
         """Return why nothing may be issued, or None."""
@@ -63,11 +65,13 @@ class Canary:
         except BrokerError as error:
             self._why = error.operator_detail
             log.warning("canary.not_tried", reason=str(error.reason), detail=error.operator_detail)
+            self.looked.set()
             return
         if missing != self._missing or self._tried_at is None:
             log.log(30 if missing else 20, "canary.tried", missing=list(missing))
         self._missing, self._tried_at = missing, self._clock.monotonic()
         self._metrics.policies_missing(missing)
+        self.looked.set()
 
 
 class GuardedMinter:

@@ -41,6 +41,19 @@ class Ender:
         self._new_request_id = new_request_id
         self._orphans: set[tuple[ClientId, str]] = set()
 
+    async def end_barred(self, client_id: ClientId, uid: str, grant: Named, why: str) -> None:
+        """End all tokens of a grant that may not be issued for, if there were any.
+
+        Where the broker has no rights in the namespace, it had none to make anchors with either, as far as is known:
+        that is no orphan. Raises BrokerError: kubernetes_unavailable, kubernetes_timeout.
+        """
+        try:
+            await self.end(client_id, uid, [grant], why)
+        except BrokerError as error:
+            if error.reason is not Reason.BROKER_NOT_AUTHORIZED:
+                raise
+            self._note(self._orphans - {(client_id, grant.name)})
+
     async def end(self, client_id: ClientId, uid: str, grants: Iterable[Named], why: str) -> None:
         """End all tokens of grants of the TokenClient with that UID, also those in Vault.
 

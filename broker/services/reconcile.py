@@ -67,6 +67,7 @@ class Reconciler:
         self._prepared = prepared
         self._unowned: dict[ClientId, Registration] = {}
         self._seen: dict[ClientId, Seen] = {}
+        self._of_namespace: dict[str, set[ClientId]] = {}
         self.queue: WorkQueue[ClientId] = WorkQueue("reconcile", self.visit, workers=workers)
 
     def changed(self, client_id: ClientId) -> None:
@@ -76,13 +77,13 @@ class Reconciler:
             self.queue.add(client_id)
         elif self._seen.get(client_id) != _seen(registration):
             self._seen[client_id] = _seen(registration)
+            self._of_namespace.setdefault(client_id.namespace, set()).add(client_id)
             self.queue.add(client_id)
 
     def namespace_changed(self, namespace: str) -> None:
         """Take note that what the operator allows in a namespace may have changed."""
-        for client_id in self._seen:
-            if client_id.namespace == namespace:
-                self.queue.add(client_id)
+        for client_id in self._of_namespace.get(namespace, ()):
+            self.queue.add(client_id)
 
     def lead(self) -> None:
         """Visit everybody: this replica leads from now on."""
@@ -141,6 +142,7 @@ class Reconciler:
     async def _stop(self, client: Client, why: Reason) -> None:
         """End the tokens of a client that is suspended, or whose time is over."""
         self._book.forget(client.id)
+        self._preparer.forget(client.id)
         self._board.queue.add(client.id)
         if self._leader.leading:
             await self._ender.end(client.id, client.uid, client.grants, str(why))
@@ -169,6 +171,11 @@ class Reconciler:
 
     def _forget(self, client_id: ClientId) -> None:
         self._seen.pop(client_id, None)
+        others = self._of_namespace.get(client_id.namespace, set()) - {client_id}
+        if others:
+            self._of_namespace[client_id.namespace] = others
+        else:
+            self._of_namespace.pop(client_id.namespace, None)
         self._unowned.pop(client_id, None)
         self._book.forget(client_id)
         self._tokens.forget(client_id)

@@ -51,29 +51,50 @@ async def test_broker_puts_its_finalizer_on_the_largest_client(thief: Thief) -> 
 
 
 OWNER = {"apiVersion": "v1", "kind": "Secret", "name": "x", "uid": "0a1b"}
-CHANGES: dict[str, dict[str, Any]] = {
-    "grant": metadata() | {"spec": {"grants": [{"serviceAccount": {"name": "reader"}, "vault": {"ttl": "24h"}}]}},
-    "authentication": metadata()
-    | {"spec": {"authentication": [{"clientSecret": {"digests": ["sha256:" + "0" * 64]}}]}},
-    "suspension": metadata() | {"spec": {"suspend": True}},
-    "new_label": metadata(labels={"more": "x"}),
-    "label": metadata(labels={"team": "x"}),
-    "lost_label": metadata(labels=None),
-    "annotation": metadata(annotations={"tokenbroker.dev/rotate-requested": "2027-01-01T00:00:00Z"}),
-    "lost_annotations": metadata(annotations=None),
-    "owner": metadata(ownerReferences=[OWNER]),
-    "finalizer_of_others": {"metadata": {"finalizers": [OTHER, "example.com/mine"]}},
-    "lost_finalizer_of_others": {"metadata": {"finalizers": [OURS]}},
-    "all_finalizers_lost": {"metadata": {"finalizers": None}},
+SPEC: dict[str, dict[str, Any]] = {
+    "grant": {"grants": [{"serviceAccount": {"name": "reader"}, "vault": {"ttl": "24h"}}]},
+    "authentication": {"authentication": [{"clientSecret": {"digests": ["sha256:" + "0" * 64]}}]},
+    "suspension": {"suspend": True},
+}
+METADATA: dict[str, dict[str, Any]] = {
+    "new_label": {"labels": {"more": "x"}},
+    "label": {"labels": {"team": "x"}},
+    "lost_labels": {"labels": None},
+    "annotation": {"annotations": {"tokenbroker.dev/rotate-requested": "2027-01-01T00:00:00Z"}},
+    "lost_annotations": {"annotations": None},
+    "owner": {"ownerReferences": [OWNER]},
+}
+FINALIZERS: dict[str, list[str] | None] = {
+    "added": [OTHER, "example.com/mine"],
+    "replaced": [OURS],
+    "lost": None,
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-async def test_stolen_credential_changes_of_a_client_no(change: str, thief: Thief) -> None:
+@pytest.mark.parametrize("change", SPEC)
+async def test_stolen_credential_changes_the_specification(change: str, thief: Thief) -> None:
     """RBAC lets it patch TokenClients, lock 3 whatever is about an account it may mint for; lock 2 holds it."""
     path = await register(thief, OTHER)
 
-    held(await thief.call("PATCH", path, CHANGES[change]), POLICY, "finalizer")
+    outcome = await thief.call("PATCH", path, metadata() | {"spec": SPEC[change]})
+    held(outcome, POLICY, "changes nothing of a TokenClient")
+
+
+@pytest.mark.parametrize("change", METADATA)
+async def test_stolen_credential_changes_metadata(change: str, thief: Thief) -> None:
+    """Next to its own finalizer nothing passes: an owner that is not there would have the client deleted."""
+    path = await register(thief, OTHER)
+
+    held(await thief.call("PATCH", path, metadata(**METADATA[change])), POLICY, "changes no metadata")
+
+
+@pytest.mark.parametrize("change", FINALIZERS)
+async def test_stolen_credential_changes_a_finalizer_of_others(change: str, thief: Thief) -> None:
+    """Others wait for what their finalizers stand for."""
+    path = await register(thief, OTHER)
+
+    outcome = await thief.call("PATCH", path, {"metadata": {"finalizers": FINALIZERS[change]}})
+    held(outcome, POLICY, "no finalizer but its own")
 
 
 async def test_stolen_credential_changes_a_client_by_its_status(thief: Thief) -> None:

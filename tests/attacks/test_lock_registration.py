@@ -34,8 +34,9 @@ def full_spec() -> dict[str, Any]:
 
 
 async def registered(tenant: Tenant, **spec: Any) -> str:
-    """Register the client ``web`` as a cluster admin and return its path."""
-    body = token_client(tenant.namespace, "web", **(full_spec() | spec))
+    """Register the client ``web`` as a cluster admin and return its path; None leaves a field out."""
+    wanted = {name: value for name, value in (full_spec() | spec).items() if value is not None}
+    body = token_client(tenant.namespace, "web", **wanted)
     passed(await tenant.cluster.request("POST", tenant.path, body), 201)
     return f"{tenant.path}/web"
 
@@ -119,7 +120,15 @@ async def test_on_call_suspends_and_cannot_resume(on_call: User, tenant: Tenant)
     passed(await on_call.call("PATCH", path, {"spec": {"suspend": True}}))
     held(await on_call.call("PATCH", path, {"spec": {"suspend": False}}), POLICY, "account strong")
     held(await on_call.call("PATCH", path, {"spec": {"suspend": None}}), POLICY, "account strong")
+
+
+async def test_on_call_annotates_a_client(on_call: User, tenant: Tenant) -> None:
+    """What leaves the specification alone passes, suspended or not: the spec is what lock 3 guards."""
+    path = await registered(tenant)
+
     passed(await on_call.call("PATCH", path, {"metadata": {"annotations": {"incident": "42"}}}))
+    passed(await on_call.call("PATCH", path, {"spec": {"suspend": True}}))
+    passed(await on_call.call("PATCH", path, {"metadata": {"annotations": {"incident": "43"}}}))
 
 
 async def test_on_call_suspends_what_was_explicitly_not_suspended(on_call: User, tenant: Tenant) -> None:
@@ -182,6 +191,15 @@ async def test_on_call_removes_nothing_that_is_optional(name: str, on_call: User
 
     held(await on_call.call("PATCH", path, {"spec": {name: None}}), POLICY, "account strong")
     held(await on_call.call("PATCH", path, {"spec": {name: None, "suspend": True}}), POLICY, "account strong")
+
+
+@pytest.mark.parametrize("name", sorted(set(SPEC) - {"suspend", "grants"}))
+async def test_on_call_adds_nothing_that_was_not_there(name: str, on_call: User, tenant: Tenant) -> None:
+    """A proof that slips in with the suspension would be there when somebody resumes."""
+    path = await registered(tenant, **{name: None})
+
+    held(await on_call.call("PATCH", path, {"spec": {name: CHANGES[name]}}), POLICY, "account strong")
+    held(await on_call.call("PATCH", path, {"spec": {name: CHANGES[name], "suspend": True}}), POLICY, "account strong")
 
 
 @pytest.mark.parametrize("name", sorted(GRANT))
