@@ -14,7 +14,7 @@ import yaml
 
 from broker.directory import registry as looking
 from broker.errors import BrokerError, Reason
-from broker.kube import registry as watching
+from broker.kube import reflector as watching
 from broker.model.client import Client, ClientId
 from tests.support.bad_specs import GOOD, GRANT, PROOFS
 from tests.support.broker import token_client
