@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.bad_specs import largest
 from tests.support.broker import token_client
-from tests.support.locks import Thief, held, passed
+from tests.support.locks import Thief, assert_held, assert_passed
 
 POLICY = "tokenbroker-clients"
 OURS, OTHER = "tokenbroker.dev/anchors", "example.com/other"
@@ -16,7 +16,7 @@ async def register(thief: Thief, *finalizers: str) -> str:
     """Register a client as its owner would, and return its path."""
     body = token_client(thief.tenant.namespace, "web", grants=[{"serviceAccount": {"name": "reader"}, "vault": {}}])
     body["metadata"] |= {"labels": {"team": "shop"}, "annotations": {"a": "b"}, "finalizers": list(finalizers)}
-    passed(await thief.tenant.cluster.request("POST", thief.tenant.path, body), 201)
+    assert_passed(await thief.tenant.cluster.request("POST", thief.tenant.path, body), 201)
     return f"{thief.tenant.path}/web"
 
 
@@ -29,25 +29,25 @@ async def test_broker_puts_its_finalizer_on_and_takes_it_off(thief: Thief) -> No
     """That is what it may patch TokenClients for, next to the finalizers of others."""
     path = await register(thief, OTHER)
 
-    passed(await thief.call("PATCH", path, metadata()))
-    passed(await thief.call("PATCH", path, {"metadata": {"finalizers": [OTHER]}}))
+    assert_passed(await thief.call("PATCH", path, metadata()))
+    assert_passed(await thief.call("PATCH", path, {"metadata": {"finalizers": [OTHER]}}))
 
 
 async def test_broker_lets_go_of_a_client_that_is_being_deleted(thief: Thief) -> None:
     """With its finalizer off, the client is gone."""
     path = await register(thief, OURS)
-    passed(await thief.tenant.cluster.request("DELETE", path))
+    assert_passed(await thief.tenant.cluster.request("DELETE", path))
 
-    passed(await thief.call("PATCH", path, {"metadata": {"finalizers": None}}))
-    passed(await thief.call("GET", path), 404)
+    assert_passed(await thief.call("PATCH", path, {"metadata": {"finalizers": None}}))
+    assert_passed(await thief.call("GET", path), 404)
 
 
 async def test_broker_puts_its_finalizer_on_the_largest_client(thief: Thief) -> None:
     """Comparing all of it is within what CEL may cost."""
     body = token_client(thief.tenant.namespace, "web", **largest())
-    passed(await thief.tenant.cluster.request("POST", thief.tenant.path, body), 201)
+    assert_passed(await thief.tenant.cluster.request("POST", thief.tenant.path, body), 201)
 
-    passed(await thief.call("PATCH", f"{thief.tenant.path}/web", {"metadata": {"finalizers": [OURS]}}))
+    assert_passed(await thief.call("PATCH", f"{thief.tenant.path}/web", {"metadata": {"finalizers": [OURS]}}))
 
 
 OWNER = {"apiVersion": "v1", "kind": "Secret", "name": "x", "uid": "0a1b"}
@@ -77,7 +77,7 @@ async def test_stolen_credential_changes_the_specification(change: str, thief: T
     path = await register(thief, OTHER)
 
     outcome = await thief.call("PATCH", path, metadata() | {"spec": SPEC[change]})
-    held(outcome, POLICY, "changes nothing of a TokenClient")
+    assert_held(outcome, POLICY, "changes nothing of a TokenClient")
 
 
 @pytest.mark.parametrize("change", METADATA)
@@ -85,7 +85,7 @@ async def test_stolen_credential_changes_metadata(change: str, thief: Thief) -> 
     """Next to its own finalizer nothing passes: an owner that is not there would have the client deleted."""
     path = await register(thief, OTHER)
 
-    held(await thief.call("PATCH", path, metadata(**METADATA[change])), POLICY, "changes no metadata")
+    assert_held(await thief.call("PATCH", path, metadata(**METADATA[change])), POLICY, "changes no metadata")
 
 
 @pytest.mark.parametrize("change", FINALIZERS)
@@ -94,7 +94,7 @@ async def test_stolen_credential_changes_a_finalizer_of_others(change: str, thie
     path = await register(thief, OTHER)
 
     outcome = await thief.call("PATCH", path, {"metadata": {"finalizers": FINALIZERS[change]}})
-    held(outcome, POLICY, "no finalizer but its own")
+    assert_held(outcome, POLICY, "no finalizer but its own")
 
 
 async def test_stolen_credential_changes_a_client_by_its_status(thief: Thief) -> None:
@@ -103,7 +103,7 @@ async def test_stolen_credential_changes_a_client_by_its_status(thief: Thief) ->
     _, before = await thief.call("GET", path)
     more = metadata(labels={"team": "x"}, ownerReferences=[OWNER]) | {"spec": {"suspend": True}}
 
-    passed(await thief.call("PATCH", f"{path}/status", more | {"status": {"observedGeneration": 1}}))
+    assert_passed(await thief.call("PATCH", f"{path}/status", more | {"status": {"observedGeneration": 1}}))
     _, after = await thief.call("GET", path)
     kept = ("finalizers", "labels", "annotations", "ownerReferences")
     assert after["status"] == {"observedGeneration": 1}
