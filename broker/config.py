@@ -183,7 +183,7 @@ class AuditConfig(Section):
 class LeaseConfig(Section):
     """The Lease by which one replica leads, in the broker's own namespace."""
 
-    name: DnsLabel = "tokenbroker"
+    name: DnsLabel = "tokenbroker-leader"
     duration_seconds: Annotated[int, Field(ge=5, le=300)] = 15
     """How long after its last sign of life a leader is replaced. It stops by itself after two thirds of that."""
 

@@ -56,7 +56,7 @@ FORBIDDEN: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     ),
     "read_another_lease": ("GET", f"{LEASES}/other", None),
     "take_another_lease": ("PUT", f"{LEASES}/other", {"metadata": {"name": "other"}}),
-    "delete_its_lease": ("DELETE", f"{LEASES}/tokenbroker", None),
+    "delete_its_lease": ("DELETE", f"{LEASES}/tokenbroker-leader", None),
     "take_a_lease_elsewhere": ("POST", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", MINE),
     "have_a_certificate_signed": (
         "POST",
