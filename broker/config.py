@@ -237,6 +237,13 @@ class Config(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
+    def _limits_can_match(self) -> Self:
+        for number, limit in enumerate(self.limits[:-1]):
+            if not limit.namespaces and not limit.namespace_labels:
+                raise ValueError(f"limits: entry {number + 1} is for every namespace, so none after it counts")
+        return self
+
+    @model_validator(mode="after")
     def _labels_are_known(self) -> Self:
         if self.registry.directory is not None and any(limit.namespace_labels for limit in self.limits):
             raise ValueError(

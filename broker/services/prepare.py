@@ -30,6 +30,9 @@ class AccessCheck(Protocol):
         Raises BrokerError: account_too_strong, access_not_as_declared, kubernetes_unavailable, kubernetes_timeout.
         """
 
+    def forget(self, client_id: ClientId) -> None:
+        """Forget a client that went."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hands:
@@ -154,6 +157,7 @@ class Preparer:
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
         self._ended = {key for key in self._ended if key[0] != client_id}
+        self._hands.access.forget(client_id)
         self._trials = {key: anchor for key, anchor in self._trials.items() if key[0] != client_id}
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from typing import Any, Self
 
 from tests.support.broker import BrokerProcess, Registered, Reply, Tenant
@@ -46,7 +48,7 @@ class Account:
         await self.tenant.cluster.request("POST", f"{path}{kind.lower()}s", role)
         await self.tenant.cluster.request("POST", f"{path}{kind.lower()}bindings", binding)
         for rule in rules:
-            await until(lambda rule=rule: self.may(rule), what=f"{self.name} has {rule}")
+            await until(partial(self.may, rule), what=f"{self.name} has {rule}")
 
     async def take(self, title: str, *, everywhere: bool = False) -> None:
         """Take rights away again."""
@@ -141,13 +143,26 @@ async def issued(broker: BrokerProcess, client: Registered, **body: Any) -> str:
     return str(reply.body["token"])
 
 
+async def until_issued(broker: BrokerProcess, client: Registered, **body: Any) -> str:
+    """Wait until the client is served, and return its token."""
+    tokens: list[str] = []
+
+    async def served() -> bool:
+        reply = await ask(broker, client, **body)
+        tokens.extend([str(reply.body["token"])] if reply.status == HTTPStatus.OK else [])
+        return bool(tokens)
+
+    await until(served, what=f"{client.id} is served")
+    return tokens[0]
+
+
 async def until_refused(broker: BrokerProcess, client: Registered, code: str) -> Reply:
     """Wait until the client is refused for that reason, and return the answer."""
     replies: list[Reply] = []
 
     async def refused() -> bool:
         replies.append(await ask(broker, client))
-        return replies[-1].body.get("code") == code
+        return bool(replies[-1].body.get("code") == code)
 
     await until(refused, what=f"{client.id} is refused: {code}")
     return replies[-1]

@@ -56,6 +56,14 @@ class BrokerProcess:
     @asynccontextmanager
     async def start(cls, lab: Lab, name: str = "broker", **overrides: Any) -> AsyncIterator[Self]:
         """Start one as the account of deploy/base, which is applied already, and stop it on leaving."""
+        async with cls.start_unready(lab, name, **overrides) as broker:
+            await broker.ready()
+            yield broker
+
+    @classmethod
+    @asynccontextmanager
+    async def start_unready(cls, lab: Lab, name: str = "broker", **overrides: Any) -> AsyncIterator[Self]:
+        """Start one like :meth:`start`, and do not wait until it is ready."""
         folder = lab.folder / name
         folder.mkdir()
         overrides.setdefault("lease", _lease(name))
@@ -66,7 +74,6 @@ class BrokerProcess:
         command = [sys.executable, "-m", "broker", "serve", "--config", str(path)]
         broker = cls(lab.processes.program(name, command), config, folder)
         broker.program.start()
-        await broker.ready()
         try:
             yield broker
         finally:

@@ -14,9 +14,11 @@ from tests.support.lab import Lab
 
 LIMITS: list[dict[str, Any]] = [
     {"namespaces": ["strong"], "strong_accounts": True},
-    {"namespaces": ["short"], "max_ttl": "30m", "proofs": ["oidc", "serviceAccount"]},
+    {"namespaces": ["short"], "max_ttl": "30m"},
+    {"namespaces": ["no-secrets"], "proofs": ["oidc", "serviceAccount"]},
     {"namespace_labels": {"tier": "lab"}, "max_ttl": "20m", "unbound_tokens": True},
-    {"namespaces": ["labelled"], "max_ttl": "1h", "unbound_tokens": True},
+    {"namespaces": ["labelled"], "max_ttl": "1h"},
+    {"namespaces": ["unbound"], "unbound_tokens": True},
     {"namespaces": ["labelled", "short"], "max_ttl": "10m"},
 ]
 
