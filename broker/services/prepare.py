@@ -82,6 +82,7 @@ class Preparer:
         facts = await self._hands.access.check(client, grant, token)
         prepared = Prepared(grant, await self._anchor(client, grant), token.account_uid)
         self._book.put(client, prepared)
+        self._hands.ender.spare(client.id, grant.name)
         self._ended.discard((client.id, client.uid, grant))
         await self._hands.tokens.sweep(client, prepared)
         return facts
