@@ -186,10 +186,10 @@ def _follow(parts: Parts, reconciler: Reconciler, keeper: Rotator | None) -> Non
             keeper.changed(client_id)
 
     def led(leading: bool) -> None:  # noqa: FBT001 - told, not asked
-        if leading:
-            reconciler.lead()
-            if keeper is not None:
-                keeper.lead()
+        if not leading:
+            return reconciler.stand_back()
+        reconciler.lead()
+        return keeper.lead() if keeper is not None else None
 
     parts.clients.registry.on_change = changed
     if parts.namespaces is not None:

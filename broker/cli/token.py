@@ -12,6 +12,7 @@ from broker.cli.errors import errors_shown, usage
 from broker.cli.get import get
 from broker.cli.jwt import decode, describe
 from broker.cli.output import Output, printable, show
+from broker.cli.token_revoke import revoke
 
 MAX_TOKEN_CHARACTERS = 65536
 
@@ -26,11 +27,12 @@ class InspectOutput(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        help="Get a token from a broker, or read what a token says.",
+        help="Get a token from a broker, end it, or read what it says.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
     group.command("get")(get)
+    group.command("revoke")(revoke)
     group.command("inspect")(inspect)
     app.add_typer(group, name="token")
 

@@ -94,6 +94,12 @@ def grants_left(status: Mapping[str, Any], grants: Iterable[Grant]) -> tuple[For
     return tuple(former for former in map(_former, listed) if (former.name, former.service_account) not in now)
 
 
+def unlisted(status: Mapping[str, Any], grants: Iterable[Grant]) -> bool:
+    """Tell whether a grant is not in a status, as it is now: then a broker that starts anew would not know of it."""
+    listed = {(former.name, former.service_account) for former in map(_former, status.get("grants", ()))}
+    return any((grant.name, grant.service_account) not in listed for grant in grants)
+
+
 def _former(listed: Mapping[str, Any]) -> FormerGrant:
     return FormerGrant(str(listed.get("name")), str(listed.get("subject", "")).rpartition(":")[2])
 

@@ -135,6 +135,14 @@ class StatusBoard:
         """Return what trying out a mint met last, or None."""
         return self._facts_of(client_id, grant).fault
 
+    async def write_down(self, registration: Registration) -> None:
+        """Write the status of a resource that is still as it was seen.
+
+        Raises BrokerError: kubernetes_unavailable (also where it has changed), kubernetes_timeout.
+        """
+        status = status_document(self.facts(registration), self._clock.now(), registration.status)
+        await self._writer.write(registration, status, exactly=True)
+
     async def write(self, client_id: ClientId) -> float | None:
         """Bring the resource's status up to date; the queue's handler."""
         registration = self._registry.get(client_id)

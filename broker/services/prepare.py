@@ -87,6 +87,7 @@ class Preparer:
         anchor = await self._anchor(client, grant)
         prepared = Prepared(grant, _bound(grant, anchor), token.account_uid)
         self._book.put(client, prepared)
+        self._hands.ender.spare(client.id, grant.name)
         self._ended.discard((client.id, client.uid, grant))
         await self._hands.tokens.sweep(client, prepared)
         return facts

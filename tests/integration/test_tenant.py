@@ -196,7 +196,7 @@ async def test_a_token_is_got_and_used_and_ends_with_its_client(shop: Shop) -> N
 
     async def nothing_left() -> bool:
         _, left = await shop.cluster.request("GET", f"{CORE}/secrets?fieldSelector=type%3Dtokenbroker.dev/anchor")
-        return left["items"] == []
+        return not left["items"]
 
     await until(nothing_left, what="no anchor is left")
     await shop.apply(client(shop))

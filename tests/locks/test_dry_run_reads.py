@@ -9,7 +9,7 @@ from broker.model.expectations import Outcome, verify
 from broker.model.strength import strong_reasons
 from tests.integration.test_access import discovered
 from tests.support.broker import Tenant
-from tests.support.locks import Thief, User, held
+from tests.support.locks import Thief, User, assert_held
 
 CONTENT = base64.b64encode(b"hidden").decode()
 WAYS: dict[str, tuple[str, str, dict[str, str] | None]] = {
@@ -55,5 +55,5 @@ async def test_stolen_credential_reads_no_secret_by_deleting_it(thief: Thief, wa
     method, query, body = WAYS[way]
     outcome = await thief.call(method, path + query, body)
 
-    held(outcome, "tokenbroker-secrets", "deletes anchors only")
+    assert_held(outcome, "tokenbroker-secrets", "deletes anchors only")
     assert CONTENT not in str(outcome)
