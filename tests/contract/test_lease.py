@@ -1,4 +1,4 @@
-"""The Lease: the same promises from the fake and from a real API server under the broker's own account."""
+"""The Lease: the same promises from the fake and from a real API server."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -18,6 +18,7 @@ from tests.support.broker import ACCOUNT
 from tests.support.election import FakeLease
 from tests.support.lab import Lab
 
+HOLDER = "lease-holder"
 MOMENT = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
 MINE = Term("mine", 15, MOMENT, MOMENT + timedelta(seconds=5), 3)
 OTHERS = Term("others", 20, MOMENT, MOMENT, 4)
@@ -25,9 +26,18 @@ OTHERS = Term("others", 20, MOMENT, MOMENT, 4)
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def session(installed: Lab, tmp_path: Path) -> AsyncIterator[KubeSession]:
-    """Open a session of the broker's account."""
+    """Open a session of an account that may hold Leases of any name, as the broker's may one."""
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{ACCOUNT[0]}"
+    rule = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]}
+    role = {"kind": "Role", "name": HOLDER, "apiGroup": "rbac.authorization.k8s.io"}
+    subject = {"kind": "ServiceAccount", "name": HOLDER, "namespace": ACCOUNT[0]}
+    named = {"metadata": {"name": HOLDER}}
+    request = installed.cluster.request
+    await request("POST", f"/api/v1/namespaces/{ACCOUNT[0]}/serviceaccounts", named)
+    await request("POST", f"{path}/roles", named | {"rules": [rule]})
+    await request("POST", f"{path}/rolebindings", named | {"roleRef": role, "subjects": [subject]})
     token = tmp_path / "token"
-    token.write_text(await installed.cluster.token_for(*ACCOUNT))
+    token.write_text(await installed.cluster.token_for(ACCOUNT[0], HOLDER))
     async with KubeSession(installed.cluster.server, installed.cluster.ca_file, token, 10) as opened:
         yield opened
 
