@@ -237,6 +237,7 @@ class CopyLabel:
     ``server`` tells clusters apart that share a name by mistake. ``service_account``, ``audience`` and
     ``ttl_seconds`` are what was asked for: where the grant says something else by now, the copy is replaced.
     ``root_uid`` is that of the anchor below which the versions' hang: where that one is gone, so is the token's worth.
+    ``account_uid`` is that of the ServiceAccount: one that was made again is another one. Both may be empty.
     """
 
     client_uid: str
@@ -253,6 +254,7 @@ class CopyLabel:
     anchor: Anchor
     retired: tuple[RetiredAnchor, ...] = ()
     root_uid: str = ""
+    account_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -23,6 +24,16 @@ LAST = "test_leaks.py"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Search for leaks when all other tests have had the chance to make one."""
     items.sort(key=lambda item: item.path.name == LAST)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what was measured about revocation."""
+    passed = terminalreporter.getreports("passed")
+    told = [value for report in passed for name, value in report.user_properties if name == "refused"]
+    if told:
+        terminalreporter.section("seconds from revocation to refusal")
+        for line in told:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

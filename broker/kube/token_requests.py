@@ -173,6 +173,8 @@ def _anchor_missing(answer: Answer) -> BrokerError:
     return BrokerError(
         Reason.ANCHOR_MISSING,
         "The grant is being prepared; try again shortly.",
-        operator_detail=f"The Secret that tokens are bound to is gone and is made again: {answer.message()}",
+        operator_detail=(
+            f"The Secret that tokens are bound to is gone, or it or the account was made again: {answer.message()}"
+        ),
         retry_after=2,
     )

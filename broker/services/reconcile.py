@@ -43,7 +43,7 @@ class Finalizers(Protocol):
 class Reconciler:
     """Visits clients. What they share among replicas only the leader makes and ends; every replica keeps its book.
 
-    ``prepared`` is told of each grant that may be issued for from now on.
+    ``prepared`` is told of each grant that may be issued for from now on, and whose account was made again.
     """
 
     def __init__(
@@ -183,12 +183,13 @@ class Reconciler:
     async def _prepare(self, client: Client, grant: Grant) -> BrokerError | None:
         access: AccessFacts | None = None
         failure: BrokerError | None = None
-        waiting = self._book.get(client, grant) is None
+        before = self._book.get(client, grant)
         try:
             access = await self._preparer.prepare(client, grant)
         except BrokerError as error:
             failure = error
-        if waiting and self._book.get(client, grant) is not None:
+        now = self._book.get(client, grant)
+        if now is not None and (before is None or before.account_uid != now.account_uid):
             self._prepared(client.id, grant.name)
         self._board.rehearsed(client.id, grant.name, Fault.of(failure) if failure else None, access)
         return failure

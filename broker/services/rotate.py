@@ -207,7 +207,9 @@ class Rotator:
     async def _current(self, target: Target, copy: StoredCopy | None) -> StoredCopy:
         """Return a copy that is as it should be, written now where need be."""
         root = await self._root(target)
-        if copy is None or due(copy, target, root, self._clock.now()):
+        prepared = self._book.get(target.client, target.grant)
+        account_uid = prepared.account_uid if prepared is not None else ""
+        if copy is None or due(copy, target, root, account_uid, self._clock.now()):
             return await self._replace(target, copy, root, Origin(self._new_request_id()))
         return copy
 

@@ -73,13 +73,16 @@ def left_over(copy: StoredCopy, key: CopyKey, server: str, now: datetime) -> boo
     )
 
 
-def due(copy: StoredCopy, target: Target, root: Anchor, now: datetime) -> bool:
+def due(copy: StoredCopy, target: Target, root: Anchor, account_uid: str, now: datetime) -> bool:
     """Tell whether a new version has to be written on top of the target's own copy.
 
     ``root`` is the anchor above those of its versions: where it is another one than theirs, they are worth nothing.
+    So are those of another account than the one of ``account_uid``, which is empty where it is not known.
     """
     label = copy.label
     if label is None or not copy.intact or label.version != copy.current_version or label.root_uid != root.uid:
+        return True
+    if label.account_uid and account_uid and label.account_uid != account_uid:
         return True
     return not _as_asked(label, target) or _requested(label, target, now) or now >= renewal(label, target)
 

@@ -180,4 +180,5 @@ def _label(
         jti=token.jti,
         anchor=anchor,
         retired=retired,
+        account_uid=token.account_uid,
     )

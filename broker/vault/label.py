@@ -35,6 +35,7 @@ def write_label(label: CopyLabel) -> dict[str, str]:
         "anchor-name": label.anchor.name,
         "anchor-uid": label.anchor.uid,
         "anchor-root-uid": label.root_uid,
+        "account-uid": label.account_uid,
     }
     retired = {f"{_RETIRED}{number}": _write_retired(one) for number, one in enumerate(label.retired, 1)}
     return {key: value for key, value in (metadata | retired).items() if value}  # Vault refuses empty values
@@ -67,6 +68,7 @@ def _read(metadata: Mapping[str, str]) -> CopyLabel:
         anchor=Anchor(metadata["anchor-name"], metadata["anchor-uid"]),
         retired=tuple(_read_retired(metadata[key]) for key in _retired_keys(metadata)),
         root_uid=metadata.get("anchor-root-uid", ""),
+        account_uid=metadata.get("account-uid", ""),
     )
 
 

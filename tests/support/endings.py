@@ -65,6 +65,7 @@ class EndingCluster(FakeCluster):
         super().__init__(power, clock)
         self.resources: dict[ClientId, Resource] = {}
         self.denied: set[str] = set()
+        self.account_uid = "account-1"
 
     def get(self, client_id: ClientId) -> Registration | None:
         """Return a TokenClient as a registry does that lags behind nothing."""
@@ -119,6 +120,12 @@ class EndingCluster(FakeCluster):
     async def rehearse(self, spec: TokenSpec) -> MintedToken:
         """Try out a mint."""
         return await self.mint(spec)
+
+    async def mint(self, spec: TokenSpec) -> MintedToken:
+        """Mint, for the account that is there, and no other one of that name."""
+        if spec.account_uid not in {"", self.account_uid}:
+            raise BrokerError(Reason.ANCHOR_MISSING, "409: another account")
+        return replace(await super().mint(spec), account_uid=self.account_uid)
 
     async def check(self, client: Client, grant: Grant, token: MintedToken) -> AccessFacts:
         """Look at an account."""

@@ -271,3 +271,31 @@ async def test_a_new_version_is_asked_for_a_moment_ahead(world: EndingWorld) -> 
     await world.rotator.visit(KEY)
 
     assert world.in_vault() != before
+
+
+async def test_an_account_that_was_made_again_is_looked_at_again(world: EndingWorld) -> None:
+    """Its tokens are refused by its UID: the next request finds that out, and the one after it is served."""
+    world.cluster.account_uid = "account-2"
+    with pytest.raises(BrokerError, match="anchor_missing"):
+        await world.issue(grant_name=TOGETHER)
+    await world.reconciler.visit(WEB)
+
+    assert world.accepts((await world.issue(grant_name=TOGETHER))[1])
+
+
+async def test_a_copy_of_an_account_that_was_made_again_is_replaced(world: EndingWorld) -> None:
+    """The periodic look finds it where nobody asks for tokens, and has the copy visited."""
+    before, told = world.in_vault(), world.rotator.queue
+    world.cluster.account_uid = "account-2"
+    world.rotator.changed(WEB)
+    told.forget(KEY)
+    await world.reconciler.visit(WEB)
+    assert len(told) == 1
+    await world.rotator.visit(KEY)
+    assert (after := world.in_vault()) != before
+
+    told.forget(KEY)
+    await world.reconciler.visit(WEB)
+    assert len(told) == 0
+    await world.rotator.visit(KEY)
+    assert world.in_vault() == after

@@ -26,6 +26,7 @@ LABEL = CopyLabel(
         RetiredAnchor(Anchor(f"tokenbroker-anchor-{number}", f"uid-{number}"), datetime(2026, 11, 24, tzinfo=UTC))
         for number in range(36)
     ),
+    account_uid="account-uid",
 )
 
 
