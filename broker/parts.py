@@ -4,7 +4,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.audit import AuditFile
 from broker.clock import SystemClock
@@ -24,7 +24,7 @@ from broker.ports import Clock, Minter
 from broker.proofs import ClusterNames, proof_checks
 from broker.registries import Registered, registered
 from broker.services.authenticate import Checks
-from broker.services.canary import Canary, GuardedMinter
+from broker.services.canary import Canary, GuardedAnchors, GuardedMinter
 from broker.services.leadership import Leadership
 from broker.vault.store import KvStore
 
@@ -69,7 +69,9 @@ async def made(config: Config) -> AsyncIterator[Parts]:
         rules = _rules(config, session, namespaces)
         cluster = ClusterNames(str(unverified_claims(session.token)["iss"]), rules.api_audience)
         checks = await stack.enter_async_context(proof_checks(config, reviews, cluster, clock, metrics))
-        canary, minter = _minter(config, session, clock, metrics)
+        canary = _canary(config, session, clock, metrics)
+        minter = TokenRequests(session, metrics)
+        clients = registered(config, session, clock, metrics)
         yield Parts(
             config=config,
             clock=clock,
@@ -77,9 +79,9 @@ async def made(config: Config) -> AsyncIterator[Parts]:
             audit=audit,
             rules=rules,
             session=session,
-            clients=registered(config, session, clock, metrics),
+            clients=replace(clients, anchors=GuardedAnchors(clients.anchors, canary)) if canary else clients,
             namespaces=namespaces,
-            minter=minter,
+            minter=GuardedMinter(minter, canary) if canary else minter,
             canary=canary,
             leadership=_leadership(config, session, clock, metrics),
             reviews=reviews,
@@ -88,12 +90,10 @@ async def made(config: Config) -> AsyncIterator[Parts]:
         )
 
 
-def _minter(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> tuple[Canary | None, Minter]:
-    minter = TokenRequests(session, metrics)
+def _canary(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> Canary | None:
     if config.admission.policies == "absent":
-        return None, minter
-    canary = Canary(KubeCanary(session, config.namespace), clock, metrics)
-    return canary, GuardedMinter(minter, canary)
+        return None
+    return Canary(KubeCanary(session, config.namespace), clock, metrics)
 
 
 def _leadership(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> Leadership:

@@ -13,7 +13,7 @@ from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.kube.status import KubeStatusWriter
 from broker.metrics import Metrics
-from broker.ports import Clock, EventRecorder, LiveRegistry, StatusWriter
+from broker.ports import Anchors, Clock, EventRecorder, LiveRegistry, StatusWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Registered:
     registry: LiveRegistry
     statuses: StatusWriter
     events: EventRecorder
-    anchors: KubeAnchors
+    anchors: Anchors
 
 
 def registered(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> Registered:

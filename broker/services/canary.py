@@ -6,8 +6,10 @@ from typing import Protocol
 import structlog
 
 from broker.errors import BrokerError, Reason
-from broker.model.token import MintedToken, TokenSpec
-from broker.ports import Clock, Minter
+from broker.model.anchor import AnchorId
+from broker.model.client import Client
+from broker.model.token import Anchor, MintedToken, TokenSpec
+from broker.ports import Anchors, Clock, Minter
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +54,12 @@ class Canary:
             return _unproved(self._why)
         return _missing(self._missing) if self._missing else None
 
+    def require(self) -> None:
+        """Raise BrokerError(policy_missing) where nothing may be issued."""
+        fault = self.fault()
+        if fault is not None:
+            raise fault
+
     async def run(self) -> None:
         """Try them until cancelled."""
         while True:
@@ -84,18 +92,34 @@ class GuardedMinter:
 
     async def mint(self, spec: TokenSpec) -> MintedToken:
         """Return a token. Raises BrokerError(policy_missing), and those of :meth:`broker.ports.Minter.mint`."""
-        self._require()
+        self._canary.require()
         return await self._minter.mint(spec)
 
     async def rehearse(self, spec: TokenSpec) -> MintedToken:
         """Try out :meth:`mint`; raises what it would raise."""
-        self._require()
+        self._canary.require()
         return await self._minter.rehearse(spec)
 
-    def _require(self) -> None:
-        fault = self._canary.fault()
-        if fault is not None:
-            raise fault
+
+class GuardedAnchors:
+    """Makes anchors while the canary lives, finds and deletes them always; implements :class:`broker.ports.Anchors`."""
+
+    def __init__(self, anchors: Anchors, canary: Canary) -> None:
+        self._anchors = anchors
+        self._canary = canary
+
+    async def ensure(self, client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
+        """Return an anchor. Raises BrokerError(policy_missing), and those of :meth:`broker.ports.Anchors.ensure`."""
+        self._canary.require()
+        return await self._anchors.ensure(client, which, parent)
+
+    async def find(self, client: Client, which: AnchorId) -> Anchor | None:
+        """See :meth:`broker.ports.Anchors.find`."""
+        return await self._anchors.find(client, which)
+
+    async def delete(self, namespace: str, name: str, uid: str | None = None) -> bool:
+        """See :meth:`broker.ports.Anchors.delete`: what ends tokens needs no leave."""
+        return await self._anchors.delete(namespace, name, uid)
 
 
 def _missing(names: tuple[str, ...]) -> BrokerError:

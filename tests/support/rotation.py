@@ -211,6 +211,19 @@ class MemoryAudit:
         raise AssertionError(record)
 
 
+class NoAudit:
+    """Implements AuditLog: keeps nothing."""
+
+    def issued(self, record: Issuance) -> None:
+        """Keep nothing."""
+
+    def refused(self, record: RefusedRequest) -> None:
+        """Keep nothing."""
+
+    def revoked(self, record: Revoked) -> None:
+        """Keep nothing."""
+
+
 class Watcher:
     """Stands for the board and the metrics: keeps the last facts and every outcome."""
 

@@ -8,9 +8,11 @@ import pytest
 
 from broker.errors import BrokerError, Reason
 from broker.kube.answer import unavailable
+from broker.model.anchor import grant_anchor
 from broker.model.token import MintedToken, TokenSpec
-from broker.services.canary import AGAIN_SECONDS, COUNTS_SECONDS, EVERY_SECONDS, Canary, GuardedMinter
+from broker.services.canary import AGAIN_SECONDS, COUNTS_SECONDS, EVERY_SECONDS, Canary, GuardedAnchors, GuardedMinter
 from tests.support.election import VirtualLoop
+from tests.support.rotation import FakeCluster, HandClock, Power, client, grant
 
 TOKENS, SECRETS = "tokenbroker-tokens", "tokenbroker-secrets"
 SPEC = TokenSpec("shop", "reader", "https://kubernetes.default.svc", 600, None)
@@ -205,3 +207,24 @@ async def test_no_token_is_minted_while_a_policy_is_missing(call: str) -> None:
     assert refused.value.reason is Reason.POLICY_MISSING
     assert passed_on.value is AWAY
     assert minter.asked == [call]
+
+
+async def test_no_anchor_is_made_while_a_policy_is_missing() -> None:
+    """What ends tokens goes on; in force again, anchors are made."""
+    world, cluster = World(found=(SECRETS,)), FakeCluster(Power(), HandClock())
+    canary = Canary(world, world, world)
+    anchors = GuardedAnchors(cluster, canary)
+    there, which = grant_anchor("uid-1", grant()), grant_anchor("uid-2", grant())
+    made = await cluster.ensure(client(), there)
+    await canary.look()
+    with pytest.raises(BrokerError) as refused:
+        await anchors.ensure(client(), which)
+    found, deleted = await anchors.find(client(), there), await anchors.delete("shop", there.name)
+    world.found = ()
+    await canary.look()
+    parent = await anchors.ensure(client(), there)
+    below = await anchors.ensure(client(), which, parent)
+
+    assert refused.value.reason is Reason.POLICY_MISSING
+    assert (found, deleted) == (made, True)
+    assert cluster.parents[below.uid] == parent.uid

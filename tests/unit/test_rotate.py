@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from broker.errors import BrokerError, Fault, Reason
-from broker.model.anchor import vault_anchor
-from broker.model.client import ClientId, VaultCopy
+from broker.model.anchor import AnchorId, vault_anchor
+from broker.model.client import Client, ClientId, VaultCopy
+from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey
 from broker.ports import Origin
 from broker.services.rotate import CHECK_SECONDS
@@ -651,3 +652,23 @@ async def test_the_copy_of_a_client_that_is_being_deleted_is_removed(world: Worl
 
     assert not world.vault.entries
     assert not world.cluster.anchors
+
+
+async def test_grant_that_is_barred_while_its_anchor_is_made_gets_no_version(world: World) -> None:
+    """Who barred it has deleted the anchors before this one was there, and would not do so again."""
+    await world.visit()
+    await until_renewal(world)
+    before = world.token()
+    barred, ensure = Fault(Reason.ACCOUNT_TOO_STRONG, "strong"), world.cluster.ensure
+
+    async def ensure_late(client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
+        world.registry.book.bar(client, grant(), barred)
+        return await ensure(client, which, parent)
+
+    world.cluster.ensure = ensure_late  # type: ignore[method-assign]
+    with pytest.raises(BrokerError) as refused:
+        await world.visit()
+
+    assert refused.value.reason is Reason.ACCOUNT_TOO_STRONG
+    assert world.token() == before
+    assert len(world.audit.records) == 1

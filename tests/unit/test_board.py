@@ -1,0 +1,187 @@
+"""What operators see of what was found out about accounts: conditions, the mark of strong ones, and Events."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from broker.errors import Fault, Reason
+from broker.metrics import Metrics
+from broker.model.client import Expect, Proofs
+from broker.model.proof_policy import ProofPolicy
+from broker.model.status import AccessFacts, camel
+from broker.ports import Registration
+from broker.services.board import EVENT_NOTES, StatusBoard
+from tests.support.rotation import KEY, FakeRegistry, HandClock, client, grant
+
+STRONG = Fault(Reason.ACCOUNT_TOO_STRONG, "strong")
+BROKEN = Fault(Reason.ACCESS_NOT_AS_DECLARED, "deny 'get pods' does not hold")
+AWAY = Fault(Reason.KUBERNETES_UNAVAILABLE, "away")
+EXPECTING = grant(vault=None, expect=Expect(deny=("get pods",)))
+
+
+@dataclass
+class Shown:
+    """Implements StatusWriter and EventRecorder: keeps what was written and told."""
+
+    registry: FakeRegistry
+    status: Mapping[str, Any] = field(default_factory=dict)
+    events: list[tuple[str, bool]] = field(default_factory=list)
+
+    async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:
+        """Keep a status."""
+        assert not exactly
+        assert registration.id == KEY.client
+        self.status = status
+
+    async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
+        """Keep an Event."""
+        assert registration.id == KEY.client
+        assert note == EVENT_NOTES[event_reason]
+        self.events.append((event_reason, warning))
+
+
+class Bench:
+    """A board among fakes, and a client with one grant."""
+
+    def __init__(self, policy: ProofPolicy | None = None, **grants: Any) -> None:
+        self.registry = FakeRegistry()
+        self.registry.put(client(grants=(EXPECTING,)) if not grants else client(**grants))
+        self.shown = Shown(self.registry)
+        self.board = StatusBoard(
+            registry=self.registry,
+            writer=self.shown,
+            events=self.shown,
+            clock=HandClock(),
+            metrics=Metrics(),
+            proofs=lambda _namespace: policy or ProofPolicy(),
+        )
+
+    async def tried(self, fault: Fault | None, access: AccessFacts | None = None) -> None:
+        """Note how a trial went, and write."""
+        self.board.rehearsed(KEY.client, "default", fault, access)
+        await self.board.write(KEY.client)
+
+    def condition(self, kind: str) -> tuple[str, str] | None:
+        """Return status and reason of a condition, or None where there is none."""
+        found = [one for one in self.shown.status["conditions"] if one["type"] == kind]
+        return (found[0]["status"], found[0]["reason"]) if found else None
+
+    @property
+    def strong(self) -> bool | None:
+        """What the status says of the account."""
+        grants: list[dict[str, Any]] = self.shown.status["grants"]
+        strong: bool | None = grants[0].get("strong")
+        return strong
+
+
+@pytest.mark.parametrize("strong", [True, False])
+async def test_account_that_passed_is_shown_as_it_is(*, strong: bool) -> None:
+    """Verified, and strong where it is."""
+    bench = Bench()
+    await bench.tried(None, AccessFacts(strong=strong))
+
+    assert bench.condition("AccessVerified") == ("True", "Verified")
+    assert bench.strong is strong
+
+
+async def test_account_that_was_refused_as_strong_is_shown_as_strong() -> None:
+    """Also one that was not when it was looked at before; its expectations were not looked at."""
+    bench = Bench()
+    await bench.tried(None, AccessFacts())
+    before = bench.strong
+    await bench.tried(STRONG)
+
+    assert (before, bench.strong) == (False, True)
+    assert bench.condition("Ready") == ("False", "AccountTooStrong")
+    assert bench.condition("AccessVerified") == ("Unknown", "Pending")
+
+
+async def test_nothing_is_said_of_an_account_that_nobody_could_look_at() -> None:
+    """Neither strong nor weak."""
+    bench = Bench()
+    await bench.tried(AWAY)
+
+    assert bench.strong is None
+    assert bench.condition("AccessVerified") == ("Unknown", "Pending")
+
+
+async def test_what_was_verified_before_a_finding_counts_no_more() -> None:
+    """An API server that is away then does not turn the condition to True again."""
+    bench = Bench()
+    await bench.tried(None, AccessFacts())
+    await bench.tried(AWAY)
+    kept = bench.condition("AccessVerified")
+    await bench.tried(BROKEN)
+    broken = bench.condition("AccessVerified")
+    await bench.tried(AWAY)
+
+    assert kept == ("True", "Verified")
+    assert broken == ("False", "AccessNotAsDeclared")
+    assert bench.condition("AccessVerified") == ("Unknown", "Pending")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (AccessFacts(doubts=("x.",)), ("False", "AccessMissing")),
+        (AccessFacts(certain=False, doubts=("x.",)), ("Unknown", "RulesIncomplete")),
+    ],
+)
+async def test_doubt_is_no_pass_and_stops_nothing(facts: AccessFacts, said: tuple[str, str]) -> None:
+    """Ready stays True; a warning is told."""
+    bench = Bench()
+    await bench.tried(None, facts)
+
+    assert bench.condition("AccessVerified") == said
+    assert bench.condition("Ready") == ("True", "Ready")
+    assert bench.shown.events == [("Ready", False), (said[1], True)]
+
+
+async def test_grant_that_expects_nothing_has_no_such_condition() -> None:
+    """Nobody asked."""
+    bench = Bench(grants=(grant(vault=None),))
+    await bench.tried(None, AccessFacts())
+
+    assert bench.condition("AccessVerified") is None
+
+
+@pytest.mark.parametrize("fault", [STRONG, BROKEN], ids=lambda fault: camel(fault.reason))
+async def test_finding_is_told_once(fault: Fault) -> None:
+    """Ready and AccessVerified say the same, and each look says it again: it is one Event until that changes."""
+    bench = Bench()
+    await bench.tried(None, AccessFacts())
+    bench.shown.events.clear()
+    for _ in range(3):
+        await bench.tried(fault)
+    found = list(bench.shown.events)
+    await bench.tried(None, AccessFacts())
+
+    assert found == [(camel(fault.reason), True)]
+    assert bench.shown.events[1:] == [("Ready", False), ("Verified", False)]
+
+
+async def test_proof_that_does_not_count_is_told_once() -> None:
+    """Where it is the only one, Ready says it, too."""
+    only_oidc = ProofPolicy(kinds=frozenset({"oidc"}))
+    bench = Bench(only_oidc, grants=(grant(vault=None),), proofs=Proofs((b"0" * 32,)))
+    await bench.tried(None, AccessFacts())
+
+    assert bench.condition("Ready") == bench.condition("ProofsAccepted") == ("False", "ProofNotAccepted")
+    assert bench.shown.events == [("ProofNotAccepted", True)]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Reason.ACCESS_NOT_AS_DECLARED,
+        Reason.ACCOUNT_TOO_STRONG,
+        Reason.LIMITS_EXCEEDED,
+        Reason.POLICY_MISSING,
+        Reason.GRANT_FORBIDDEN,
+    ],
+)
+def test_what_stops_a_client_has_words_for_an_event(reason: Reason) -> None:
+    """Fixed ones: nothing of the finding gets into them."""
+    assert EVENT_NOTES[camel(reason)]

@@ -1,0 +1,299 @@
+"""A grant is looked at before anything is issued, and what is found ends what was; among fakes."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from broker.errors import BrokerError, Fault, Reason
+from broker.model.anchor import grant_anchor, trial_anchor, vault_anchor
+from broker.model.client import Client, ClientId, Grant, Revocation
+from broker.model.decision import Allowed, Rules
+from broker.model.limits import NamespaceLimits
+from broker.model.sensitive import Sensitive
+from broker.model.status import AccessFacts
+from broker.model.token import MintedToken, TokenSpec
+from broker.services.ending import Ender
+from broker.services.grant_book import GrantBook
+from broker.services.mint import GrantMinter
+from broker.services.prepare import Hands, Preparer
+from broker.services.token_anchors import TokenAnchors
+from tests.support.rotation import KEY, FakeCluster, HandClock, NoAudit, Power, client, grant
+
+API = "https://kubernetes.default.svc"
+STRONG = BrokerError(Reason.ACCOUNT_TOO_STRONG, "strong", operator_detail="it may create pods")
+BROKEN = BrokerError(Reason.ACCESS_NOT_AS_DECLARED, "broken")
+AWAY = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
+
+
+@dataclass
+class FakeAccess:
+    """Implements AccessCheck: says what it is told to."""
+
+    found: AccessFacts | BrokerError = field(default_factory=AccessFacts)
+    looked_with: list[str] = field(default_factory=list)
+    forgotten: list[ClientId] = field(default_factory=list)
+
+    async def check(self, client: Client, grant: Grant, token: MintedToken) -> AccessFacts:
+        """Note the token, and answer."""
+        assert grant in client.grants
+        self.looked_with.append(token.value.reveal())
+        if isinstance(self.found, BrokerError):
+            raise self.found
+        return self.found
+
+    def forget(self, client_id: ClientId) -> None:
+        """Note it."""
+        self.forgotten.append(client_id)
+
+
+@dataclass
+class Trials:
+    """Implements Minter: tokens on trial are named after their audience."""
+
+    specs: list[TokenSpec] = field(default_factory=list)
+    clock: HandClock = field(default_factory=HandClock)
+
+    async def rehearse(self, spec: TokenSpec) -> MintedToken:
+        """Try one out."""
+        self.specs.append(spec)
+        now = self.clock.now()
+        return MintedToken(Sensitive(spec.audience), "jti", now, now, "sha", "account-uid")
+
+    async def mint(self, spec: TokenSpec) -> MintedToken:
+        """Never called while a grant is prepared."""
+        raise AssertionError(spec)
+
+
+@dataclass
+class Counted:
+    """Counts grants whose tokens should have ended."""
+
+    orphaned: int = 0
+
+    def orphans(self, grants: int) -> None:
+        """Set it."""
+        self.orphaned = grants
+
+    def ended(self, why: str) -> None:
+        """Count nothing."""
+
+
+class Bench:
+    """A preparer among fakes, and a client."""
+
+    def __init__(self, of: Grant | None = None) -> None:
+        self.grant = of or grant()
+        self.client = client(grants=(self.grant,))
+        self.limits = NamespaceLimits()
+        self.cluster, self.access = FakeCluster(Power(), HandClock()), FakeAccess()
+        self.trials, self.counted, self.book = Trials(), Counted(), GrantBook()
+        self.tokens = TokenAnchors(self.cluster, self.trials.clock)
+        hands = Hands(
+            anchors=self.cluster,
+            minter=self.trials,
+            access=self.access,
+            ender=Ender(self.cluster, NoAudit(), self.trials.clock, self.counted, lambda: "request"),
+            tokens=self.tokens,
+            leader=self.cluster,
+        )
+        self.preparer = Preparer(hands, self.book, Rules("tokenbroker", API, limits=lambda _namespace: self.limits))
+
+    async def prepare(self) -> AccessFacts | None:
+        """Prepare the grant."""
+        return await self.preparer.prepare(self.client, self.grant)
+
+    async def refusal(self) -> BrokerError:
+        """Return why the grant is not prepared."""
+        with pytest.raises(BrokerError) as refused:
+            await self.prepare()
+        return refused.value
+
+    @property
+    def ready(self) -> bool:
+        """Whether tokens may be issued."""
+        return self.book.get(self.client, self.grant) is not None
+
+    @property
+    def anchors(self) -> set[str]:
+        """Which anchors there are: grant, trial, vault."""
+        makers = {"grant": grant_anchor, "trial": trial_anchor, "vault": vault_anchor}
+        return {kind for kind, make in makers.items() if make("uid-1", self.grant).name in self.cluster.anchors}
+
+    async def with_copy(self) -> None:
+        """Prepare the grant, and make what is above its versions in Vault."""
+        await self.prepare()
+        await self.cluster.ensure(self.client, vault_anchor("uid-1", self.grant))
+        assert self.anchors == {"grant", "trial", "vault"}
+
+
+async def test_grant_is_looked_at_before_its_anchor_is_made() -> None:
+    """The account is asked with a token for the API server, which is bound to the anchor for trials."""
+    bench = Bench(grant(audiences=("https://one",)))
+    facts = await bench.prepare()
+
+    assert facts == AccessFacts()
+    assert [spec.audience for spec in bench.trials.specs] == ["https://one", API]
+    assert {spec.anchor.name for spec in bench.trials.specs if spec.anchor} == {trial_anchor("uid-1", bench.grant).name}
+    assert bench.access.looked_with == [API]
+    prepared = bench.book.get(bench.client, bench.grant)
+    assert prepared is not None
+    assert prepared.account_uid == "account-uid"
+    assert bench.anchors == {"grant", "trial"}
+
+
+async def test_one_trial_is_enough_for_the_api_servers_own_audience() -> None:
+    """It is the one that the account is asked with."""
+    bench = Bench()
+    await bench.prepare()
+
+    assert [spec.audience for spec in bench.trials.specs] == [API]
+
+
+@pytest.mark.parametrize("found", [STRONG, BROKEN], ids=lambda error: str(error.reason))
+async def test_account_that_will_not_do_gets_no_anchor(found: BrokerError) -> None:
+    """Nothing is left of the trial either, at the first look and at each after it."""
+    bench = Bench()
+    bench.access.found = found
+    for _ in range(3):
+        assert await bench.refusal() is found
+        assert bench.anchors == set()
+    assert not bench.ready
+    assert bench.book.fault(bench.client, bench.grant) == Fault.of(found)
+
+
+@pytest.mark.parametrize("found", [STRONG, BROKEN], ids=lambda error: str(error.reason))
+async def test_what_is_found_later_ends_what_was_issued(found: BrokerError) -> None:
+    """Tokens handed out, those in Vault, and that of the trial; when it is mended, the grant is ready again."""
+    bench = Bench()
+    await bench.with_copy()
+    bench.access.found = found
+    await bench.refusal()
+    ended = bench.anchors, bench.ready
+    bench.access.found = AccessFacts()
+    await bench.prepare()
+    mended = bench.ready
+    await bench.with_copy()
+    bench.access.found = found
+    await bench.refusal()
+
+    assert ended == (set(), False)
+    assert mended
+    assert bench.anchors == set()
+
+
+async def test_limits_that_are_narrowed_end_what_was_issued() -> None:
+    """Once, and without another trial."""
+    bench = Bench()
+    await bench.with_copy()
+    tried = len(bench.trials.specs)
+    bench.limits = NamespaceLimits(opted_in=False)
+    error = await bench.refusal()
+    calls = len(bench.cluster.power.calls)
+    await bench.refusal()
+
+    assert error.reason is Reason.GRANT_FORBIDDEN
+    assert bench.anchors == set()
+    assert len(bench.trials.specs) == tried
+    assert len(bench.cluster.power.calls) == calls
+
+
+async def test_tokens_that_could_not_be_ended_are_counted_and_ended_later() -> None:
+    """At the next look; meanwhile nothing is issued."""
+    bench = Bench()
+    await bench.with_copy()
+    bench.access.found, bench.cluster.delete_fault = BROKEN, AWAY
+    await bench.refusal()
+    orphaned, ready = bench.counted.orphaned, bench.ready
+    bench.cluster.delete_fault = None
+    await bench.refusal()
+
+    assert (orphaned, ready) == (1, False)
+    assert (bench.counted.orphaned, bench.anchors) == (0, set())
+
+
+async def test_grant_that_changed_is_ended_anew() -> None:
+    """What was ended before was of another specification."""
+    bench = Bench()
+    bench.access.found = BROKEN
+    await bench.refusal()
+    bench.grant = replace(bench.grant, service_account="other")
+    bench.client = client(grants=(bench.grant,))
+    await bench.cluster.ensure(bench.client, grant_anchor("uid-1", bench.grant))
+    await bench.refusal()
+
+    assert bench.anchors == set()
+
+
+async def test_client_that_went_is_forgotten_with_its_account() -> None:
+    """One of the same name and UID that comes back is ended again, and what was found out is forgotten."""
+    bench = Bench()
+    bench.access.found = BROKEN
+    await bench.refusal()
+    bench.preparer.forget(KEY.client)
+    await bench.cluster.ensure(bench.client, grant_anchor("uid-1", bench.grant))
+    await bench.refusal()
+
+    assert bench.access.forgotten == [KEY.client]
+    assert bench.anchors == set()
+
+
+async def test_api_server_that_is_away_stops_no_grant_that_was_ready() -> None:
+    """What was found out still counts; one that was barred stays barred."""
+    bench = Bench()
+    await bench.prepare()
+    bench.access.found = AWAY
+    await bench.refusal()
+    still = bench.ready
+    bench.access.found = BROKEN
+    await bench.refusal()
+    bench.access.found = AWAY
+    await bench.refusal()
+
+    assert still
+    assert not bench.ready
+
+
+async def test_replica_that_does_not_lead_neither_looks_nor_ends() -> None:
+    """It issues by the leader's anchor, and not without one."""
+    bench = Bench()
+    await bench.with_copy()
+    bench.cluster.leading = False
+    assert await bench.prepare() is None
+    followed = bench.ready
+    await bench.cluster.delete(KEY.client.namespace, grant_anchor("uid-1", bench.grant).name)
+    error = await bench.refusal()
+    bench.limits = NamespaceLimits(600)
+    narrowed = await bench.refusal()
+
+    assert followed
+    assert (error.reason, narrowed.reason) == (Reason.ANCHOR_MISSING, Reason.LIMITS_EXCEEDED)
+    assert len(bench.access.looked_with) == 1
+    assert bench.anchors == {"trial", "vault"}
+
+
+async def test_tokens_that_only_expire_need_no_anchor() -> None:
+    """They are looked at all the same."""
+    bench = Bench(grant(revocation=Revocation.NONE))
+    bench.limits = NamespaceLimits(unbound_tokens=True)
+    await bench.prepare()
+
+    assert bench.ready
+    assert bench.anchors == {"trial"}
+    assert bench.access.looked_with == [API]
+
+
+@pytest.mark.parametrize(
+    ("fault", "rechecked"),
+    [(STRONG, 0), (BROKEN, 0), (BrokerError(Reason.SERVICE_ACCOUNT_MISSING, "no"), 1), (None, 1)],
+)
+async def test_asking_for_tokens_hastens_no_look_at_an_account(fault: BrokerError | None, rechecked: int) -> None:
+    """A look takes many calls: a client that keeps asking must not cost the API server more than one that waits."""
+    bench, asked = Bench(), list[ClientId]()
+    if fault is not None:
+        bench.book.bar(bench.client, bench.grant, Fault.of(fault))
+    minter = GrantMinter(minter=bench.trials, book=bench.book, tokens=bench.tokens, recheck=asked.append)
+    with pytest.raises(BrokerError) as refused:
+        await minter.mint(bench.client, Allowed(bench.grant, API, 600))
+
+    assert refused.value.reason is (fault.reason if fault else Reason.ANCHOR_MISSING)
+    assert len(asked) == rechecked
