@@ -76,6 +76,7 @@ class Bench:
                 clock=self.clock,
                 metrics=Metrics(),
                 proofs=lambda _namespace: ProofPolicy(),
+                leader=cluster,
             ),
             leader=cluster,
             clock=self.clock,
