@@ -228,7 +228,14 @@ def _board(parts: Parts) -> StatusBoard:
         clock=parts.clock,
         metrics=parts.metrics,
         proofs=proofs,
+        leader=parts.leadership if parts.config.registry.directory is None else _Own(),
     )
+
+
+class _Own:
+    """The lead over statuses that no other replica sees: those of clients in a directory (broker.ports.Leader)."""
+
+    leading = True
 
 
 def _copies(parts: Parts, vault: KvStore, book: GrantBook, board: StatusBoard) -> Around:

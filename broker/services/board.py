@@ -18,7 +18,7 @@ from broker.model.status import (
     conditions,
     status_document,
 )
-from broker.ports import Clock, EventRecorder, Registration, Registry, StatusWriter
+from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
 from broker.services.workqueue import WorkQueue
 
 RECHECK_SECONDS = 60.0
@@ -71,7 +71,8 @@ class StatusBoard:
     """Collects facts and keeps each TokenClient's status true to them.
 
     Facts come in from memory-only calls (:meth:`rehearsed`, :meth:`vault`); writing happens in :meth:`write`,
-    which the board's queue calls, so that a slow API server holds up nobody.
+    which the board's queue calls, so that a slow API server holds up nobody. Only the leader writes and tells: another
+    replica has not looked at the accounts, and would take back what the leader of those statuses says.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class StatusBoard:
         clock: Clock,
         metrics: ReadinessMetrics,
         proofs: Callable[[str], ProofPolicy],
+        leader: Leader,
     ) -> None:
         self._registry = registry
         self._writer = writer
@@ -90,6 +92,7 @@ class StatusBoard:
         self._clock = clock
         self._metrics = metrics
         self._proofs = proofs
+        self._leader = leader
         self._grants: dict[ClientId, dict[str, GrantFacts]] = {}
         self._ended: dict[ClientId, frozenset[FormerGrant]] = {}
         self._told: dict[tuple[ClientId, str], tuple[str, str]] = {}
@@ -150,14 +153,15 @@ class StatusBoard:
             self.forget(client_id)
             return None
         facts, now = self.facts(registration), self._clock.now()
-        status = status_document(facts, now, registration.status)
-        if status != registration.status:
-            await self._writer.write(registration, status)
         ready, *parts = conditions(facts, now)
         self._metrics.client_ready(client_id, ready=ready.status == "True")
-        await self._tell(registration, ready)
-        for part in parts:
-            await self._tell(registration, part, repeated=part.type == "Authorized" or part.reason == ready.reason)
+        if self._leader.leading:
+            status = status_document(facts, now, registration.status)
+            if status != registration.status:
+                await self._writer.write(registration, status)
+            await self._tell(registration, ready)
+            for part in parts:
+                await self._tell(registration, part, repeated=part.type == "Authorized" or part.reason == ready.reason)
         return RECHECK_SECONDS
 
     def _facts_of(self, client_id: ClientId, grant: str) -> GrantFacts:

@@ -48,10 +48,13 @@ class Cluster:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, group: ProcessGroup | None = None, *, witnessed: bool = False) -> AsyncIterator[Self]:
+    async def start(
+        cls, group: ProcessGroup | None = None, *, witnessed: bool = False, flags: Sequence[str] = ()
+    ) -> AsyncIterator[Self]:
         """Start a cluster in ``group``, or one of its own, and end it on leaving.
 
-        A ``witnessed`` one writes down every token that it issues (:mod:`tests.support.witness`). With
+        A ``witnessed`` one writes down every token that it issues (:mod:`tests.support.witness`); its API server
+        gets ``flags``, too. With
         KUBECONFIG_FOR_TESTS nothing is started, nor written down: the cluster it names is used, and a namespace
         with an admin account is made there and removed on leaving. Raises ProgramError and kubebox.BuildError.
         """
@@ -59,19 +62,19 @@ class Cluster:
             folder = processes.folder / "cluster"
             folder.mkdir()
             given = os.environ.get(EXTERNAL)
-            opened = cls._external(folder, Path(given)) if given else cls._own(folder, processes, witnessed=witnessed)
+            more = [*flags, *(witness.kubernetes_flags(processes.folder) if witnessed else ())]
+            opened = cls._external(folder, Path(given)) if given else cls._own(folder, processes, more)
             async with opened as cluster:
                 yield cluster
 
     @classmethod
     @asynccontextmanager
-    async def _own(cls, folder: Path, group: ProcessGroup, *, witnessed: bool) -> AsyncIterator[Self]:
+    async def _own(cls, folder: Path, group: ProcessGroup, flags: Sequence[str]) -> AsyncIterator[Self]:
         binary = await asyncio.to_thread(kubebox)
         addresses, admin_token = Addresses.choose(), secrets.token_urlsafe(24)
         files = Secrets.create(folder, admin_token)
         access = _access(folder, addresses.server, files.authority, admin_token)
-        audit = witness.kubernetes_flags(group.folder) if witnessed else []
-        plane = ControlPlane.of(group, binary, addresses, files, access.kubeconfig, audit)
+        plane = ControlPlane.of(group, binary, addresses, files, access.kubeconfig, flags)
         kubectl = Kubectl([str(binary), "kubectl"], access.kubeconfig, folder / "cache")
         async with Rest.open(access.server, access.ca_file) as rest:
             cluster = cls(access, folder, rest, kubectl, plane)

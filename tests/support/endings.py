@@ -218,9 +218,6 @@ class EndingWorld:
             clock=self.clock,
         )
 
-    def forget(self, client_id: ClientId) -> None:
-        """Remember nothing of accounts."""
-
     def register(self, client: Client) -> None:
         """Make a TokenClient, or change it."""
         self.cluster.register(client)
@@ -308,6 +305,7 @@ class EndingWorld:
             events=self.cluster,
             clock=self.clock,
             metrics=self.metrics,
+            leader=self.cluster,
             proofs=lambda _: ProofPolicy(),
         )
 

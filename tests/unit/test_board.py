@@ -13,7 +13,7 @@ from broker.model.proof_policy import ProofPolicy
 from broker.model.status import AccessFacts, camel
 from broker.ports import Registration
 from broker.services.board import EVENT_NOTES, StatusBoard
-from tests.support.rotation import KEY, FakeRegistry, HandClock, client, grant
+from tests.support.rotation import KEY, FakeCluster, FakeRegistry, HandClock, Power, client, grant
 
 STRONG = Fault(Reason.ACCOUNT_TOO_STRONG, "strong")
 BROKEN = Fault(Reason.ACCESS_NOT_AS_DECLARED, "deny 'get pods' does not hold")
@@ -49,13 +49,15 @@ class Bench:
         self.registry = FakeRegistry()
         self.registry.put(client(grants=(EXPECTING,)) if not grants else client(**grants))
         self.shown = Shown(self.registry)
+        self.leader, self.metrics = FakeCluster(Power(), HandClock()), Metrics()
         self.board = StatusBoard(
             registry=self.registry,
             writer=self.shown,
             events=self.shown,
             clock=HandClock(),
-            metrics=Metrics(),
+            metrics=self.metrics,
             proofs=lambda _namespace: policy or ProofPolicy(),
+            leader=self.leader,
         )
 
     async def tried(self, fault: Fault | None, access: AccessFacts | None = None) -> None:
@@ -170,6 +172,23 @@ async def test_proof_that_does_not_count_is_told_once() -> None:
 
     assert bench.condition("Ready") == bench.condition("ProofsAccepted") == ("False", "ProofNotAccepted")
     assert bench.shown.events == [("ProofNotAccepted", True)]
+
+
+async def test_only_the_leader_writes_and_tells() -> None:
+    """Another replica has looked at no account: it would take back what the leader says. Its gauge is its own."""
+    bench = Bench()
+    bench.leader.leading = False
+    await bench.tried(None)
+    followed = dict(bench.shown.status), list(bench.shown.events)
+    gauge = bench.metrics.registry.get_sample_value(
+        "tokenbroker_client_ready", {"namespace": KEY.client.namespace, "client": KEY.client.name}
+    )
+    bench.leader.leading = True
+    await bench.tried(None, AccessFacts())
+
+    assert followed == ({}, [])
+    assert gauge == 1.0
+    assert bench.condition("AccessVerified") == ("True", "Verified")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,143 @@
+"""How often an account is looked at: seldom, spread, and a few at a time."""
+
+import asyncio
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from broker.metrics import Metrics
+from broker.model.client import Client, ClientId, Grant
+from broker.model.proof_policy import ProofPolicy
+from broker.model.status import AccessFacts
+from broker.ports import Registration
+from broker.services.board import StatusBoard
+from broker.services.ending import Ender
+from broker.services.grant_book import GrantBook
+from broker.services.reconcile import Reconciler
+from broker.services.token_anchors import TokenAnchors
+from tests.support.rotation import FakeCluster, FakeRegistry, HandClock, NoAudit, Power, client, grant
+
+
+class Preparing:
+    """Stands for the preparer: counts how many grants are looked at together, and holds them while it is told to."""
+
+    def __init__(self) -> None:
+        self.now, self.most, self.looked = 0, 0, 0
+        self.gate = asyncio.Event()
+
+    async def prepare(self, client: Client, grant: Grant) -> AccessFacts:
+        """Look at one."""
+        assert grant in client.grants
+        self.now += 1
+        self.looked += 1
+        self.most = max(self.most, self.now)
+        await self.gate.wait()
+        self.now -= 1
+        return AccessFacts()
+
+    def forget(self, client_id: ClientId) -> None:
+        """Never called here."""
+        raise AssertionError(client_id)
+
+
+class Finalizing:
+    """Implements Finalizers."""
+
+    async def put(self, registration: Registration) -> Registration:
+        """Do nothing."""
+        return registration
+
+    async def release(self, registration: Registration) -> None:
+        """Never called here."""
+        raise AssertionError(registration)
+
+
+class Bench:
+    """A reconciler among fakes."""
+
+    def __init__(self) -> None:
+        nobody: Any = None
+        self.registry, self.clock, self.preparing = FakeRegistry(), HandClock(), Preparing()
+        preparer: Any = self.preparing
+        cluster = FakeCluster(Power(), self.clock)
+        self.reconciler = Reconciler(
+            registry=self.registry,
+            preparer=preparer,
+            ender=Ender(cluster, NoAudit(), self.clock, Metrics(), lambda: "request"),
+            finalizers=Finalizing(),
+            book=GrantBook(),
+            tokens=TokenAnchors(cluster, self.clock),
+            board=StatusBoard(
+                registry=self.registry,
+                writer=nobody,
+                events=nobody,
+                clock=self.clock,
+                metrics=Metrics(),
+                proofs=lambda _namespace: ProofPolicy(),
+                leader=cluster,
+            ),
+            leader=cluster,
+            clock=self.clock,
+            prepared=lambda _client, _grant: None,
+        )
+
+    def put(self, number: int, **changes: Any) -> ClientId:
+        """Register a client."""
+        key = ClientId("shop", f"client-{number}")
+        self.registry.put(replace(client(grants=(grant(),)), id=key, **changes))
+        return key
+
+
+async def test_clients_are_looked_at_again_after_five_to_ten_minutes_each_at_its_own_time() -> None:
+    """Always the same for the same client, so that a restart does not gather them."""
+    bench = Bench()
+    bench.preparing.gate.set()
+    keys = [bench.put(number) for number in range(200)]
+    first = [await bench.reconciler.visit(key) for key in keys]
+    second = [await bench.reconciler.visit(key) for key in keys]
+    known = sorted(seconds for seconds in first if seconds is not None)
+
+    assert first == second
+    assert len(known) == 200
+    assert 300 <= known[0] < 315
+    assert 585 < known[-1] <= 600
+    assert max(later - earlier for earlier, later in itertools.pairwise(known)) < 20
+
+
+@pytest.mark.parametrize(("left", "look"), [(60, 61), (299, 300), (3600, None)])
+async def test_client_whose_time_ends_is_looked_at_then(left: int, look: int | None) -> None:
+    """Not later than a second after its end."""
+    bench = Bench()
+    bench.preparing.gate.set()
+    key = bench.put(1, not_after=bench.clock.now() + timedelta(seconds=left))
+    seconds = await bench.reconciler.visit(key)
+
+    assert seconds is not None
+    assert seconds == look if look else 300 <= seconds <= 600
+
+
+async def turn() -> None:
+    """Let the loop turn until nothing is left to do that needs no waiting."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+async def test_eight_clients_are_looked_at_at_a_time() -> None:
+    """However many come at once."""
+    bench = Bench()
+    for number in range(50):
+        bench.reconciler.changed(bench.put(number))
+    task = asyncio.create_task(bench.reconciler.queue.run())
+    await turn()
+    assert bench.preparing.now == 8
+    bench.preparing.gate.set()
+    await turn()
+    assert bench.preparing.looked == 50
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert bench.preparing.most == 8
