@@ -1,0 +1,123 @@
+"""``tokenbroker doctor``."""
+
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.cli import options as opt
+from broker.cli.cluster import Access, connect
+from broker.cli.doctor import release
+from broker.cli.doctor.actions import parse_action
+from broker.cli.doctor.consult import Doctor
+from broker.cli.doctor.findings import Finding, State, document, lines, worst
+from broker.cli.doctor.meanings import codes
+from broker.cli.doctor.requests import Request, find
+from broker.cli.errors import ExitCode, errors_shown, usage
+from broker.cli.manifests import BrokerAccount
+from broker.cli.output import Output, printable, show
+from broker.cli.run import run
+from broker.cli.token_file import read_token
+from broker.model.client import ClientId
+from broker.model.sensitive import Sensitive
+
+
+class DoctorOutput(StrEnum):
+    """What ``doctor -o`` takes."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about; nothing of it means the installation."""
+
+    token: Sensitive | None
+    client: ClientId | None
+    grant: str
+    request: Request | None
+    can: str
+
+
+def doctor(
+    *,
+    token_file: Annotated[str, typer.Option(metavar="FILE", help="Why is this token refused? - is stdin.")] = "",
+    client: Annotated[str, typer.Option(metavar="NAMESPACE/NAME", help="Why does this client get no tokens?")] = "",
+    grant: Annotated[str, typer.Option(metavar="NAME", help="Only this grant of the client.")] = "",
+    can: Annotated[
+        str, typer.Option(metavar="'VERB RESOURCE'", help="May the account do this? As kubectl auth can-i takes it.")
+    ] = "",
+    request_id: Annotated[str, typer.Option(metavar="ID", help="What became of this request?")] = "",
+    audit_log: Annotated[
+        str, typer.Option(metavar="FILE", help="The broker's audit log or log, in which it stands; - is stdin.")
+    ] = "",
+    broker: opt.Broker = "tokenbroker/tokenbroker",
+    output: Annotated[DoctorOutput, typer.Option("--output", "-o", help="For people or for programs.")] = (
+        DoctorOutput.TEXT
+    ),
+    kubeconfig: opt.Kubeconfig = "",
+    context: opt.Context = None,
+) -> None:
+    """Say why a token is refused, why a client gets none, or what became of a request; and what mends it."""
+    with errors_shown():
+        question = Question(
+            token=read_token(token_file) if token_file else None,
+            client=_client(client),
+            grant=grant,
+            request=_request(request_id, audit_log),
+            can=can,
+        )
+        account = BrokerAccount(*broker.partition("/")[::2])
+    run(_answer(Access(kubeconfig, context), account, question, output))
+
+
+def _client(text: str) -> ClientId | None:
+    found = ClientId.parse(text)
+    if text and found is None:
+        raise usage(f"--client {text!r} is not NAMESPACE/NAME.")
+    return found
+
+
+def _request(identity: str, log: str) -> Request | None:
+    if bool(identity) != bool(log):
+        raise usage("--request-id and --audit-log go together: which request, and in which log it stands.")
+    if not identity:
+        return None
+    try:
+        if log == "-":
+            return Request(identity, find(sys.stdin, "request_id", identity))
+        with Path(log).open(encoding="utf-8", errors="replace") as opened:
+            return Request(identity, find(opened, "request_id", identity))
+    except OSError as error:
+        raise usage(f"--audit-log {log} cannot be read: {error.strerror}.") from None
+
+
+async def _answer(access: Access, broker: BrokerAccount, question: Question, output: DoctorOutput) -> None:
+    async with connect(access) as cluster:
+        can = parse_action(question.can, cluster.namespace) if question.can else None
+        asked = Doctor(cluster, broker, codes(release.text(release.ERRORS)), can, datetime.now(UTC))
+        findings = [finding async for finding in _findings(asked, question)]
+    if output is DoctorOutput.JSON:
+        show(document(findings), Output.JSON)
+    else:
+        typer.echo("\n".join(printable(line) for line in lines(findings)))
+    if worst(findings) is State.PROBLEM:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+async def _findings(asked: Doctor, question: Question) -> AsyncIterator[Finding]:
+    if question.token is not None:
+        async for finding in asked.token(question.token):
+            yield finding
+    if question.request is not None:
+        async for finding in asked.request(question.request):
+            yield finding
+    if question.client is not None:
+        async for finding in asked.client(question.client, question.grant):
+            yield finding
