@@ -1,0 +1,231 @@
+"""What an account may do: actions as ``kubectl auth can-i`` writes them, rules as RBAC evaluates them. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from broker.model.api_resources import Catalogue
+from broker.model.api_words import unknown_word, verb_problem
+
+MAX_ACTION_CHARACTERS = 256
+
+_VERB = re.compile(r"\*|[a-z]+(?:[:-][a-z-]+)*", re.ASCII)
+_WORD = re.compile(r"\*|[A-Za-z][A-Za-z0-9-]*(?:\.[A-Za-z0-9.-]+)?", re.ASCII)
+_SUBRESOURCE = re.compile(r"[a-z][a-z0-9-]*(?:/[a-z0-9-]+)*", re.ASCII)
+_NAME = re.compile(r"[!-~]+", re.ASCII)
+_FLAG = "--subresource"
+_EXAMPLE = 'write it as "list pods", "get deployments.apps/web", "get pods --subresource=log" or "get /metrics"'
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do: a verb on a resource, or on a URL of the API server that is no resource.
+
+    An empty ``name`` means any object. Cluster-scoped resources (``namespaced`` is false) are asked about without
+    a namespace: a RoleBinding does not reach them.
+    """
+
+    verb: str
+    group: str = ""
+    resource: str = ""
+    subresource: str = ""
+    name: str = ""
+    url: str = ""
+    namespaced: bool = True
+
+    @property
+    def combined(self) -> str:
+        """The resource as rules write it: ``pods/log``."""
+        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+
+    def attributes(self, namespace: str) -> dict[str, dict[str, str]]:
+        """Return the part of a SubjectAccessReview's spec that asks about it."""
+        if self.url:
+            return {"nonResourceAttributes": {"verb": self.verb, "path": self.url}}
+        asked = {
+            "namespace": namespace if self.namespaced else "",
+            "verb": self.verb,
+            "group": self.group,
+            "resource": self.resource,
+            "subresource": self.subresource,
+            "name": self.name,
+        }
+        return {"resourceAttributes": asked}
+
+    def __str__(self) -> str:
+        if self.url:
+            return f"{self.verb} {self.url}"
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        name = f"/{self.name}" if self.name else ""
+        subresource = f" {_FLAG}={self.subresource}" if self.subresource else ""
+        return f"{self.verb} {resource}{name}{subresource}"
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenAction:
+    """An action whose resource is still a word, as somebody wrote it."""
+
+    text: str
+    verb: str
+    word: str = ""
+    name: str = ""
+    subresource: str = ""
+    url: str = ""
+
+    def resolved(self, catalogue: Catalogue) -> Action:
+        """Return the action, for a cluster. Raises ValueError with the nearest right answer."""
+        if self.url:
+            return Action(self.verb, url=self.url)
+        if self.word == "*":
+            return Action(self.verb, resource="*", subresource=self.subresource, name=self.name)
+        found = catalogue.resolve(self.word)
+        if found is None:
+            raise ValueError(f"{self.text!r}: {unknown_word(catalogue, self.word)}")
+        problem = verb_problem(found, self.verb, self.subresource)
+        if problem:
+            raise ValueError(f"{self.text!r}: {problem}")
+        if not self.subresource and found.subresource(self.name):
+            raise ValueError(f"{self.text!r} is about {found.singular} {self.name!r}: write {self._of(self.name)!r}.")
+        return Action(self.verb, found.group, found.plural, self.subresource, self.name, namespaced=found.namespaced)
+
+    def _of(self, subresource: str) -> str:
+        return f"{self.verb} {self.word} {_FLAG}={subresource}"
+
+
+def parse_action(text: str) -> WrittenAction:
+    """Return what a string of ``kubectl auth can-i`` says (kubectl: pkg/cmd/auth/cani.go).
+
+    What follows a slash is the name of an object, so ``pods/log`` is a pod called log; a subresource is written
+    ``--subresource=log``. A word that starts with a slash is a URL. Raises ValueError with a sentence.
+    """
+    if len(text) > MAX_ACTION_CHARACTERS:
+        raise ValueError(f"an action has at most {MAX_ACTION_CHARACTERS} characters.")
+    words, subresource = _without_flag(text)
+    if len(words) != 2:  # noqa: PLR2004 - a verb and what it is done to
+        raise ValueError(f"{text!r} is not a verb and a resource or URL: {_EXAMPLE}.")
+    verb, target = words
+    if not _VERB.fullmatch(verb):
+        raise ValueError(f"{text!r}: {verb!r} is not a verb such as get, list or watch.")
+    if target.startswith("/"):
+        if subresource:
+            raise ValueError(f"{text!r}: a URL has no subresource.")
+        return WrittenAction(text, verb, url=target)
+    word, slash, name = target.partition("/")
+    if not _WORD.fullmatch(word) or (slash and not _NAME.fullmatch(name)):
+        raise ValueError(f"{text!r}: {target!r} is not a resource, nor RESOURCE/NAME: {_EXAMPLE}.")
+    return WrittenAction(text, verb, word, name, subresource)
+
+
+def _without_flag(text: str) -> tuple[list[str], str]:
+    words, subresource = text.split(), ""
+    for position, word in enumerate(words):
+        if word == _FLAG or word.startswith(f"{_FLAG}="):
+            value = words[position + 1 : position + 2] if word == _FLAG else [word.removeprefix(f"{_FLAG}=")]
+            subresource = value[0] if value else ""
+            if not _SUBRESOURCE.fullmatch(subresource):
+                raise ValueError(f"{text!r}: {subresource!r} is not a subresource such as log or exec.")
+            del words[position : position + 1 + (word == _FLAG)]
+            break
+    if any(word.startswith("-") for word in words):
+        raise ValueError(f"{text!r}: no option but {_FLAG} may be given; the namespace is always the client's own.")
+    return words, subresource
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """A rule of a Role (rbac/v1 PolicyRule). No ``names`` means any."""
+
+    verbs: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+
+    def covers(self, verb: str, group: str, resource: str) -> bool:
+        """Tell whether it allows a verb on ``resource`` or ``resource/subresource``, be it for some names only.
+
+        As RBAC does it (kubernetes: pkg/apis/rbac/v1/evaluation_helpers.go): ``*/scale`` is the subresource of any
+        resource, and ``pods/*`` is nothing.
+        """
+        subresource = resource.partition("/")[2]
+        return (
+            bool({verb, "*"}.intersection(self.verbs))
+            and bool({group, "*"}.intersection(self.groups))
+            and any(it in {"*", resource} or (subresource and it == f"*/{subresource}") for it in self.resources)
+        )
+
+    def covers_url(self, verb: str, url: str) -> bool:
+        """Tell whether it allows a verb on a URL; a trailing ``*`` of the rule is a prefix."""
+        return bool({verb, "*"}.intersection(self.verbs)) and any(
+            it in {"*", url} or (it.endswith("*") and url.startswith(it.rstrip("*"))) for it in self.urls
+        )
+
+    def __str__(self) -> str:
+        """Return the rule as Kubernetes' own messages write it."""
+        parts = {
+            "APIGroups": self.groups,
+            "Resources": self.resources,
+            "NonResourceURLs": self.urls,
+            "ResourceNames": self.names,
+            "Verbs": self.verbs,
+        }
+        return "{" + ", ".join(f"{key}:{_quoted(values)}" for key, values in parts.items() if values) + "}"
+
+
+def _quoted(values: Iterable[str]) -> str:
+    return "[" + " ".join(f'"{value}"' for value in values) + "]"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All rules of an account in one namespace, those that hold in the whole cluster among them.
+
+    ``doubt`` says why there may be more than these; empty where they are all.
+    """
+
+    rules: tuple[PolicyRule, ...]
+    doubt: str = ""
+
+
+def read_review(status: Mapping[str, Any]) -> Rules:
+    """Return the rules of a SelfSubjectRulesReview's status.
+
+    An evaluation error is a doubt, too: the API server goes on without the rules that it could not find.
+    """
+    doubt = str(status.get("evaluationError") or "")
+    if status.get("incomplete") and not doubt:
+        doubt = "an authorizer of the cluster cannot list its rules"
+    listed = (*(status.get("resourceRules") or ()), *(status.get("nonResourceRules") or ()))
+    return Rules(read_rules(listed), doubt)
+
+
+def read_rules(documents: Iterable[Mapping[str, Any]]) -> tuple[PolicyRule, ...]:
+    """Return the rules of a Role or ClusterRole, or of a review."""
+    return tuple(
+        PolicyRule(
+            verbs=_strings(rule, "verbs"),
+            groups=_strings(rule, "apiGroups"),
+            resources=_strings(rule, "resources"),
+            names=_strings(rule, "resourceNames"),
+            urls=_strings(rule, "nonResourceURLs"),
+        )
+        for rule in documents
+    )
+
+
+def _strings(rule: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(str(value) for value in rule.get(key) or ())
+
+
+def grants(rules: Rules, action: Action) -> PolicyRule | None:
+    """Return the first rule that allows the action, exactly as RBAC decides it, or None."""
+    return next((rule for rule in rules.rules if allows(rule, action)), None)
+
+
+def allows(rule: PolicyRule, action: Action) -> bool:
+    """Tell whether RBAC lets this rule allow the action."""
+    if action.url:
+        return rule.covers_url(action.verb, action.url)
+    right_name = not rule.names or action.name in rule.names
+    return right_name and rule.covers(action.verb, action.group, action.combined)

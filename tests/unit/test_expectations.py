@@ -1,0 +1,242 @@
+"""Whether an account has the access that its grant declares: nothing passes that was not shown."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.model.access import Action, PolicyRule, Rules, grants, parse_action
+from broker.model.expectations import Finding, Outcome, settle, verify
+from tests.support.discovery import catalogue
+from tests.unit.test_access import ACTIONS, RULES
+
+HELD, FAILED, UNKNOWN = Outcome.HELD, Outcome.FAILED, Outcome.UNKNOWN
+EVERYBODYS = (
+    PolicyRule(("create",), ("authorization.k8s.io",), ("selfsubjectaccessreviews", "selfsubjectrulesreviews")),
+    PolicyRule(("create",), ("authentication.k8s.io",), ("selfsubjectreviews",)),
+    PolicyRule(("get", "list", "watch"), ("certificates.k8s.io",), ("clustertrustbundles",)),
+    PolicyRule(("get",), urls=("/api", "/api/*", "/healthz", "/version")),
+)
+
+
+def rule(verbs: str, resources: str, names: str = "", group: str = "") -> PolicyRule:
+    """Return a rule, written with commas."""
+    return PolicyRule(tuple(verbs.split(",")), (group,), tuple(resources.split(",")), tuple(filter(None, [names])))
+
+
+def urls(verb: str, url: str) -> PolicyRule:
+    """Return a rule on a URL."""
+    return PolicyRule((verb,), urls=(url,))
+
+
+def action(text: str) -> Action:
+    """Return an action of the small cluster."""
+    return parse_action(text).resolved(catalogue())
+
+
+@pytest.mark.parametrize(
+    ("text", "held", "outcome"),
+    [
+        ("get pods", rule("get", "pods"), HELD),
+        ("get pods", rule("*", "*", group="*"), HELD),
+        ("get pods", rule("list,watch", "pods"), FAILED),
+        ("get pods", rule("get", "pods", "web"), FAILED),
+        ("get pods", PolicyRule(("get",), ("",), ("pods",), ("",)), FAILED),
+        ("get pods/web", rule("get", "pods", "web"), HELD),
+        ("get pods/web", rule("get", "pods", "other"), FAILED),
+        ("get pods/web", rule("get", "pods"), HELD),
+        ("get pods --subresource=log", rule("get", "pods"), FAILED),
+        ("get deployments", rule("get", "deployments"), FAILED),
+        ("get /metrics", urls("get", "/metrics*"), HELD),
+        ("get /metrics", urls("get", "/version"), FAILED),
+        ("* pods", rule("get,list", "pods"), FAILED),
+        ("* *", rule("*", "*", group="*"), HELD),
+    ],
+)
+def test_allowed_needs_a_rule_for_all_of_it(text: str, held: PolicyRule, outcome: Outcome) -> None:
+    """Neither a rule for certain names nor a verb like it is enough."""
+    (finding,) = verify([action(text)], [], Rules((*EVERYBODYS, held)))
+
+    assert finding.outcome is outcome
+    assert finding.rule == (held if outcome is HELD else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "held", "outcome"),
+    [
+        ("get secrets", rule("get", "pods"), HELD),
+        ("get secrets", rule("create,update,patch,delete", "secrets"), HELD),
+        ("get secrets", rule("get", "secrets"), FAILED),
+        ("get secrets", rule("list", "secrets"), FAILED),
+        ("get secrets", rule("watch", "secrets"), FAILED),
+        ("get secrets", rule("get", "secrets", "one"), FAILED),
+        ("get secrets", rule("*", "*", group="*"), FAILED),
+        ("get secrets", rule("get", "*"), FAILED),
+        ("get secrets", rule("get", "secrets", group="*"), FAILED),
+        ("get secrets", rule("get", "secrets", group="apps"), HELD),
+        ("get secrets/one", rule("get", "secrets"), FAILED),
+        ("get secrets/one", rule("list", "secrets"), FAILED),
+        ("get secrets/one", rule("get", "secrets", "one"), FAILED),
+        ("get secrets/one", rule("get", "secrets", "two"), HELD),
+        ("list secrets", rule("get", "secrets"), HELD),
+        ("list secrets", rule("watch", "secrets"), FAILED),
+        ("watch secrets", rule("list", "secrets"), FAILED),
+        ("update secrets", rule("patch", "secrets"), FAILED),
+        ("patch secrets", rule("update", "secrets"), FAILED),
+        ("create secrets", rule("update", "secrets"), HELD),
+        ("delete secrets", rule("deletecollection", "secrets"), FAILED),
+        ("deletecollection secrets", rule("delete", "secrets"), HELD),
+        ("create pods --subresource=exec", rule("get", "pods/exec"), FAILED),
+        ("get pods --subresource=exec", rule("create", "*/exec"), FAILED),
+        ("get pods --subresource=log", rule("create", "pods/log"), HELD),
+        ("get pods --subresource=log", rule("get", "pods"), HELD),
+        ("* secrets", rule("delete", "secrets"), FAILED),
+        ("* secrets", rule("sing", "secrets"), FAILED),
+        ("* secrets", rule("delete", "pods"), HELD),
+        ("* *", rule("delete", "pods", "web"), FAILED),
+        ("* *", rule("*", "selfsubjectreviews", group="authentication.k8s.io"), FAILED),
+        ("* *", rule("create", "selfsubjectreviews", group="other.example.com"), FAILED),
+        ("* *", rule("get", "clustertrustbundles", group="other.example.com"), FAILED),
+        ("* *", urls("get", "/metrics"), HELD),
+        ("get *", rule("list", "pods"), FAILED),
+        ("get *", rule("delete", "pods"), HELD),
+        ("get * --subresource=log", rule("get", "pods"), HELD),
+        ("get * --subresource=log", rule("get", "pods/log"), FAILED),
+        ("get * --subresource=log", rule("get", "*"), FAILED),
+        ("get */web", rule("get", "pods", "web"), FAILED),
+        ("get */web", rule("get", "pods", "other"), HELD),
+        ("get /metrics", urls("get", "/metrics"), FAILED),
+        ("get /metrics", urls("get", "*"), FAILED),
+        ("get /metrics", urls("get", "/met*"), FAILED),
+        ("get /metrics", urls("list", "/metrics"), HELD),
+        ("get /metrics", urls("post", "/metrics"), HELD),
+        ("get /metrics", urls("get", "/metrics/slis"), HELD),
+        ("get /metrics*", urls("get", "/metrics/slis"), FAILED),
+        ("get /metrics*", urls("get", "/m*"), FAILED),
+        ("get /m*", urls("get", "/metrics*"), FAILED),
+        ("get /logs*", urls("get", "/metrics*"), HELD),
+        ("get /logs*", urls("get", "/metrics"), HELD),
+        ("* /metrics", urls("put", "/metrics"), FAILED),
+    ],
+)
+def test_denied_fails_where_any_part_of_it_is_given(text: str, held: PolicyRule, outcome: Outcome) -> None:
+    """By a wildcard, for one name, or by a verb with the same effect; what every account has is nothing."""
+    (finding,) = verify([], [action(text)], Rules((*EVERYBODYS, held)))
+
+    assert finding.outcome is outcome
+    assert finding.rule == (held if outcome is FAILED else None)
+
+
+def test_incomplete_rules_deny_nothing() -> None:
+    """A right that is shown is a right; one that is not shown has to be asked for."""
+    allowed, missing, denied, named = verify(
+        [action("get pods"), action("list pods")],
+        [action("get secrets"), action("get configmaps/one")],
+        Rules((rule("get", "pods"),), doubt="a webhook"),
+    )
+
+    assert (allowed.outcome, missing.outcome, denied.outcome, named.outcome) == (HELD, UNKNOWN, UNKNOWN, UNKNOWN)
+    assert missing.questions == (action("list pods"),)
+    assert denied.questions == (action("get secrets"), action("list secrets"), action("watch secrets"))
+    assert named.questions[0] == action("get configmaps/one")
+
+
+def test_incomplete_rules_show_what_is_given_all_the_same() -> None:
+    """A denied right that is found fails at once."""
+    (finding,) = verify([], [action("get secrets")], Rules((rule("list", "secrets"),), doubt="a webhook"))
+
+    assert finding.outcome is FAILED
+
+
+def test_rules_on_cluster_scoped_resources_have_to_be_asked_for() -> None:
+    """A RoleBinding shows them, too, and they reach nothing; a name that a rule has is asked for by itself."""
+    held = (rule("get", "nodes", "one"), rule("list", "nodes"))
+    allowed, missing, denied, free = verify(
+        [action("list nodes"), action("delete nodes")], [action("get nodes"), action("delete nodes")], Rules(held)
+    )
+
+    assert (allowed.outcome, allowed.questions) == (UNKNOWN, (action("list nodes"),))
+    assert missing.outcome is FAILED
+    assert denied.outcome is UNKNOWN
+    assert {action("get nodes"), action("get nodes/one"), action("list nodes")} <= set(denied.questions)
+    assert free.outcome is HELD
+
+
+def test_the_verbs_that_a_star_stands_for_are_asked_for() -> None:
+    """Those of the rules among them."""
+    (finding,) = verify([], [action("* nodes")], Rules((rule("spin", "nodes"),)))
+
+    assert {it.verb for it in finding.questions} >= {"*", "get", "delete", "spin"}
+
+
+@pytest.mark.parametrize("text", ["get *", "get /metrics*"])
+def test_what_cannot_be_asked_stays_unknown(text: str) -> None:
+    """No review asks about any resource, or any URL."""
+    (finding,) = verify([], [action(text)], Rules((), doubt="a webhook"))
+
+    assert finding == Finding("deny", action(text), UNKNOWN)
+    assert settle(finding, {}).outcome is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("expected", "answers", "outcome"),
+    [
+        ("allow", {"get pods": True, "list pods": True}, HELD),
+        ("allow", {"get pods": True, "list pods": False}, FAILED),
+        ("allow", {"get pods": True}, UNKNOWN),
+        ("deny", {"get pods": False, "list pods": False}, HELD),
+        ("deny", {"get pods": False, "list pods": True}, FAILED),
+        ("deny", {"list pods": True}, FAILED),
+        ("deny", {"get pods": False}, UNKNOWN),
+        ("deny", {}, UNKNOWN),
+    ],
+)
+def test_answers_settle_what_was_unknown(expected: str, answers: dict[str, bool], outcome: Outcome) -> None:
+    """One right too many is enough to fail, and only all answers are enough to hold."""
+    questions = (action("get pods"), action("list pods"))
+    finding = Finding(expected, action("get pods"), UNKNOWN, None, questions)
+    settled = settle(finding, {action(text): allowed for text, allowed in answers.items()})
+
+    assert settled.outcome is outcome
+
+
+def test_what_is_known_is_not_asked_again() -> None:
+    """Answers change nothing about it."""
+    finding = Finding("deny", action("get pods"), FAILED, None, (action("get pods"),))
+
+    assert settle(finding, {action("get pods"): False}) is finding
+
+
+@pytest.mark.parametrize(
+    ("finding", "text"),
+    [
+        (Finding("allow", action("get pods"), HELD), "allow 'get pods' holds"),
+        (Finding("deny", action("get pods"), UNKNOWN), "deny 'get pods' could not be verified"),
+        (Finding("allow", action("get pods"), FAILED), "allow 'get pods' does not hold: no rule allows it"),
+        (
+            Finding("deny", action("get pods"), FAILED, rule("list", "pods")),
+            f"deny 'get pods' does not hold: the rule {rule('list', 'pods')} allows it or what has its effect",
+        ),
+        (
+            Finding("deny", action("get pods"), FAILED),
+            "deny 'get pods' does not hold: the API server's authorizer allows it or what has its effect",
+        ),
+    ],
+)
+def test_a_finding_says_what_is_wrong(finding: Finding, text: str) -> None:
+    """With the covering rule in RBAC's terms, for a condition."""
+    assert str(finding) == text
+
+
+@given(rules=st.lists(RULES, max_size=3).map(tuple), asked=ACTIONS, doubt=st.sampled_from(["", "a webhook"]))
+def test_no_expectation_passes_falsely(rules: tuple[PolicyRule, ...], asked: Action, doubt: str) -> None:
+    """What is denied and held, RBAC does not allow, for no name; what is allowed and held, it does, for every name."""
+    allowed, denied = verify([asked], [asked], Rules(rules, doubt))
+    names = [asked.name] if asked.name or asked.url else ["x", "y", "z", ""]
+    named = [Action(asked.verb, asked.group, asked.resource, asked.subresource, it, asked.url) for it in names]
+
+    if denied.outcome is HELD:
+        assert not doubt
+        assert not any(grants(Rules(rules), it) for it in named)
+    if allowed.outcome is HELD:
+        assert all(grants(Rules(rules), it) for it in named)
+    assert {allowed.outcome, denied.outcome} != {HELD}
