@@ -77,7 +77,7 @@ async def test_a_mint_role_that_was_taken_away(tenant: Tenant, broker: BrokerPro
     told = await _ask(tenant)
 
     assert "grant.mint" in told.problems
-    for right in ("create serviceaccounts/token/web", "create secrets", "delete secrets"):
+    for right in ("create serviceaccounts/web --subresource=token", "create secrets", "delete secrets"):
         assert right in told.text("grant.mint")
     assert f"tokenbroker check rbac -n {tenant.namespace} -o yaml" in told.text("grant.mint")
 
@@ -91,7 +91,7 @@ async def test_a_mint_role_for_another_account(tenant: Tenant, broker: BrokerPro
     await tenant.cluster.request("PUT", role, found)
     told = await _ask(tenant)
 
-    assert "create serviceaccounts/token/web" in told.text("grant.mint")
+    assert "create serviceaccounts/web --subresource=token" in told.text("grant.mint")
     assert "secrets" not in told.one("grant.mint")["text"]
 
 

@@ -287,3 +287,41 @@ async def test_people_get_a_line_a_check(tenant: Tenant, token: str, tmp_path: P
     assert lines[place + 1].strip().startswith("tokenbroker token get")
     assert token not in ended.stdout
     assert datetime.now(UTC).strftime("%Y-%m-%d") in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("asked", "mend"),
+    [
+        ("get deploy/web -n {}", "role web-get -n {} --verb=get --resource=deployments.apps --resource-name=web"),
+        ("get pods --namespace={} --subresource=log", "role web-get -n {} --verb=get --resource=pods/log"),
+        ("list pods -A", "clusterrole web-list --verb=list --resource=pods"),
+        ("get nodes", "clusterrole web-get --verb=get --resource=nodes"),
+        ("get /metrics", "clusterrole web-get --verb=get --non-resource-url=/metrics"),
+    ],
+)
+async def test_what_is_missing_is_asked_for_as_kubectl_takes_it(
+    tenant: Tenant, token: str, asked: str, mend: str
+) -> None:
+    """Short names, subresources, cluster-wide and URLs: kubectl accepts the lines, and then it is allowed."""
+    wanted = asked.format(tenant.namespace)
+    told = await _ask(tenant, token, "--can", wanted)
+    commands = told.one("access.can")["mend"].splitlines()
+    for line in commands:
+        await tenant.cluster.kubectl(*line.split()[1:])
+    mended = await _ask(tenant, token, "--can", wanted)
+    for line in commands:
+        if "cluster" in line:
+            await tenant.cluster.kubectl("delete", *line.split()[2:4])
+
+    assert commands[0] == f"kubectl create {mend.format(tenant.namespace)}"
+    assert told.code == 1
+    assert mended.code == 0
+
+
+@pytest.mark.parametrize("asked", ["get", "get 'pods", "get pod -x", "get podz", "get /x --subresource=y"])
+async def test_what_cannot_be_asked_is_refused(tenant: Tenant, token: str, asked: str) -> None:
+    """With the nearest right answer, where there is one."""
+    told = await _ask(tenant, token, "--can", asked)
+
+    assert told.code == 2
+    assert "--can" in told.stderr

@@ -1,96 +1,82 @@
-"""What ``kubectl auth can-i`` takes, as a question to the authorizer and as the Role that would allow it. Pure."""
+"""What ``--can`` asks about, and the Role that would allow it. Pure."""
 
-import argparse
 import shlex
 from dataclasses import dataclass
 
 from broker.cli.errors import usage
 from broker.cli.manifests import Manifest
+from broker.model.access import Action, WrittenAction, parse_action
 
-_EXAMPLE = 'write it as "get pods -n shop", "get deployments.apps/web" or "get /metrics"'
+_NAMESPACE = ("-n", "--namespace")
+_EVERYWHERE = ("-A", "--all-namespaces")
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
-    """One thing to do. ``namespace`` is empty for the whole cluster; ``path`` is set for a URL and nothing else."""
+class Wish:
+    """An action in a namespace; an empty one is the whole cluster."""
 
-    verb: str
-    group: str = ""
-    resource: str = ""
-    subresource: str = ""
-    name: str = ""
-    namespace: str = ""
-    path: str = ""
+    action: Action
+    namespace: str
 
     def attributes(self) -> Manifest:
         """Return it as a SubjectAccessReview's spec has it."""
-        if self.path:
-            return {"nonResourceAttributes": {"verb": self.verb, "path": self.path}}
-        said = {
-            "verb": self.verb,
-            "group": self.group,
-            "resource": self.resource,
-            "subresource": self.subresource,
-            "name": self.name,
-            "namespace": self.namespace,
-        }
-        return {"resourceAttributes": {key: value for key, value in said.items() if value}}
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"{self.verb} {self.path}"
-        where = f"in {self.namespace}" if self.namespace else "in the whole cluster"
-        return f"{self.verb} {self.kubectl_resource}{f'/{self.name}' if self.name else ''} {where}"
+        return dict(self.action.attributes(self.namespace))
 
     @property
-    def kubectl_resource(self) -> str:
-        """Return the resource as ``kubectl create role --resource`` takes it."""
-        whole = f"{self.resource}.{self.group}" if self.group else self.resource
-        return f"{whole}/{self.subresource}" if self.subresource else whole
+    def inside(self) -> str:
+        """The namespace that a Role would have to be in, or nothing where only a ClusterRole will do."""
+        return self.namespace if self.action.namespaced and not self.action.url else ""
 
-    def mend(self, role: str, namespace: str, account: str) -> str:
+    def __str__(self) -> str:
+        where = "" if self.action.url else f" in {self.inside or 'the whole cluster'}"
+        return f"{self.action}{where}"
+
+    def mend(self, namespace: str, account: str) -> str:
         """Return the commands that would let an account do it."""
-        subject = f"--serviceaccount={namespace}:{account}"
-        target = f"--non-resource-url={self.path}" if self.path else f"--resource={self.kubectl_resource}"
-        named = f" --resource-name={shlex.quote(self.name)}" if self.name else ""
-        allow = f"--verb={self.verb} {shlex.quote(target)}{named}"
-        if self.path or not self.namespace:
+        role, who = f"{account}-{self.action.verb}", f"--serviceaccount={namespace}:{account}"
+        if not self.inside:
             return (
-                f"kubectl create clusterrole {role} {allow}\n"
-                f"kubectl create clusterrolebinding {role} --clusterrole={role} {subject}"
+                f"kubectl create clusterrole {role} {self._allow()}\n"
+                f"kubectl create clusterrolebinding {role} --clusterrole={role} {who}"
             )
-        inside = f"-n {self.namespace}"
         return (
-            f"kubectl create role {role} {inside} {allow}\n"
-            f"kubectl create rolebinding {role} {inside} --role={role} {subject}"
+            f"kubectl create role {role} -n {self.inside} {self._allow()}\n"
+            f"kubectl create rolebinding {role} -n {self.inside} --role={role} {who}"
         )
 
+    def _allow(self) -> str:
+        verb, action = f"--verb={self.action.verb}", self.action
+        if action.url:
+            return shlex.join([verb, f"--non-resource-url={action.url}"])
+        resource = f"{action.resource}.{action.group}" if action.group else action.resource
+        whole = f"{resource}/{action.subresource}" if action.subresource else resource
+        return shlex.join([verb, f"--resource={whole}", *([f"--resource-name={action.name}"] if action.name else [])])
 
-class _Parser(argparse.ArgumentParser):
-    """Raises where argparse would print and exit."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise usage(f"--can: {message}; {_EXAMPLE}.")
+@dataclass(frozen=True, slots=True)
+class WrittenWish:
+    """As somebody wrote it: the resource is still a word, and the namespace may be left to the kubeconfig."""
+
+    written: WrittenAction
+    namespace: str | None
 
 
-def parse_action(text: str, namespace: str) -> Action:
-    """Return the action that words like ``get pods -n x`` name. Raises CommandError(usage).
-
-    A resource without a group is of the core group; ``-A`` means the whole cluster, no ``-n`` the given namespace.
-    """
-    parser = _Parser(prog="--can", add_help=False, allow_abbrev=False)
-    parser.add_argument("verb")
-    parser.add_argument("what")
-    parser.add_argument("-n", "--namespace", default=namespace)
-    parser.add_argument("-A", "--all-namespaces", action="store_true")
-    parser.add_argument("--subresource", default="")
+def parse_wish(text: str) -> WrittenWish:
+    """Return what words like ``get pods -n x`` ask. Raises CommandError(usage)."""
     try:
-        said = parser.parse_args(shlex.split(text))
-    except ValueError:
-        raise usage(f"--can {text!r} has a quote without an end; {_EXAMPLE}.") from None
-    if said.what.startswith("/"):
-        return Action(said.verb, path=said.what)
-    kind, _, name = said.what.partition("/")
-    resource, _, group = kind.partition(".")
-    inside = "" if said.all_namespaces else said.namespace
-    return Action(said.verb, group, resource, said.subresource, name, inside)
+        words, namespace = _namespace(shlex.split(text))
+        return WrittenWish(parse_action(" ".join(words)), namespace)
+    except ValueError as error:
+        raise usage(f"--can: {error}") from None
+
+
+def _namespace(words: list[str]) -> tuple[list[str], str | None]:
+    """Take the namespace out of the words: empty for all of them, None where nothing was said."""
+    for position, word in enumerate(words):
+        if word in _EVERYWHERE:
+            return words[:position] + words[position + 1 :], ""
+        if word in _NAMESPACE and position + 1 < len(words):
+            return words[:position] + words[position + 2 :], words[position + 1]
+        if word.startswith("--namespace="):
+            return words[:position] + words[position + 1 :], word.partition("=")[2]
+    return words, None

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from broker.cli.doctor.actions import Action
+from broker.cli.doctor.actions import Wish
 from broker.cli.doctor.findings import Finding, ok, problem, unknown
 from broker.cli.doctor.meanings import Meaning, condition_meaning
 from broker.cli.doctor.objects import Seen
 from broker.cli.doctor.rights import Verdict
 from broker.cli.manifests import Manifest
+from broker.model.access import Action
 from broker.model.client import ClientId
 
 OPT_IN, OPTED_IN = "tokenbroker.dev/clients", "enabled"
@@ -30,10 +31,11 @@ class ClientFacts:
     mint: Mapping[str, tuple[Verdict, ...]]
 
 
-def needed(namespace: str, account: str) -> tuple[Action, ...]:
+def needed(namespace: str, account: str) -> tuple[Wish, ...]:
     """Return what the broker has to be allowed to do for an account's tokens."""
-    mint = Action("create", resource="serviceaccounts", subresource="token", name=account, namespace=namespace)
-    return mint, *(Action(verb, resource="secrets", namespace=namespace) for verb in ("create", "delete"))
+    mint = Action("create", resource="serviceaccounts", subresource="token", name=account)
+    anchors = [Action(verb, resource="secrets") for verb in ("create", "delete")]
+    return tuple(Wish(action, namespace) for action in (mint, *anchors))
 
 
 def grants(resource: Manifest, wanted: str) -> list[Manifest]:
@@ -103,12 +105,12 @@ def _account(namespace: str, name: str, account: Seen) -> Finding:
 
 def _mint(facts: ClientFacts, account: str) -> Finding:
     identity, verdicts = "grant.mint", facts.mint[account]
-    actions = needed(facts.id.namespace, account)
+    wishes = needed(facts.id.namespace, account)
     mend = f"tokenbroker check rbac -n {facts.id.namespace} -o yaml | kubectl apply -f -"
     refusal = next((it.refusal for it in verdicts if it.refusal), "")
     if refusal:
         return unknown(identity, f"you may not ask what the broker may do ({refusal})", mend)
-    denied = [str(action) for action, verdict in zip(actions, verdicts, strict=True) if not verdict.allowed]
+    denied = [str(wish.action) for wish, verdict in zip(wishes, verdicts, strict=True) if not verdict.allowed]
     if denied:
-        return problem(identity, f"the broker's account may not {', nor '.join(denied)}", mend)
+        return problem(identity, f"the broker's account may not {', nor '.join(denied)} in {facts.id.namespace}", mend)
     return ok(identity, f"the broker may mint for {facts.id.namespace}/{account}, and make and delete anchors")

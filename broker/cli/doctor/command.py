@@ -13,11 +13,12 @@ import typer
 from broker.cli import options as opt
 from broker.cli.cluster import Access, connect
 from broker.cli.doctor import release
-from broker.cli.doctor.actions import parse_action
+from broker.cli.doctor.actions import WrittenWish, parse_wish
 from broker.cli.doctor.consult import Doctor
 from broker.cli.doctor.findings import Finding, State, document, lines, worst
 from broker.cli.doctor.meanings import codes
 from broker.cli.doctor.requests import Request, find
+from broker.cli.doctor.rights import understood
 from broker.cli.errors import ExitCode, errors_shown, usage
 from broker.cli.manifests import BrokerAccount
 from broker.cli.output import Output, printable, show
@@ -42,7 +43,7 @@ class Question:
     client: ClientId | None
     grant: str
     request: Request | None
-    can: str
+    can: WrittenWish | None
 
 
 def doctor(
@@ -71,7 +72,7 @@ def doctor(
             client=_client(client),
             grant=grant,
             request=_request(request_id, audit_log),
-            can=can,
+            can=parse_wish(can) if can else None,
         )
         account = BrokerAccount(*broker.partition("/")[::2])
     run(_answer(Access(kubeconfig, context), account, question, output))
@@ -100,7 +101,7 @@ def _request(identity: str, log: str) -> Request | None:
 
 async def _answer(access: Access, broker: BrokerAccount, question: Question, output: DoctorOutput) -> None:
     async with connect(access) as cluster:
-        can = parse_action(question.can, cluster.namespace) if question.can else None
+        can = await understood(cluster, question.can) if question.can else None
         asked = Doctor(cluster, broker, codes(release.text(release.ERRORS)), can, datetime.now(UTC))
         findings = [finding async for finding in _findings(asked, question)]
     if output is DoctorOutput.JSON:

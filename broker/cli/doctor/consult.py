@@ -6,7 +6,7 @@ from datetime import datetime
 
 from broker.cli.cluster import Cluster
 from broker.cli.doctor import client, client_facts, requests, token, token_facts
-from broker.cli.doctor.actions import Action
+from broker.cli.doctor.actions import Wish
 from broker.cli.doctor.findings import Finding, problem
 from broker.cli.doctor.meanings import Meaning
 from broker.cli.doctor.rights import judge, may, may_itself
@@ -23,7 +23,7 @@ class Doctor:
     cluster: Cluster
     broker: BrokerAccount
     meanings: dict[str, Meaning]
-    can: Action | None
+    can: Wish | None
     here: datetime
 
     async def token(self, presented: Sensitive) -> AsyncIterator[Finding]:
@@ -57,9 +57,9 @@ class Doctor:
             async for finding in self.client(asked.client, asked.grant):
                 yield finding
 
-    async def _may(self, action: Action, namespace: str, account: str, good: Sensitive | None) -> Finding:
+    async def _may(self, wish: Wish, namespace: str, account: str, good: Sensitive | None) -> Finding:
         """Ask what an account may do, by the user's rights, or else by those of a good token of its own."""
-        verdict = await may(self.cluster, namespace, account, action)
+        verdict = await may(self.cluster, namespace, account, wish)
         if verdict.refusal and good is not None:
-            verdict = await may_itself(self.cluster, good, action)
-        return judge("access.can", namespace, account, action, verdict)
+            verdict = await may_itself(self.cluster, good, wish)
+        return judge("access.can", namespace, account, wish, verdict)

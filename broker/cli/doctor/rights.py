@@ -5,10 +5,12 @@ from http import HTTPStatus
 from urllib.parse import quote
 
 from broker.cli.cluster import Answer, Cluster
-from broker.cli.doctor.actions import Action
+from broker.cli.doctor.actions import Wish, WrittenWish
 from broker.cli.doctor.findings import Finding, ok, problem, unknown
 from broker.cli.doctor.objects import message
+from broker.cli.errors import CommandError, usage
 from broker.cli.manifests import Manifest
+from broker.model.api_resources import DISCOVERY_TYPE, Catalogue, parse_catalogue
 from broker.model.sensitive import Sensitive
 
 _AUTHORIZATION = "/apis/authorization.k8s.io/v1"
@@ -30,19 +32,19 @@ def subject(namespace: str, account: str) -> Manifest:
     return {"user": f"system:serviceaccount:{namespace}:{account}", "groups": groups}
 
 
-async def may(cluster: Cluster, namespace: str, account: str, action: Action) -> Verdict:
+async def may(cluster: Cluster, namespace: str, account: str, wish: Wish) -> Verdict:
     """Ask the authorizer about an account; who may not do so for the whole cluster asks for the namespace."""
-    spec = subject(namespace, account) | action.attributes()
+    spec = subject(namespace, account) | wish.attributes()
     verdict = _verdict(await _review(cluster, "SubjectAccessReview", spec))
-    if verdict.refusal and action.namespace:  # what the ClusterRole admin may
-        return _verdict(await _review(cluster, "LocalSubjectAccessReview", spec, action.namespace))
+    if verdict.refusal and wish.inside:  # what the ClusterRole admin may
+        return _verdict(await _review(cluster, "LocalSubjectAccessReview", spec, wish.inside))
     return verdict
 
 
-async def may_itself(cluster: Cluster, token: Sensitive, action: Action) -> Verdict:
+async def may_itself(cluster: Cluster, token: Sensitive, wish: Wish) -> Verdict:
     """Ask the authorizer with the account's own token (SelfSubjectAccessReview), which everybody may."""
     async with cluster.bearer(token) as bearer:
-        return _verdict(await _review(bearer, "SelfSubjectAccessReview", action.attributes()))
+        return _verdict(await _review(bearer, "SelfSubjectAccessReview", wish.attributes()))
 
 
 async def _review(cluster: Cluster, kind: str, spec: Manifest, namespace: str = "") -> Answer:
@@ -60,13 +62,32 @@ def _verdict(answer: Answer) -> Verdict:
     return Verdict(bool(status.get("allowed")), reason, error)
 
 
-def judge(identity: str, namespace: str, account: str, action: Action, verdict: Verdict) -> Finding:
+def judge(identity: str, namespace: str, account: str, wish: Wish, verdict: Verdict) -> Finding:
     """Return whether an account may do something, and what would mend it where it may not."""
     who = f"the account {namespace}/{account}"
     if verdict.refusal:
         return unknown(identity, f"you may not ask what {who} may do ({verdict.refusal})")
     if verdict.allowed:
-        return ok(identity, f"{who} may {action} ({verdict.reason or 'no reason given'})")
+        return ok(identity, f"{who} may {wish} ({verdict.reason or 'no reason given'})")
     said = "; ".join(filter(None, (verdict.reason, verdict.error))) or "no rule allows it"
-    text = f"{who} may not {action}: 403 (the authorizer says: {said})"
-    return problem(identity, text, action.mend(f"{account}-{action.verb}", namespace, account))
+    text = f"{who} may not {wish}: 403 (the authorizer says: {said})"
+    return problem(identity, text, wish.mend(namespace, account))
+
+
+async def catalogue(cluster: Cluster) -> Catalogue:
+    """Return what the cluster serves, by which a word such as ``deploy`` is understood. Raises CommandError."""
+    accept = {"Accept": DISCOVERY_TYPE}
+    answers = [await cluster.ask("GET", where, headers=accept) for where in ("/api", "/apis")]
+    try:
+        return parse_catalogue(*(it.document for it in answers))
+    except ValueError as error:
+        raise CommandError(f"the cluster does not tell its resources: {error}") from None
+
+
+async def understood(cluster: Cluster, written: WrittenWish) -> Wish:
+    """Return what was asked about, in the cluster's own words. Raises CommandError with the nearest right one."""
+    namespace = cluster.namespace if written.namespace is None else written.namespace
+    try:
+        return Wish(written.written.resolved(await catalogue(cluster)), namespace)
+    except ValueError as error:
+        raise usage(f"--can: {error}") from None
