@@ -3,6 +3,7 @@
 Whoever applies them needs to hold the rights they give: the broker has no part in that.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,8 +86,8 @@ def labels(client: str) -> dict[str, str]:
 
 def manifests(new: NewClient) -> list[Manifest]:
     """Return all objects in the order of their making: the TokenClient last, for it needs the others."""
-    account = [_object(new, "v1", "ServiceAccount", new.account.name)] if new.account.create else []
-    return [*account, *_access(new), *_mint(new), token_client(new)]
+    account = [_object(new.id, "v1", "ServiceAccount", new.account.name)] if new.account.create else []
+    return [*account, *_access(new), *mint(new.id, [new.account.name], new.broker), token_client(new)]
 
 
 def token_client(new: NewClient) -> Manifest:
@@ -96,7 +97,7 @@ def token_client(new: NewClient) -> Manifest:
     if proofs:
         spec["authentication"] = proofs
     spec["grants"] = [_grant(new.grant, new.account)]
-    return {**_object(new, API_VERSION, "TokenClient", new.id.name), "spec": spec}
+    return {**_object(new.id, API_VERSION, "TokenClient", new.id.name), "spec": spec}
 
 
 def authentication(*digests: str) -> list[Manifest]:
@@ -118,21 +119,21 @@ def _vault(vault: Vault) -> dict[str, str]:
     return {"ttl": vault.ttl} | ({"renewBefore": vault.renew_before} if vault.renew_before else {})
 
 
-def _mint(new: NewClient) -> list[Manifest]:
-    """Return what lets the broker mint for this one account, and make and delete anchors.
+def mint(client: ClientId, accounts: Sequence[str], broker: BrokerAccount) -> list[Manifest]:
+    """Return what lets the broker mint for a client's accounts, and make and delete anchors.
 
     Creating Secrets cannot be limited by name: admission (deploy/base) limits the broker to anchors.
     """
-    name = f"tokenbroker-mint-{new.id.name}"
-    mint = {
+    name = f"tokenbroker-mint-{client.name}"
+    tokens = {
         "apiGroups": [""],
         "resources": ["serviceaccounts/token"],
-        "resourceNames": [new.account.name],
+        "resourceNames": list(accounts),
         "verbs": ["create"],
     }
     anchors = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete"]}
-    broker = _subject(new.broker.namespace, new.broker.name)
-    return [_role(new, name, [mint, anchors]), _binding(new, name, "Role", name, broker)]
+    subject = _subject(broker.namespace, broker.name)
+    return [_role(client, name, [tokens, anchors]), _binding(client, name, "Role", name, subject)]
 
 
 def _access(new: NewClient) -> list[Manifest]:
@@ -140,11 +141,11 @@ def _access(new: NewClient) -> list[Manifest]:
     # A client's name has no dot, so that what follows one never meets another client's names.
     name = f"tokenbroker-access-{new.id.name}"
     account = _subject(new.id.namespace, new.account.name)
-    bindings = [_binding(new, f"{name}.{role}", "ClusterRole", role, account) for role in new.rights.cluster_roles]
+    bindings = [_binding(new.id, f"{name}.{role}", "ClusterRole", role, account) for role in new.rights.cluster_roles]
     if not new.rights.rules:
         return bindings
-    role = _role(new, name, [_policy_rule(rule) for rule in new.rights.rules])
-    return [role, _binding(new, name, "Role", name, account), *bindings]
+    role = _role(new.id, name, [_policy_rule(rule) for rule in new.rights.rules])
+    return [role, _binding(new.id, name, "Role", name, account), *bindings]
 
 
 def _subject(namespace: str, name: str) -> Manifest:
@@ -155,15 +156,15 @@ def _policy_rule(rule: Rule) -> Manifest:
     return {"apiGroups": [rule.group], "resources": list(rule.resources), "verbs": list(rule.verbs)}
 
 
-def _role(new: NewClient, name: str, rules: list[Manifest]) -> Manifest:
-    return {**_object(new, f"{RBAC}/v1", "Role", name), "rules": rules}
+def _role(client: ClientId, name: str, rules: list[Manifest]) -> Manifest:
+    return {**_object(client, f"{RBAC}/v1", "Role", name), "rules": rules}
 
 
-def _binding(new: NewClient, name: str, kind: str, role: str, subject: Manifest) -> Manifest:
+def _binding(client: ClientId, name: str, kind: str, role: str, subject: Manifest) -> Manifest:
     reference = {"apiGroup": RBAC, "kind": kind, "name": role}
-    return {**_object(new, f"{RBAC}/v1", "RoleBinding", name), "roleRef": reference, "subjects": [subject]}
+    return {**_object(client, f"{RBAC}/v1", "RoleBinding", name), "roleRef": reference, "subjects": [subject]}
 
 
-def _object(new: NewClient, api_version: str, kind: str, name: str) -> Manifest:
-    metadata = {"name": name, "namespace": new.id.namespace, "labels": labels(new.id.name)}
+def _object(client: ClientId, api_version: str, kind: str, name: str) -> Manifest:
+    metadata = {"name": name, "namespace": client.namespace, "labels": labels(client.name)}
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata}

@@ -22,6 +22,7 @@ class Kind(Enum):
     ROLE = Resource("Role", "/apis/rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io", "roles")
     ROLE_BINDING = Resource("RoleBinding", ROLE.root, ROLE.group, "rolebindings")
     CLUSTER_ROLE = Resource("ClusterRole", ROLE.root, ROLE.group, "clusterroles")
+    CLUSTER_ROLE_BINDING = Resource("ClusterRoleBinding", ROLE.root, ROLE.group, "clusterrolebindings")
     TOKEN_CLIENT = Resource("TokenClient", "/apis/tokenbroker.dev/v1alpha1", "tokenbroker.dev", "tokenclients")
 
     @classmethod

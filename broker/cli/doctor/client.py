@@ -9,7 +9,7 @@ from broker.cli.doctor.meanings import Meaning, condition_meaning
 from broker.cli.doctor.objects import Seen
 from broker.cli.doctor.rights import Verdict
 from broker.cli.manifests import Manifest
-from broker.model.access import Action
+from broker.cli.minting import needed_actions
 from broker.model.client import ClientId
 
 OPT_IN, OPTED_IN = "tokenbroker.dev/clients", "enabled"
@@ -33,9 +33,7 @@ class ClientFacts:
 
 def needed(namespace: str, account: str) -> tuple[Wish, ...]:
     """Return what the broker has to be allowed to do for an account's tokens."""
-    mint = Action("create", resource="serviceaccounts", subresource="token", name=account)
-    anchors = [Action(verb, resource="secrets") for verb in ("create", "delete")]
-    return tuple(Wish(action, namespace) for action in (mint, *anchors))
+    return tuple(Wish(action, namespace) for action in needed_actions(account))
 
 
 def grants(resource: Manifest, wanted: str) -> list[Manifest]:

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from broker.cli import options as opt
+from broker.cli import release
 from broker.cli.cluster import Access, connect
-from broker.cli.doctor import release
 from broker.cli.doctor.actions import WrittenWish, parse_wish
 from broker.cli.doctor.consult import Doctor
 from broker.cli.doctor.findings import Finding, State, document, lines, worst

@@ -14,7 +14,7 @@ ERRORS = "docs/errors.md"
 def text(name: str) -> str:
     """Return a shipped file's text."""
     packaged = resources.files("broker") / name
-    checkout = Path(__file__).parents[3] / name
+    checkout = Path(__file__).parents[2] / name
     return packaged.read_text(encoding="utf-8") if packaged.is_file() else checkout.read_text(encoding="utf-8")
 
 
