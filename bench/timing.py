@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from broker.identity import secret
-from tests.support.broker import BrokerProcess, Tenant, basic, install
+from tests.support.broker import BrokerProcess, Tenant, basic
+from tests.support.installed import install
 from tests.support.lab import Lab
 from tests.support.processes import free_port
 

@@ -10,7 +10,8 @@ import orjson
 from bench.checks import Checker, Expected, decoded, signing_keys
 from bench.errors import BenchError
 from bench.vegeta import Target
-from tests.support.broker import BrokerProcess, Registered, Tenant, basic, install
+from tests.support.broker import BrokerProcess, Registered, Tenant, basic
+from tests.support.installed import install
 from tests.support.lab import Lab
 
 NAMESPACE, ACCOUNT, CLIENT, MINTER = "bench", "reader", "load", "openbao-minter"

@@ -14,7 +14,8 @@ from typing import Any
 from broker.identity import secret
 from demo.reader import VaultReader
 from demo.story import StepFailed, Story
-from tests.support.broker import ACCOUNT, ROOT, BrokerProcess, Tenant, install
+from tests.support.broker import ACCOUNT, ROOT, BrokerProcess, Tenant
+from tests.support.installed import install
 from tests.support.kubebox import kubebox
 from tests.support.lab import Lab
 

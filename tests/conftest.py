@@ -10,8 +10,9 @@ import pytest_asyncio
 from broker.cli import handover
 from broker.identity import secret
 from broker.model.sensitive import Sensitive
-from tests.support.broker import BrokerProcess, Tenant, install
+from tests.support.broker import BrokerProcess, Tenant
 from tests.support.federated import Federated
+from tests.support.installed import install
 from tests.support.issuer import SIGNED
 from tests.support.lab import Lab
 from tests.support.outputs import leaks
@@ -53,7 +54,7 @@ async def lab(client_secrets: list[str]) -> AsyncIterator[Lab]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def installed(lab: Lab) -> Lab:
-    """Apply deploy/base to the cluster."""
+    """Apply deploy/base to the cluster, with the audiences of the tests."""
     await install(lab.cluster)
     return lab
 

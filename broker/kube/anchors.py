@@ -18,7 +18,7 @@ class KubeAnchors:
     """Makes anchors by POST and never reads one; implements :class:`broker.ports.Anchors` and its ``AnchorNames``.
 
     The broker may not get or list Secrets. Where an anchor exists already, after a restart, its UID is learned
-    from the answer to a dry-run DELETE, which admission (deploy/base/policies.yaml) refuses for anything but
+    from the answer to a dry-run DELETE, which admission (deploy/base/policies) refuses for anything but
     anchors, and only the broker can make those.
     """
 
@@ -64,7 +64,11 @@ def _manifest(client: Client, name: str) -> dict[str, Any]:
         "name": client.id.name,
         "uid": client.uid,
     }
-    labels = {"app.kubernetes.io/managed-by": "tokenbroker", "tokenbroker.dev/client": client.id.name}
+    labels = {
+        "app.kubernetes.io/managed-by": "tokenbroker",
+        "tokenbroker.dev/client": client.id.name,
+        "tokenbroker.dev/anchor": "grant",
+    }
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.support.broker import BrokerProcess
+from tests.support.broker import BrokerProcess, Tenant
 from tests.support.certificates import Authority
 from tests.support.command import Ended, command_with
 from tests.support.lab import Lab
@@ -90,7 +90,7 @@ async def prometheus(installed: Lab, tmp_path_factory: pytest.TempPathFactory) -
     binary = await asyncio.to_thread(program)
     folder = tmp_path_factory.mktemp("prometheus")
     cluster = installed.cluster
-    await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": "monitoring"}})
+    await Tenant.create(cluster, "monitoring")
     service = {"metadata": {"name": "kubernetes-like"}, "spec": {"ports": [{"port": 9999}]}}
     await cluster.request("POST", "/api/v1/namespaces/monitoring/services", service)
     await _typed(installed, blocks(PAGE, "sh")[0], folder)

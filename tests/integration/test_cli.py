@@ -95,7 +95,8 @@ async def _admins_may_register(cluster: Cluster) -> bool:
 async def shop(cluster: Cluster) -> AsyncIterator[Shop]:
     """Make a namespace of the test's own with the account ``web``."""
     made = Shop(cluster, f"shop-{uuid.uuid4().hex[:8]}")
-    await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": made.namespace}})
+    metadata = {"name": made.namespace, "labels": {"tokenbroker.dev/clients": "enabled"}}
+    await cluster.request("POST", "/api/v1/namespaces", {"metadata": metadata})
     await made.post("ServiceAccount", {"metadata": {"name": "web"}})
     yield made
     await cluster.request("DELETE", f"/api/v1/namespaces/{made.namespace}")

@@ -23,6 +23,40 @@ async def test_the_example_overlay_renders(installed: Lab) -> None:
     assert set(config["data"]) == {"config.yaml", "cluster-ca.crt"}
 
 
+@pytest.mark.parametrize("folder", ["base", "overlays/example"])
+async def test_policies_are_made_before_what_they_hold(folder: str, installed: Lab) -> None:
+    """Between the first object and the last no TokenClient can be made, and the broker has no right, unwatched."""
+    rendered = await installed.cluster.kubectl("kustomize", str(ROOT / "deploy" / folder))
+
+    kinds = [document["kind"] for document in yaml.safe_load_all(rendered)]
+    policies = [index for index, kind in enumerate(kinds) if kind.startswith("ValidatingAdmissionPolicy")]
+    assert len(policies) == 2 * len(list((ROOT / "deploy" / "base" / "policies").iterdir()))
+    assert max(policies) < min(index for index, kind in enumerate(kinds) if kind in HELD)
+
+
+HELD = {"CustomResourceDefinition", "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"}
+
+
+@pytest.mark.parametrize("policy", ["tokens", "secrets", "clients", "registration", "anchors"])
+def test_a_policy_fails_closed(policy: str) -> None:
+    """What cannot be judged is refused, and a refusal is more than a warning."""
+    text = (ROOT / "deploy" / "base" / "policies" / f"{policy}.yaml").read_text()
+    [made, binding] = yaml.safe_load_all(text)
+
+    assert made["metadata"]["name"] == binding["metadata"]["name"] == f"tokenbroker-{policy}"
+    assert made["spec"]["failurePolicy"] == "Fail"
+    assert binding["spec"] == {"policyName": f"tokenbroker-{policy}", "validationActions": ["Deny"]}
+
+
+async def test_example_applies_as_it_is(installed: Lab) -> None:
+    """The API server takes all of what users copy, its policies included."""
+    shown = await installed.cluster.kubectl(
+        "apply", "--dry-run=server", "-k", str(ROOT / "deploy" / "overlays" / "example")
+    )
+
+    assert "validatingadmissionpolicy.admissionregistration.k8s.io/tokenbroker-tokens" in shown
+
+
 def test_no_configuration_is_given_by_base() -> None:
     """Name, endpoint and CA of the cluster are the operator's to say, so base has no default for them."""
     with pytest.raises(Exception, match="cluster: Field required"):

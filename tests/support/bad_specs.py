@@ -147,3 +147,22 @@ BAD: dict[str, dict[str, Any]] = {
     "renewed too late": _granting(vault={"ttl": "1h", "renewBefore": "59s"}),
     "renewed all the time": _granting(vault={"ttl": "1h", "renewBefore": "1h"}),
 }
+
+
+def largest() -> dict[str, Any]:
+    """Return the largest specification that the schema takes."""
+    claims = {
+        f"{name:a<128}": [f"{value:0>512}" for value in range(16)] for name in map(chr, range(ord("b"), ord("r")))
+    }
+    proof = {"oidc": {"issuer": f"https://{'i' * 504}", "audience": "a" * 256, "claims": claims}}
+    grants = [
+        {
+            "name": f"{number}{'g' * 62}",
+            "serviceAccount": {"name": f"{number}{'x' * 252}"},
+            "audiences": [f"{audience}{'a' * 255}" for audience in range(8)],
+            "ttl": {"default": "15m", "max": "24h"},
+            "vault": {"ttl": "12h", "renewBefore": "4h"},
+        }
+        for number in range(8)
+    ]
+    return {"owner": "o" * 253, "notAfter": "2100-01-01T00:00:00Z", "authentication": [proof] * 4, "grants": grants}

@@ -22,7 +22,6 @@ from tests.support.lab import Lab
 from tests.support.processes import Program, free_port, until
 
 ROOT = Path(__file__).parents[2]
-BASE = ROOT / "deploy" / "base"
 ACCOUNT = ("tokenbroker", "tokenbroker")
 CONFIG, AUDIT, METRICS, REPLIES = "config.yaml", "audit.jsonl", "metrics.txt", "replies.jsonl"
 _LAST_SCRAPE_SECONDS = 5.0
@@ -155,34 +154,6 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-async def install(cluster: Cluster) -> None:
-    """Apply deploy/base as its users do, and wait until its policies are in force."""
-    await cluster.kubectl("apply", "-k", str(BASE))
-    await cluster.kubectl("wait", "--for=condition=Established", "crd/tokenclients.tokenbroker.dev")
-
-    async def refused() -> bool:
-        """Tell whether the last policy refuses what it must: a registration in kube-system."""
-        status, _ = await cluster.request(
-            "POST",
-            "/apis/tokenbroker.dev/v1alpha1/namespaces/kube-system/tokenclients?dryRun=All",
-            token_client("kube-system", "probe", grants=[{"serviceAccount": {"name": "x"}, "vault": {}}]),
-        )
-        return status == 422
-
-    async def anchors_guarded() -> bool:
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": "tokenbroker.dev/anchor",
-            "metadata": {"name": "tokenbroker-anchor-probe"},
-        }
-        status, _ = await cluster.request("POST", "/api/v1/namespaces/default/secrets?dryRun=All", body)
-        return status == 422
-
-    await until(refused, what="registration policy is in force")
-    await until(anchors_guarded, what="anchor policy is in force")
-
-
 async def _config(lab: Lab, folder: Path) -> dict[str, Any]:
     token = folder / "token"
     token.write_text(await lab.cluster.token_for(*ACCOUNT))
@@ -237,12 +208,14 @@ class Tenant:
 
     cluster: Cluster
     namespace: str
+    broker: tuple[str, str] = ACCOUNT
 
     @classmethod
-    async def create(cls, cluster: Cluster, namespace: str) -> Self:
-        """Make the namespace."""
-        await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        return cls(cluster, namespace)
+    async def create(cls, cluster: Cluster, namespace: str, broker: tuple[str, str] = ACCOUNT) -> Self:
+        """Make the namespace, opted in as its operator would."""
+        metadata = {"name": namespace, "labels": {"tokenbroker.dev/clients": "enabled"}}
+        await cluster.request("POST", "/api/v1/namespaces", {"metadata": metadata})
+        return cls(cluster, namespace, broker)
 
     async def account(self, name: str, *, cluster_role: str = "view") -> None:
         """Make an account with the rights of a ClusterRole here, and let the broker mint for it."""
@@ -271,7 +244,7 @@ class Tenant:
         ]
         await self.cluster.request("POST", f"{rbac}/roles", {"metadata": {"name": name}, "rules": rules})
         role = {"kind": "Role", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
-        subject = {"kind": "ServiceAccount", "name": ACCOUNT[1], "namespace": ACCOUNT[0]}
+        subject = {"kind": "ServiceAccount", "name": self.broker[1], "namespace": self.broker[0]}
         await self.cluster.request(
             "POST",
             f"{rbac}/rolebindings",

@@ -131,6 +131,7 @@ def _controller_manager(kubeconfig: Path, secrets: Secrets) -> list[str]:
         f"--kubeconfig={kubeconfig}",
         f"--controllers={','.join(_CONTROLLERS)}",
         f"--root-ca-file={secrets.authority}",
+        "--use-service-account-credentials=true",  # each controller as itself, as kubeadm and the clouds do
         "--leader-elect=false",
         "--secure-port=0",
         "--concurrent-gc-syncs=4",

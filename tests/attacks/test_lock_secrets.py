@@ -1,0 +1,110 @@
+"""Lock 2: which Secrets a thief of the broker's credential can make, change and delete. The broker does not run."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.locks import RBAC, Thief, anchor, held, passed, until_may
+
+POLICY = "tokenbroker-secrets"
+OWNER: dict[str, Any] = anchor()["metadata"]["ownerReferences"][0]
+LEGACY = {"kubernetes.io/service-account.name": "reader"}
+NAME = "tokenbroker-anchor-another"
+
+
+def labels(**changes: str | None) -> dict[str, str]:
+    """Return an anchor's labels, but for what is changed; None leaves one out."""
+    named = {"client": "web", "anchor": "grant"} | changes
+    return {f"tokenbroker.dev/{name}": value for name, value in named.items() if value is not None}
+
+
+@pytest.mark.parametrize("kind", ["grant", "vault", "version", "bucket", "token", "trial"])
+async def test_anchor_of_each_kind(kind: str, thief: Thief) -> None:
+    """What the broker makes passes, and the refusals below are for what they change."""
+    passed(await thief.make(anchor(name=NAME, labels=labels(anchor=kind)), "?dryRun=All"), 201)
+
+
+@pytest.mark.parametrize("kind", ["Secret", "ServiceAccount"])
+async def test_anchor_that_belongs_to_another_anchor_or_an_account(kind: str, thief: Thief) -> None:
+    """Buckets own tokens' anchors, and accounts own all where there are no TokenClients."""
+    owner = {"apiVersion": "v1", "kind": kind, "name": "x", "uid": "0a1b"}
+
+    passed(await thief.make(anchor(name=NAME, ownerReferences=[owner]), "?dryRun=All"), 201)
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "service_account_token": (
+        anchor(name=NAME, annotations=LEGACY) | {"type": "kubernetes.io/service-account-token"},
+        "creates anchors only",
+    ),
+    "opaque_secret": (anchor(name=NAME) | {"type": "Opaque"}, "creates anchors only"),
+    "secret_of_another_name": (anchor(name="other"), "creates anchors only"),
+    "anchor_with_data": (anchor(name=NAME) | {"data": {"a": "Yg=="}}, "nothing is in an anchor"),
+    "anchor_with_string_data": (anchor(name=NAME) | {"stringData": {"a": "b"}}, "nothing is in an anchor"),
+    "anchor_with_a_finalizer": (anchor(name=NAME, finalizers=["example.com/x"]), "no finalizer"),
+    "anchor_with_two_owners": (
+        anchor(name=NAME, ownerReferences=[OWNER, OWNER | {"name": "second", "uid": "2b3c"}]),
+        "one owner",
+    ),
+    "anchor_without_an_owner": (anchor(name=NAME, ownerReferences=None), "one owner"),
+    "anchor_of_a_configmap": (
+        anchor(name=NAME, ownerReferences=[OWNER | {"apiVersion": "v1", "kind": "ConfigMap"}]),
+        "one owner",
+    ),
+    "anchor_of_something_called_tokenclient": (
+        anchor(name=NAME, ownerReferences=[OWNER | {"apiVersion": "example.com/v1"}]),
+        "one owner",
+    ),
+    "anchor_of_something_called_secret": (
+        anchor(name=NAME, ownerReferences=[OWNER | {"apiVersion": "example.com/v1", "kind": "Secret"}]),
+        "one owner",
+    ),
+    "anchor_of_another_kind_of_ours": (anchor(name=NAME, ownerReferences=[OWNER | {"kind": "Other"}]), "one owner"),
+    "anchor_without_labels": (anchor(name=NAME, labels=None), "whose and what it is"),
+    "anchor_of_no_client": (anchor(name=NAME, labels=labels(client=None)), "whose and what it is"),
+    "anchor_of_no_kind": (anchor(name=NAME, labels=labels(anchor=None)), "whose and what it is"),
+    "anchor_of_an_unknown_kind": (anchor(name=NAME, labels=labels(anchor="other")), "whose and what it is"),
+}
+
+
+@pytest.mark.parametrize("attempt", BAD)
+async def test_stolen_credential_makes_no(attempt: str, thief: Thief) -> None:
+    """RBAC allows it to create Secrets there; admission refuses all but anchors that go with their owner."""
+    secret, words = BAD[attempt]
+
+    held(await thief.make(secret, "?dryRun=All"), POLICY, words)
+
+
+@pytest.mark.parametrize("namespace", ["tokenbroker"])
+async def test_stolen_credential_makes_no_secret_in_its_own_namespace(namespace: str, thief: Thief) -> None:
+    """The canary's Role allows it there, so that the broker can see that admission does not."""
+    body = {"metadata": {"name": "mine"}, "type": "Opaque"}
+
+    held(await thief.call("POST", f"/api/v1/namespaces/{namespace}/secrets", body), POLICY, "creates anchors only")
+
+
+async def test_stolen_credential_deletes_no_foreign_secret(thief: Thief) -> None:
+    """RBAC allows it to delete Secrets there; admission looks at what it would delete."""
+    await thief.tenant.cluster.request("POST", f"{thief.core}/secrets", {"metadata": {"name": "foreign"}})
+
+    held(await thief.call("DELETE", f"{thief.core}/secrets/foreign"), POLICY, "deletes anchors only")
+    passed(await thief.call("DELETE", f"{thief.core}/secrets/{anchor()['metadata']['name']}"))
+
+
+async def test_stolen_credential_changes_no_secret(thief: Thief) -> None:
+    """Refused even where somebody's Role allows it: not its own anchors either."""
+    cluster, namespace = thief.tenant.cluster, thief.tenant.namespace
+    rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["patch"]}]
+    await cluster.request(
+        "POST", f"{RBAC}/namespaces/{namespace}/roles", {"metadata": {"name": "too-much"}, "rules": rules}
+    )
+    binding = {
+        "metadata": {"name": "too-much"},
+        "roleRef": {"kind": "Role", "name": "too-much", "apiGroup": "rbac.authorization.k8s.io"},
+        "subjects": [{"kind": "ServiceAccount", "name": "tokenbroker", "namespace": "tokenbroker"}],
+    }
+    await cluster.request("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", binding)
+    await until_may(cluster, thief.token, namespace=namespace, verb="patch", resource="secrets")
+    path = f"{thief.core}/secrets/{anchor()['metadata']['name']}"
+
+    held(await thief.call("PATCH", path, {"metadata": {"labels": {"a": "b"}}}), POLICY, "changes no Secret")
