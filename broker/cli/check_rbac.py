@@ -13,7 +13,6 @@ from broker.cli.errors import ExitCode
 from broker.cli.manifests import BrokerAccount, Manifest
 from broker.cli.minting import Surplus, missing, needs, shipped_rbac, too_much
 from broker.cli.output import printable, to_yaml
-from broker.cli.rbac import read_rbac
 from broker.cli.resources import Kind
 from broker.cli.run import run
 
@@ -48,7 +47,7 @@ def check_rbac(
         async with connect(Access(kubeconfig, context)) as cluster:
             wanted = needs(await cluster.list(Kind.TOKEN_CLIENT, namespace))
             found = await rbac_facts.read(cluster, namespace)
-        shipped = read_rbac(*shipped_rbac(release.manifests(), account))
+        shipped = shipped_rbac(release.manifests(), account)
         lacking, surplus = missing(wanted, found, account), list(too_much(wanted, found, account, shipped))
         _report(lacking, surplus, len(wanted), output)
         if lacking or surplus:

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from broker.cli.manifests import BrokerAccount, Manifest, mint
-from broker.cli.rbac import GROUP, Binding, Rbac, Right, Subject, account_subject, rights
+from broker.cli.rbac import ACCOUNT, GROUP, Binding, Rbac, Right, Subject, account_subject, read_rbac, rights
 from broker.model.access import Action, PolicyRule, allows
 from broker.model.client import ClientId
 
 _TOKEN = "serviceaccounts/token"  # noqa: S105 - a resource
+_SHIPPED_ACCOUNT = {"kind": ACCOUNT, "namespace": "tokenbroker", "name": "tokenbroker"}
 _ANCHOR_RIGHTS = frozenset({Right("secrets", "create"), Right("secrets", "delete")})
 
 
@@ -106,15 +107,17 @@ def _option(binding: Binding) -> str:
     return f" -n {binding.role.namespace}" if binding.role.namespace else ""
 
 
-def shipped_rbac(manifests: Iterable[Manifest], broker: BrokerAccount) -> tuple[list[Manifest], list[Manifest]]:
-    """Return the release's roles and the broker's bindings, with its account and namespace in their places."""
-    roles, bindings = [], []
-    for it in manifests:
-        metadata = dict(it["metadata"])
-        if "namespace" in metadata:
-            metadata["namespace"] = broker.namespace
-        if it["kind"] in {"Role", "ClusterRole"}:
-            roles.append({**it, "metadata": metadata})
-        elif it["kind"] in {"RoleBinding", "ClusterRoleBinding"}:
-            bindings.append({**it, "metadata": metadata})
-    return roles, bindings
+def shipped_rbac(manifests: Iterable[Manifest], broker: BrokerAccount) -> Rbac:
+    """Return the release's roles and bindings, with the broker's own account and namespace in their places."""
+    moved = [_moved(it, broker) for it in manifests]
+    roles = [it for it in moved if it["kind"] in {"Role", "ClusterRole"}]
+    return read_rbac(roles, [it for it in moved if it["kind"] in {"RoleBinding", "ClusterRoleBinding"}])
+
+
+def _moved(manifest: Manifest, broker: BrokerAccount) -> Manifest:
+    metadata = manifest["metadata"]
+    if "namespace" in metadata:
+        metadata = {**metadata, "namespace": broker.namespace}
+    mine = {"kind": ACCOUNT, "namespace": broker.namespace, "name": broker.name}
+    subjects = [mine if it == _SHIPPED_ACCOUNT else it for it in manifest.get("subjects", ())]
+    return {**manifest, "metadata": metadata} | ({"subjects": subjects} if subjects else {})

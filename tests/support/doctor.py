@@ -9,6 +9,7 @@ import jwt
 
 from tests.support.cluster import Cluster
 from tests.support.command import command_with
+from tests.support.openbao import OpenBao
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,26 @@ class Told:
         return {it["id"] for it in self.findings if it["state"] == "problem"}
 
 
-async def doctor(cluster: Cluster, *arguments: str, stdin: str = "", user: Path | None = None) -> Told:
-    """Run ``tokenbroker doctor -o json``, as cluster admin unless somebody else is named."""
-    ended = await command_with(user or cluster.kubeconfig, "doctor", "-o", "json", *arguments, stdin=stdin)
+async def doctor(
+    cluster: Cluster,
+    *arguments: str,
+    stdin: str = "",
+    user: Path | None = None,
+    vault: OpenBao | None = None,
+    vault_token: str | None = None,
+) -> Told:
+    """Run ``tokenbroker doctor -o json``, as cluster admin and with Vault's root token unless it is said otherwise."""
+    env = vault_environment(vault, vault_token) if vault else {}
+    kubeconfig = user or cluster.kubeconfig
+    ended = await command_with(kubeconfig, "doctor", "-o", "json", *arguments, stdin=stdin, env=env)
     findings = json.loads(ended.stdout)["findings"] if ended.stdout else []
     return Told(ended.code, ended.stderr, findings)
+
+
+def vault_environment(vault: OpenBao, token: str | None = None) -> dict[str, str]:
+    """Return what Vault's own command line reads; an empty token means none."""
+    given = vault.root_token if token is None else token
+    return {"VAULT_ADDR": vault.address, "VAULT_CACERT": str(vault.ca_file), "VAULT_TOKEN": given}
 
 
 def forged(cluster: Cluster, genuine: str, **claims: Any) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.support.broker import Tenant, install
+from tests.support.broker import Tenant
 from tests.support.cluster import Cluster
+from tests.support.installed import install
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 RBAC_GROUP = "rbac.authorization.k8s.io"

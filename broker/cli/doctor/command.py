@@ -1,5 +1,6 @@
 """``tokenbroker doctor``."""
 
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from broker.cli.cluster import Access, connect
 from broker.cli.doctor.actions import WrittenWish, parse_wish
 from broker.cli.doctor.consult import Doctor
 from broker.cli.doctor.findings import Finding, State, document, lines, worst
+from broker.cli.doctor.installation import Installation
 from broker.cli.doctor.meanings import codes
 from broker.cli.doctor.requests import Request, find
 from broker.cli.doctor.rights import understood
+from broker.cli.doctor.vault_facts import Vault
+from broker.cli.doctor.web import trust
 from broker.cli.errors import ExitCode, errors_shown, usage
 from broker.cli.manifests import BrokerAccount
 from broker.cli.output import Output, printable, show
@@ -37,13 +41,16 @@ class DoctorOutput(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about; nothing of it means the installation."""
+    """What is asked about. Without a token, client or request it is the installation, ``url`` being the broker's."""
 
     token: Sensitive | None
     client: ClientId | None
     grant: str
     request: Request | None
     can: WrittenWish | None
+    install: bool
+    url: str
+    tls: ssl.SSLContext
 
 
 def doctor(
@@ -58,6 +65,11 @@ def doctor(
     audit_log: Annotated[
         str, typer.Option(metavar="FILE", help="The broker's audit log or log, in which it stands; - is stdin.")
     ] = "",
+    install: Annotated[
+        bool, typer.Option("--install", help="Is the broker set up right? Also without options.")
+    ] = False,
+    url: Annotated[str, typer.Option(metavar="URL", help="Where the broker is reached (with --install).")] = "",
+    ca_file: Annotated[str, typer.Option(metavar="FILE", help="Trust the broker's certificate by this CA.")] = "",
     broker: opt.Broker = "tokenbroker/tokenbroker",
     output: Annotated[DoctorOutput, typer.Option("--output", "-o", help="For people or for programs.")] = (
         DoctorOutput.TEXT
@@ -65,7 +77,7 @@ def doctor(
     kubeconfig: opt.Kubeconfig = "",
     context: opt.Context = None,
 ) -> None:
-    """Say why a token is refused, why a client gets none, or what became of a request; and what mends it."""
+    """Say why a token is refused, why a client gets none, what became of a request, or whether all is set up right."""
     with errors_shown():
         question = Question(
             token=read_token(token_file) if token_file else None,
@@ -73,7 +85,12 @@ def doctor(
             grant=grant,
             request=_request(request_id, audit_log),
             can=parse_wish(can) if can else None,
+            install=install,
+            url=url,
+            tls=trust(ca_file),
         )
+        if can and question.token is None and question.client is None and question.request is None:
+            raise usage("--can is about an account: name a token, a client or a request.")
         account = BrokerAccount(*broker.partition("/")[::2])
     run(_answer(Access(kubeconfig, context), account, question, output))
 
@@ -102,8 +119,12 @@ def _request(identity: str, log: str) -> Request | None:
 async def _answer(access: Access, broker: BrokerAccount, question: Question, output: DoctorOutput) -> None:
     async with connect(access) as cluster:
         can = await understood(cluster, question.can) if question.can else None
-        asked = Doctor(cluster, broker, codes(release.text(release.ERRORS)), can, datetime.now(UTC))
+        vault, now = Vault.of_environment(), datetime.now(UTC)
+        asked = Doctor(cluster, broker, codes(release.text(release.ERRORS)), can, vault, now)
         findings = [finding async for finding in _findings(asked, question)]
+        if question.install or not findings:
+            whole = Installation(cluster, broker, vault, question.url, question.tls, now)
+            findings += [finding async for finding in whole.findings()]
     if output is DoctorOutput.JSON:
         show(document(findings), Output.JSON)
     else:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from broker.cli.cluster import Cluster
-from broker.cli.doctor import client, client_facts, requests, token, token_facts
+from broker.cli.doctor import client, client_facts, requests, token, token_facts, vault_copy
 from broker.cli.doctor.actions import Wish
-from broker.cli.doctor.findings import Finding, problem
+from broker.cli.doctor.client import ClientFacts
+from broker.cli.doctor.findings import Finding, problem, unknown
 from broker.cli.doctor.meanings import Meaning
 from broker.cli.doctor.rights import judge, may, may_itself
+from broker.cli.doctor.vault_facts import Vault
 from broker.cli.jwt import decode
 from broker.cli.manifests import BrokerAccount
 from broker.model.client import ClientId
@@ -24,6 +26,7 @@ class Doctor:
     broker: BrokerAccount
     meanings: dict[str, Meaning]
     can: Wish | None
+    vault: Vault | None
     here: datetime
 
     async def token(self, presented: Sensitive) -> AsyncIterator[Finding]:
@@ -45,9 +48,20 @@ class Doctor:
         facts = await client_facts.gather(self.cluster, asked, grant, self.broker)
         for finding in client.diagnose(facts, self.meanings):
             yield finding
+        async for finding in self._copies(facts):
+            yield finding
         if self.can is not None:
             for account in facts.accounts:
                 yield await self._may(self.can, asked.namespace, account, None)
+
+    async def _copies(self, facts: ClientFacts) -> AsyncIterator[Finding]:
+        """Look at the copies in Vault, where it is known which Vault."""
+        resource = facts.resource or {"spec": {"grants": []}}
+        for name in [it["name"] for it in client.grants(resource, facts.grant) if "vault" in it]:
+            if self.vault is None:
+                yield unknown("grant.vault", "Vault was not looked at: set VAULT_ADDR, VAULT_TOKEN and VAULT_CACERT")
+            else:
+                yield await vault_copy.check(self.vault, resource, name, self.here)
 
     async def request(self, asked: requests.Request) -> AsyncIterator[Finding]:
         """Tell what became of a request, and how its client is now."""
