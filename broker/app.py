@@ -1,53 +1,42 @@
 """The one place where the parts are made and joined."""
 
 import secrets
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
-import structlog
 from aiohttp import web
 
-from broker.audit import AuditFile
-from broker.clock import SystemClock
-from broker.config import Config, VaultConfig
-from broker.endpoints import Services, api, cluster_info
+from broker.config import Config
+from broker.copies import Around, rotator, sweep
+from broker.endpoints import Services, api
 from broker.http.ops import OpsEndpoint, ops_app
 from broker.http.problems import malformed
 from broker.http.protocol import Malformed
-from broker.kube.anchors import KubeAnchors
-from broker.kube.events import KubeEvents
-from broker.kube.registry import WatchedRegistry
-from broker.kube.session import KubeSession
-from broker.kube.status import KubeStatusWriter
-from broker.kube.token_requests import TokenRequests, unverified_claims
-from broker.kube.token_reviews import TokenReviews
-from broker.metrics import Metrics
+from broker.kube.access import KubeAccess
+from broker.kube.finalizers import KubeFinalizers
 from broker.model.client import ClientId
-from broker.model.decision import Rules
-from broker.model.vault_path import VaultPlace
-from broker.ports import Clock
-from broker.proofs import ClusterNames, proof_checks
-from broker.services.anchor_book import AnchorBook
-from broker.services.authenticate import Authenticator, Checks
+from broker.model.proof_policy import ProofPolicy
+from broker.parts import Parts, made
+from broker.services.authenticate import Authenticator
 from broker.services.board import StatusBoard
 from broker.services.deliver import Deliverer
+from broker.services.ending import Ender
 from broker.services.explain import Explainer
 from broker.services.failure_limit import FailureLimit
+from broker.services.grant_book import GrantBook
 from broker.services.introspect import Introspector
 from broker.services.issue import Issuer
+from broker.services.mint import GrantMinter
 from broker.services.near_misses import NearMisses
+from broker.services.prepare import Hands, Preparer
 from broker.services.reconcile import Reconciler
+from broker.services.revoke import Revoker
 from broker.services.rotate import Rotator
-from broker.services.sweep import Sweeper
-from broker.services.vault_write import CopyWriter
-from broker.vault.login import VaultLogin
+from broker.services.token_anchors import TokenAnchors
+from broker.services.verify import Verifier
 from broker.vault.store import KvStore
-from broker.vault.transport import VaultTransport
-
-log = structlog.get_logger(__name__)
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
@@ -63,22 +52,13 @@ class Broker:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What the services stand on. ``vault`` is None where the configuration names none."""
+class Shared:
+    """What several services remember together. ``keeper`` is None where nothing is kept in Vault."""
 
-    config: Config
-    clock: Clock
-    metrics: Metrics
-    audit: AuditFile
-    rules: Rules
-    session: KubeSession
-    registry: WatchedRegistry
-    minter: TokenRequests
-    anchors: KubeAnchors
-    reviews: TokenReviews
-    events: KubeEvents
-    checks: Checks
-    vault: KvStore | None
+    book: GrantBook
+    board: StatusBoard
+    tokens: TokenAnchors
+    keeper: Rotator | None
 
 
 def new_request_id() -> str:
@@ -88,196 +68,168 @@ def new_request_id() -> str:
 
 @asynccontextmanager
 async def broker(config: Config) -> AsyncIterator[Broker]:
-    """Make all parts from the configuration, and close what has to be closed."""
-    async with AsyncExitStack() as stack:
-        metrics = Metrics()
-        audit = stack.enter_context(AuditFile(config.audit.file, metrics))
-        kube = config.kubernetes
-        session = await stack.enter_async_context(
-            KubeSession(kube.server, kube.ca_file, kube.token_file, kube.timeout_seconds)
-        )
-        vault = await stack.enter_async_context(_vault_store(config.vault, metrics)) if config.vault else None
-        clock, reviews = SystemClock(), TokenReviews(session)
-        rules = _rules(config, session)
-        cluster = ClusterNames(str(unverified_claims(session.token)["iss"]), rules.api_audience)
-        checks = await stack.enter_async_context(proof_checks(config, reviews, cluster, clock, metrics))
-        parts = Parts(
-            config=config,
-            clock=clock,
-            metrics=metrics,
-            audit=audit,
-            rules=rules,
-            session=session,
-            registry=WatchedRegistry(session, metrics),
-            minter=TokenRequests(session, metrics),
-            anchors=KubeAnchors(session),
-            reviews=reviews,
-            events=KubeEvents(session, clock, socket.gethostname(), metrics),
-            checks=checks,
-            vault=vault,
-        )
+    """Make a broker from the configuration, and close what has to be closed."""
+    async with made(config) as parts:
         yield _joined(parts)
 
 
-@asynccontextmanager
-async def _vault_store(vault: VaultConfig, metrics: Metrics) -> AsyncIterator[KvStore]:
-    clock = SystemClock()
-    async with (
-        VaultTransport(vault.address, vault.ca_file, vault.timeout_seconds) as transport,
-        VaultLogin(
-            transport,
-            mount=vault.auth_mount,
-            role=vault.auth_role,
-            token_file=vault.token_file,
-            clock=clock,
-            metrics=metrics,
-        ) as login,
-    ):
-        yield KvStore(login.call, vault.mount, clock)
-
-
 def _joined(parts: Parts) -> Broker:
-    book, registry = AnchorBook(), parts.registry
-    board = _board(parts)
-    reconciler = Reconciler(
-        registry=registry, anchors=parts.anchors, minter=parts.minter, book=book, board=board, rules=parts.rules
-    )
-    issuer = Issuer(
-        minter=parts.minter,
-        anchors=book,
-        audit=parts.audit,
-        metrics=parts.metrics,
-        clock=parts.clock,
-        rules=parts.rules,
-        recheck=reconciler.queue.add,
-    )
-    near_misses = NearMisses(registry, parts.events)
-    jobs: dict[str, Job] = {
-        "credentials": parts.session.refresh_forever,
-        "registry": registry.run,
-        "reconcile": reconciler.queue.run,
-        "status": board.queue.run,
-        "near-misses": near_misses.queue.run,
-    }
-    rotator = None
-    if parts.vault is not None:
-        rotator = _rotator(parts, parts.vault, board)
-        jobs["rotate"] = rotator.queue.run
-        jobs["sweep"] = _sweep(parts, parts.vault, rotator)
-    registry.on_change = _both(reconciler, rotator)
-    services = Services(
-        authenticator=_authenticator(parts, near_misses),
-        issuer=issuer,
-        deliverer=Deliverer(rotator, issuer, parts.rules, parts.clock),
-        explainer=_explainer(parts, book, board),
-        introspector=Introspector(parts.reviews, parts.anchors, board.vault_version),
-    )
-    ops = OpsEndpoint(parts.metrics.registry, lambda: None if registry.fresh else "registry_stale")
+    book, board = GrantBook(), _board(parts)
+    copies = _copies(parts, parts.vault, book, board) if parts.vault is not None else None
+    keeper = rotator(copies, new_request_id) if copies else None
+    shared = Shared(book, board, TokenAnchors(parts.clients.anchors, parts.clock), keeper)
+    reconciler = _reconciler(parts, shared)
+    near_misses = NearMisses(parts.clients.registry, parts.clients.events)
+    _follow(parts, reconciler, keeper)
     return Broker(
         api=api(
             parts.config,
-            services,
+            _services(parts, shared, reconciler, near_misses),
             rules=parts.rules,
             clock=parts.clock,
             metrics=parts.metrics,
             new_request_id=new_request_id,
         ),
-        ops=ops_app(ops),
+        ops=ops_app(OpsEndpoint(parts.metrics.registry, lambda: _not_ready(parts))),
         malformed=malformed(new_request_id, parts.metrics),
-        jobs=jobs,
+        jobs=_jobs(parts, shared, reconciler, near_misses) | (_copy_jobs(copies, keeper) if copies and keeper else {}),
     )
 
 
-def _explainer(parts: Parts, book: AnchorBook, board: StatusBoard) -> Explainer:
-    in_vault = parts.vault is not None
-    return Explainer(rules=parts.rules, clock=parts.clock, anchors=book, board=board, in_vault=in_vault)
+def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: NearMisses) -> dict[str, Job]:
+    jobs: dict[str, Job] = {
+        "credentials": parts.session.refresh_forever,
+        "lease": parts.leadership.run,
+        "registry": parts.clients.registry.run,
+        "reconcile": reconciler.queue.run,
+        "status": shared.board.queue.run,
+        "near-misses": near_misses.queue.run,
+        "abandoned-tokens": shared.tokens.queue.run,
+    }
+    if parts.namespaces is not None:
+        jobs["namespaces"] = parts.namespaces.run
+    if parts.canary is not None:
+        jobs["canary"] = parts.canary.run
+    return jobs
+
+
+def _copy_jobs(copies: Around, keeper: Rotator) -> dict[str, Job]:
+    return {"rotate": keeper.queue.run, "sweep": sweep(copies, keeper)}
+
+
+def _services(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: NearMisses) -> Services:
+    clock, rules = parts.clock, parts.rules
+    minter = GrantMinter(minter=parts.minter, book=shared.book, tokens=shared.tokens, recheck=reconciler.queue.add)
+    issuer = Issuer(minter=minter, audit=parts.audit, metrics=parts.metrics, clock=clock, rules=rules)
+    introspector = Introspector(parts.reviews)
+    return Services(
+        authenticator=_authenticator(parts, near_misses),
+        issuer=issuer,
+        deliverer=Deliverer(shared.keeper, issuer, rules, clock),
+        explainer=Explainer(
+            rules=rules, clock=clock, book=shared.book, board=shared.board, in_vault=shared.keeper is not None
+        ),
+        introspector=introspector,
+        revoker=Revoker(
+            tokens=shared.tokens, introspector=introspector, audit=parts.audit, metrics=parts.metrics, clock=clock
+        ),
+    )
+
+
+def _reconciler(parts: Parts, shared: Shared) -> Reconciler:
+    ender = Ender(parts.clients.anchors, parts.audit, parts.clock, parts.metrics, new_request_id)
+    hands = Hands(
+        anchors=parts.clients.anchors,
+        minter=parts.minter,
+        access=Verifier(KubeAccess(parts.session), parts.rules, parts.clock),
+        ender=ender,
+        tokens=shared.tokens,
+        leader=parts.leadership,
+    )
+    return Reconciler(
+        registry=parts.clients.registry,
+        preparer=Preparer(hands, shared.book, parts.rules),
+        ender=ender,
+        finalizers=KubeFinalizers(parts.session),
+        book=shared.book,
+        tokens=shared.tokens,
+        board=shared.board,
+        leader=parts.leadership,
+        clock=parts.clock,
+        prepared=shared.keeper.prepared if shared.keeper is not None else _nobody_waits,
+    )
+
+
+def _nobody_waits(_client_id: ClientId, _grant: str) -> None:
+    """Serve where nothing is kept in Vault."""
+
+
+def _follow(parts: Parts, reconciler: Reconciler, keeper: Rotator | None) -> None:
+    """Let them follow the registry, and whether this replica leads."""
+
+    def changed(client_id: ClientId) -> None:
+        reconciler.changed(client_id)
+        if keeper is not None:
+            keeper.changed(client_id)
+
+    def led(leading: bool) -> None:  # noqa: FBT001 - told, not asked
+        if leading:
+            reconciler.lead()
+            if keeper is not None:
+                keeper.lead()
+
+    parts.clients.registry.on_change = changed
+    if parts.namespaces is not None:
+        parts.namespaces.on_change = reconciler.namespace_changed
+    parts.leadership.on_change = led
+    parts.metrics.follow_leader(lambda: parts.leadership.leading)
+
+
+def _not_ready(parts: Parts) -> str | None:
+    if not parts.clients.registry.fresh or (parts.namespaces and not parts.namespaces.synced.is_set()):
+        return "registry_stale"
+    fault = parts.canary.fault() if parts.canary is not None else None
+    return f"{fault.reason}: {fault.operator_detail}" if fault is not None else None
 
 
 def _authenticator(parts: Parts, near_misses: NearMisses) -> Authenticator:
     return Authenticator(
-        registry=parts.registry,
+        registry=parts.clients.registry,
         checks=parts.checks,
         limit=FailureLimit(parts.clock),
         metrics=parts.metrics,
         clock=parts.clock,
+        limits=parts.rules.limits,
         near_miss=near_misses,
     )
 
 
 def _board(parts: Parts) -> StatusBoard:
+    def proofs(namespace: str) -> ProofPolicy:
+        return replace(parts.checks.policy, kinds=parts.rules.limits(namespace).proofs)
+
     return StatusBoard(
-        registry=parts.registry,
-        writer=KubeStatusWriter(parts.session),
-        events=parts.events,
+        registry=parts.clients.registry,
+        writer=parts.clients.statuses,
+        events=parts.clients.events,
         clock=parts.clock,
         metrics=parts.metrics,
-        proofs=parts.checks.policy,
+        proofs=proofs,
     )
 
 
-def _rotator(parts: Parts, vault: KvStore, board: StatusBoard) -> Rotator:
-    place = _place(parts.config)
-    writer = CopyWriter(
+def _copies(parts: Parts, vault: KvStore, book: GrantBook, board: StatusBoard) -> Around:
+    return Around(
+        config=parts.config,
+        registry=parts.clients.registry,
         store=vault,
-        anchors=parts.anchors,
+        anchors=parts.clients.anchors,
         minter=parts.minter,
-        audit=parts.audit,
-        clock=parts.clock,
-        cluster=cluster_info(parts.config),
-        place=place,
-    )
-    return Rotator(
-        registry=parts.registry,
-        store=vault,
-        writer=writer,
+        book=book,
+        leader=parts.leadership,
         board=board,
-        place=place,
-        rules=parts.rules,
-        clock=parts.clock,
+        audit=parts.audit,
         metrics=parts.metrics,
-        new_request_id=new_request_id,
+        clock=parts.clock,
+        rules=parts.rules,
     )
-
-
-def _both(reconciler: Reconciler, rotator: Rotator | None) -> Callable[[ClientId], None]:
-    """Return what follows the registry."""
-
-    def changed(client_id: ClientId) -> None:
-        reconciler.changed(client_id)
-        if rotator is not None:
-            rotator.changed(client_id)
-
-    return changed
-
-
-def _sweep(parts: Parts, vault: KvStore, rotator: Rotator) -> Job:
-    """Return the sweep of Vault, which must not start before it is known who is registered."""
-    place = _place(parts.config)
-    sweeper = Sweeper(store=vault, place=place, unwanted=rotator.unwanted, hand_over=rotator.queue.add)
-
-    async def sweep() -> None:
-        await parts.registry.synced.wait()
-        sweeper.queue.add(parts.config.cluster.name)
-        await sweeper.queue.run()
-
-    return sweep
-
-
-def _place(config: Config) -> VaultPlace:
-    if config.vault is None:
-        raise RuntimeError("there is no place in Vault without a Vault")
-    return VaultPlace(config.vault.mount, config.vault.prefix, config.cluster.name, config.cluster.server)
-
-
-def _rules(config: Config, session: KubeSession) -> Rules:
-    own = (config.vault and config.vault.auth_audience, config.listen.public_url)
-    reserved = {audience for audience in own if audience}
-    return Rules(config.namespace, _api_audience(config, session), frozenset(reserved))
-
-
-def _api_audience(config: Config, session: KubeSession) -> str:
-    """Return what the API server itself put into the broker's own token, unless the operator says otherwise."""
-    if config.kubernetes.audience:
-        return config.kubernetes.audience
-    audiences = unverified_claims(session.token)["aud"]
-    return str(audiences if isinstance(audiences, str) else audiences[0])

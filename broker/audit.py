@@ -16,7 +16,7 @@ import structlog
 from broker.errors import BrokerError, Reason
 from broker.model.client import DNS_LABEL
 from broker.model.status import timestamp
-from broker.ports import Issuance, Origin, RefusedRequest
+from broker.ports import Issuance, Origin, RefusedRequest, Revoked
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +72,7 @@ class AuditFile:
             "requested_seconds": record.requested_seconds,
             "granted_seconds": record.granted_seconds,
             "expires_at": timestamp(record.expires_at),
+            "id": record.id,
             "jti": record.jti,
             "token_sha256": record.token_sha256,
             "delivery": record.delivery,
@@ -100,6 +101,23 @@ class AuditFile:
             "reason": record.reason,
             **_caller(record.origin),
         }
+        self._append_if_possible(line)
+
+    def revoked(self, record: Revoked) -> None:
+        """Write the record of tokens that were ended if that is possible; failing is counted and logged."""
+        line = {
+            "event": "token.revoked",
+            "time": timestamp(record.at),
+            "request_id": record.origin.request_id,
+            "client": str(record.client),
+            "grant": record.grant,
+            "id": record.id,
+            "why": record.why,
+            **_caller(record.origin),
+        }
+        self._append_if_possible(line)
+
+    def _append_if_possible(self, line: dict[str, Any]) -> None:
         try:
             self._append(line)
         except OSError as error:

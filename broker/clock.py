@@ -12,5 +12,5 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds that only ever grow."""
-        return time.monotonic()
+        """Return seconds that only ever grow, also while the machine sleeps."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)  # CLOCK_MONOTONIC would stand still then

@@ -4,18 +4,27 @@
 named in one message.
 """
 
-import ipaddress
-import re
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from broker.model.client import DNS_LABEL
+from broker.config_values import (
+    DnsLabel,
+    HttpsUrl,
+    IssuerUrl,
+    Network,
+    PathSegment,
+    PathSegments,
+    ProofKind,
+    PublicUrl,
+    ReadableDirectory,
+    ReadableFile,
+    Ttl,
+    is_loopback,
+)
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -27,56 +36,6 @@ class ConfigError(Exception):
     """The configuration is not usable; the message names every wrong value."""
 
 
-def _https(value: str) -> str:
-    if not re.fullmatch(r"https://[^\s/?#@]+(/[^\s?#]*)?", value):
-        raise ValueError("must be an https:// URL without user, query or fragment")
-    return value.rstrip("/")
-
-
-def _readable(value: Path) -> Path:
-    try:
-        with value.open("rb"):
-            return value
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
-
-
-def _path_segment(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
-        raise ValueError("must be letters, digits, '.', '_' and '-' only, and start with a letter or digit")
-    return value
-
-
-def _path_segments(value: str) -> str:
-    for segment in value.split("/"):
-        _path_segment(segment)
-    return value
-
-
-def _dns_label(value: str) -> str:
-    if not DNS_LABEL.fullmatch(value):
-        raise ValueError("must be a DNS label")
-    return value
-
-
-def _public_url(value: str) -> str:
-    host = urlsplit(value).hostname or ""
-    return _https(value) if not (value.startswith("http://") and _is_loopback(host)) else value.rstrip("/")
-
-
-def _issuer(value: str) -> str:
-    _https(value)
-    return value  # compared with iss letter by letter, so a slash at the end stays
-
-
-HttpsUrl = Annotated[str, AfterValidator(_https)]
-IssuerUrl = Annotated[str, AfterValidator(_issuer)]
-PublicUrl = Annotated[str, AfterValidator(_public_url)]
-ReadableFile = Annotated[Path, AfterValidator(_readable)]
-PathSegment = Annotated[str, AfterValidator(_path_segment)]
-PathSegments = Annotated[str, AfterValidator(_path_segments)]
-DnsLabel = Annotated[str, AfterValidator(_dns_label)]
-Network = Annotated[IPv4Network | IPv6Network, Field(union_mode="left_to_right")]
 ClaimName = Annotated[str, Field(min_length=1, max_length=128)]
 ClaimValues = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=512)], ...], Field(min_length=1)]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -145,7 +104,7 @@ class ListenConfig(Section):
 
     @model_validator(mode="after")
     def _tls_beyond_loopback(self) -> Self:
-        if self.tls is None and not _is_loopback(self.address):
+        if self.tls is None and not is_loopback(self.address):
             raise ValueError(
                 f"listening on {self.address} without TLS: give listen.tls.cert_file and listen.tls.key_file, "
                 "or say listen.tls: terminated-upstream where a proxy in front ends TLS"
@@ -196,6 +155,18 @@ class OidcConfig(Section):
         return self
 
 
+class RegistryConfig(Section):
+    """Where TokenClients come from: the cluster, or a directory of files."""
+
+    directory: ReadableDirectory | None = None
+
+
+class AdmissionConfig(Section):
+    """Whether the admission policies of deploy/base hold the broker and everybody else to their limits."""
+
+    policies: Literal["required", "absent"] = "required"
+
+
 class OpsConfig(Section):
     """The second listener: /metrics, /livez and /readyz, in plain HTTP."""
 
@@ -207,6 +178,27 @@ class AuditConfig(Section):
     """Where audit records go: a file (appended to), or ``-`` for standard output."""
 
     file: str = "-"
+
+
+class LeaseConfig(Section):
+    """The Lease by which one replica leads, in the broker's own namespace."""
+
+    name: DnsLabel = "tokenbroker"
+    duration_seconds: Annotated[int, Field(ge=5, le=300)] = 15
+    """How long after its last sign of life a leader is replaced. It stops by itself after two thirds of that."""
+
+
+class LimitConfig(Section):
+    """What is allowed in some namespaces, whoever writes TokenClients there; the first entry that matches counts."""
+
+    namespaces: tuple[DnsLabel, ...] = ()
+    """By name; any where left out."""
+    namespace_labels: dict[str, str] = Field(default_factory=dict)
+    """By labels, all of which a namespace must carry."""
+    max_ttl: Ttl | None = None
+    proofs: frozenset[ProofKind] | None = None
+    strong_accounts: bool = False
+    unbound_tokens: bool = False
 
 
 class VaultConfig(Section):
@@ -233,12 +225,24 @@ class Config(BaseSettings):
     kubernetes: KubernetesConfig
     listen: ListenConfig
     oidc: OidcConfig
+    registry: RegistryConfig
+    admission: AdmissionConfig
     ops: OpsConfig
     audit: AuditConfig
+    lease: LeaseConfig
+    limits: Annotated[tuple[LimitConfig, ...], Field(max_length=64)] = ()
     vault: VaultConfig | None = None
     namespace: DnsLabel = "tokenbroker"
     """The broker's own namespace: nothing in it is ever granted."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _labels_are_known(self) -> Self:
+        if self.registry.directory is not None and any(limit.namespace_labels for limit in self.limits):
+            raise ValueError(
+                "limits: namespaces cannot be told by labels where clients stand in a directory: name them"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -253,7 +257,9 @@ class Config(BaseSettings):
         return env_settings, init_settings
 
 
-_ALL_SECTIONS: dict[str, Any] = {"kubernetes": {}, "listen": {}, "oidc": {}, "ops": {}, "audit": {}}
+_ALL_SECTIONS: dict[str, Any] = {
+    section: {} for section in ("kubernetes", "listen", "oidc", "registry", "admission", "ops", "audit", "lease")
+}
 """Named even where the file leaves them out, so that their defaults are checked like everything else."""
 
 
@@ -281,10 +287,3 @@ def _explain(path: Path, error: ValidationError) -> str:
         place = ".".join(str(part) for part in problem["loc"])
         lines.append(f"  {place}: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -15,6 +15,7 @@ from broker.http.grants import GrantsEndpoint
 from broker.http.introspect import IntrospectEndpoint
 from broker.http.metadata import MetadataEndpoint
 from broker.http.oauth import OauthEndpoint
+from broker.http.revoke import RevokeEndpoint
 from broker.http.tokens import TokensEndpoint
 from broker.identity.jose import ALL_ALGORITHMS
 from broker.metrics import Metrics
@@ -26,6 +27,7 @@ from broker.services.deliver import Deliverer
 from broker.services.explain import Explainer
 from broker.services.introspect import Introspector
 from broker.services.issue import Issuer
+from broker.services.revoke import Revoker
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Services:
     deliverer: Deliverer
     explainer: Explainer
     introspector: Introspector
+    revoker: Revoker
 
 
 def api(
@@ -68,6 +71,7 @@ def api(
         grants=GrantsEndpoint(callers, rules, clock, new_request_id),
         oauth=oauth,
         introspect=IntrospectEndpoint(callers, services.introspector, new_request_id),
+        revoke=RevokeEndpoint(callers, services.revoker, new_request_id),
         metadata=MetadataEndpoint(listen.public_url, ALL_ALGORITHMS) if listen.public_url else None,
         contract=Contract(_contract()),
     )

@@ -25,6 +25,11 @@ class Reason(StrEnum):
     AUDIENCE_NOT_ALLOWED = "audience_not_allowed"
     TTL_OUT_OF_RANGE = "ttl_out_of_range"
     DELIVERY_NOT_CONFIGURED = "delivery_not_configured"
+    LIMITS_EXCEEDED = "limits_exceeded"
+    ACCOUNT_TOO_STRONG = "account_too_strong"
+    ACCESS_NOT_AS_DECLARED = "access_not_as_declared"
+    NOT_INDIVIDUALLY_REVOCABLE = "not_individually_revocable"
+    TOO_MANY_TOKENS = "too_many_tokens"
     # The request itself is wrong.
     INVALID_REQUEST = "invalid_request"
     GRANT_TYPE_UNSUPPORTED = "grant_type_unsupported"
@@ -43,6 +48,7 @@ class Reason(StrEnum):
     KUBERNETES_REJECTED = "kubernetes_rejected"
     ISSUER_UNAVAILABLE = "issuer_unavailable"
     REGISTRY_STALE = "registry_stale"
+    POLICY_MISSING = "policy_missing"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     VAULT_UNAVAILABLE = "vault_unavailable"
     VAULT_DENIED = "vault_denied"
@@ -132,8 +138,17 @@ class Fault:
 
     reason: Reason
     message: str = field(repr=False)
+    detail: str = field(default="", repr=False)
+    """The caller's wording, where there is one."""
+    retry_after: int | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, error: BrokerError) -> "Fault":
-        """Return the fault that an error stands for, with the operator's wording."""
-        return cls(error.reason, error.operator_detail)
+        """Return the fault that an error stands for, with both wordings and when to try again."""
+        return cls(error.reason, error.operator_detail, error.detail, error.retry_after)
+
+    def error(self) -> BrokerError:
+        """Return the error that it stands for, to be raised again."""
+        return BrokerError(
+            self.reason, self.detail or self.message, operator_detail=self.message, retry_after=self.retry_after
+        )

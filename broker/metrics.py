@@ -4,6 +4,7 @@ Tokens, secrets, subjects and callers' addresses are never labels. Clients are, 
 themselves or are registered, so strangers cannot make series.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,6 +14,9 @@ from prometheus_client.process_collector import ProcessCollector
 from broker import __version__
 from broker.errors import ProofFailure, Reason
 from broker.model.client import ClientId
+
+POLICIES = ("tokenbroker-secrets", "tokenbroker-tokens")
+"""Those that the broker tries (:mod:`broker.kube.canary`)."""
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -42,6 +46,9 @@ class Metrics:
         self._issued = counter(
             "tokenbroker_tokens_issued", "Tokens handed out over HTTP.", ["namespace", "client", "grant"]
         )
+        self._revoked = counter(
+            "tokenbroker_tokens_revoked", "Tokens that their own clients have ended.", ["namespace", "client", "grant"]
+        )
         self._refused = counter(
             "tokenbroker_requests_refused",
             "Requests of authenticated clients that got no token.",
@@ -64,8 +71,24 @@ class Metrics:
             "tokenbroker_token_request_failures", "TokenRequests that made no token, by reason.", ["reason"]
         )
         self._clients = self._gauge("tokenbroker_registered_clients", "TokenClients, by validity.", ["valid"])
+        self._files_broken = self._gauge(
+            "tokenbroker_registry_broken_files", "Files of the registry's directory that serve nobody."
+        )
         self._watch = self._counter(
             "tokenbroker_watch_restarts", "Watches on TokenClients that broke, by reason.", ["reason"]
+        )
+        self._orphans = self._gauge(
+            "tokenbroker_orphaned_grants", "Grants whose tokens should have ended, and could not be ended yet."
+        )
+        self._ended = self._counter(
+            "tokenbroker_grants_ended", "How often all tokens of a grant were ended, by why.", ["reason"]
+        )
+        self._policies = self._gauge(
+            "tokenbroker_policy_missing", "1 where an admission policy did not refuse what it must.", ["policy"]
+        )
+        self._leader = self._gauge("tokenbroker_leader", "1 on the replica that leads.")
+        self._leader_changes = self._counter(
+            "tokenbroker_leader_changes", "How often this replica began to lead or ceased to.", ["change"]
         )
         self._events_lost = self._counter("tokenbroker_events_lost", "Kubernetes Events that could not be recorded.")
         self._ready = self._gauge(
@@ -94,10 +117,31 @@ class Metrics:
             self._proofs.labels(failure.value)
         for valid in ("true", "false"):
             self._clients.labels(valid)
+        for policy in POLICIES:
+            self._policies.labels(policy)
+        for change in ("gained", "lost"):
+            self._leader_changes.labels(change)
 
     def issued(self, client: ClientId, grant: str) -> None:
         """Count a token that was handed out."""
         self._issued.labels(client.namespace, client.name, grant).inc()
+
+    def revoked(self, client: ClientId, grant: str) -> None:
+        """Count a token that its client has ended."""
+        self._revoked.labels(client.namespace, client.name, grant).inc()
+
+    def orphans(self, grants: int) -> None:
+        """Set of how many grants tokens may live that should not."""
+        self._orphans.set(grants)
+
+    def ended(self, why: str) -> None:
+        """Count a grant all of whose tokens were ended."""
+        self._ended.labels(why).inc()
+
+    def policies_missing(self, names: tuple[str, ...]) -> None:
+        """Set which policies are not in force."""
+        for policy in POLICIES:
+            self._policies.labels(policy).set(policy in names)
 
     def refused(self, client: ClientId, reason: Reason) -> None:
         """Count a request of an authenticated client that got no token."""
@@ -140,10 +184,22 @@ class Metrics:
         """Count a TokenRequest that made no token."""
         self._kubernetes_failures.labels(reason.value).inc()
 
+    def registry_files(self, broken: int) -> None:
+        """Set the number of files that serve nobody."""
+        self._files_broken.set(broken)
+
     def registry_size(self, valid: int, invalid: int) -> None:
         """Set the number of registrations."""
         self._clients.labels("true").set(valid)
         self._clients.labels("false").set(invalid)
+
+    def follow_leader(self, leading: Callable[[], bool]) -> None:
+        """Ask at each scrape who leads, so that a process which slept does not tell what was."""
+        self._leader.set_function(leading)
+
+    def leader_changed(self, *, leading: bool) -> None:
+        """Count that this replica began to lead, or ceased to."""
+        self._leader_changes.labels("gained" if leading else "lost").inc()
 
     def watch_restarted(self, reason: str) -> None:
         """Count a watch that broke."""
@@ -172,5 +228,5 @@ class Metrics:
 
     def forget(self, client: ClientId) -> None:
         """Drop all series of a client that went, so that clients who come and go do not fill the memory."""
-        for metric in (self._issued, self._refused, self._ready, self._vault_writes, self._vault_expiry):
+        for metric in (self._issued, self._revoked, self._refused, self._ready, self._vault_writes, self._vault_expiry):
             metric.remove_by_labels({"namespace": client.namespace, "client": client.name})

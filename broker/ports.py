@@ -1,12 +1,15 @@
 """What the services need of the world, each as small as it can be; the adapters implement them."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from broker.errors import Fault
+from broker.model.anchor import AnchorId
 from broker.model.client import Client, ClientId
+from broker.model.lease import LeaseRecord, Term
 from broker.model.proof import ProvedBy
 from broker.model.sensitive import Sensitive
 from broker.model.token import Anchor, MintedToken, TokenSpec
@@ -26,7 +29,9 @@ class Clock(Protocol):
 class Registration:
     """One TokenClient as it was last seen: the client, or the fault that makes it none.
 
-    ``status`` is what the resource carries now; it serves to avoid writing the same again, never as input.
+    ``status`` is what the resource carries now; it serves to avoid writing the same again, and to know which grants
+    are gone whose tokens have to be ended, never as input to a decision. ``deleting``: it waits for its finalizers.
+    ``resource_version`` is empty where there is no resource to put a finalizer on.
     """
 
     id: ClientId
@@ -35,6 +40,9 @@ class Registration:
     client: Client | None
     fault: Fault | None
     status: Mapping[str, Any]
+    deleting: bool = False
+    finalizers: tuple[str, ...] = ()
+    resource_version: str = ""
 
 
 class Registry(Protocol):
@@ -42,6 +50,27 @@ class Registry(Protocol):
 
     def get(self, client_id: ClientId) -> Registration | None:
         """Return a registration, or None. Raises BrokerError(registry_stale) when the memory is too old."""
+
+
+class LiveRegistry(Registry, Protocol):
+    """A registry that follows its source by itself.
+
+    ``on_change`` is set before :meth:`run` and called with the id of each registration that came, changed or
+    went; it must not block.
+    """
+
+    on_change: Callable[[ClientId], None]
+
+    @property
+    def synced(self) -> asyncio.Event:
+        """Set once it is known who is registered."""
+
+    @property
+    def fresh(self) -> bool:
+        """Tell whether the memory is young enough to decide from."""
+
+    async def run(self) -> None:
+        """Follow the source until cancelled."""
 
 
 class Minter(Protocol):
@@ -54,8 +83,8 @@ class Minter(Protocol):
         kubernetes_unavailable, kubernetes_timeout, kubernetes_rejected.
         """
 
-    async def rehearse(self, spec: TokenSpec) -> None:
-        """Try out :meth:`mint` and keep nothing of it; raises what it would raise."""
+    async def rehearse(self, spec: TokenSpec) -> MintedToken:
+        """Try out :meth:`mint`: a token that lives for ten minutes and is not handed out; raises what it would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,23 +129,22 @@ class Reviewer(Protocol):
 
 
 class Anchors(Protocol):
-    """Makes and deletes the Secrets that tokens are bound to."""
+    """Makes and deletes the Secrets that tokens are bound to (:mod:`broker.model.anchor`).
 
-    async def ensure(self, client: Client, purpose: str) -> Anchor:
-        """Return the client's anchor for a purpose (a grant's name, or a Vault version's), made if need be.
+    All raise BrokerError: broker_not_authorized, kubernetes_unavailable, kubernetes_timeout.
+    """
 
-        Raises BrokerError: broker_not_authorized, kubernetes_unavailable, kubernetes_timeout.
+    async def ensure(self, client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
+        """Return an anchor of a client, made if need be below ``parent``, or the TokenClient itself."""
+
+    async def find(self, client: Client, which: AnchorId) -> Anchor | None:
+        """Return an anchor that is there, or None; nothing is made."""
+
+    async def delete(self, namespace: str, name: str, uid: str | None = None) -> bool:
+        """Delete an anchor, and only the one with that UID where one is given; tell whether it was there.
+
+        Tokens bound to it, and to those below it, die within seconds.
         """
-
-    async def delete(self, namespace: str, anchor: Anchor) -> None:
-        """Delete an anchor; one that is gone already is no error. Tokens bound to it die within seconds."""
-
-
-class AnchorNames(Protocol):
-    """Knows anchors by name, without asking."""
-
-    def name_of(self, client: Client, purpose: str) -> str:
-        """Return the name that the anchor for a purpose has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +162,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Issuance:
-    """The audit record of one token handed out (or put into Vault). It never holds the token."""
+    """The audit record of one token handed out (or put into Vault). It never holds the token.
+
+    ``id`` is what the token is revoked by, where it has an end of its own; else it is its ``jti``.
+    """
 
     at: datetime
     origin: Origin
@@ -146,9 +177,22 @@ class Issuance:
     requested_seconds: int
     granted_seconds: int
     expires_at: datetime
+    id: str
     jti: str
     token_sha256: str
     delivery: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The audit record of tokens that were ended. ``id`` is that of one token; empty for all of a grant."""
+
+    at: datetime
+    origin: Origin
+    client: ClientId
+    grant: str
+    id: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +215,9 @@ class AuditLog(Protocol):
     def refused(self, record: RefusedRequest) -> None:
         """Write the record if that is possible; a refusal stays one either way."""
 
+    def revoked(self, record: Revoked) -> None:
+        """Write the record if that is possible; what was revoked stays so either way."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetiredAnchor:
@@ -189,6 +236,7 @@ class CopyLabel:
 
     ``server`` tells clusters apart that share a name by mistake. ``service_account``, ``audience`` and
     ``ttl_seconds`` are what was asked for: where the grant says something else by now, the copy is replaced.
+    ``root_uid`` is that of the anchor below which the versions' hang: where that one is gone, so is the token's worth.
     """
 
     client_uid: str
@@ -204,6 +252,7 @@ class CopyLabel:
     jti: str
     anchor: Anchor
     retired: tuple[RetiredAnchor, ...] = ()
+    root_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,3 +307,28 @@ class EventRecorder(Protocol):
 
     async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
         """Record an event with a fixed text; failing to is counted and logged, never raised."""
+
+
+class Leader(Protocol):
+    """Tells whether this process is the one that does what must not be done twice."""
+
+    @property
+    def leading(self) -> bool:
+        """Tell it now; it can change at any moment, so ask each time."""
+
+
+class LeaseStore(Protocol):
+    """The record by which one of several is chosen.
+
+    Both raise BrokerError: broker_not_authorized, kubernetes_unavailable (also for a record that cannot be read),
+    kubernetes_timeout. A write that raised may have been carried out, or may be later.
+    """
+
+    async def read(self) -> LeaseRecord | None:
+        """Return the newest record, never an older one than was seen before, or None where there is none."""
+
+    async def write(self, term: Term, over: LeaseRecord | None) -> LeaseRecord | None:
+        """Write over exactly this record, or where there is none, and return the new one.
+
+        Returns None where it is not there as it was (any more): somebody else wrote.
+        """

@@ -25,6 +25,10 @@ EXAMPLE = ROOT / "examples" / "reporter.yaml"
 TOKENS = 'curl -sS -u "$CLIENT_ID:$CLIENT_SECRET" -H "Content-Type: application/json" "$BROKER_URL/v1/tokens"'
 VAULT_PATH = "secret/data/tokenbroker/lab/shop/reporter/default"
 VAULT = 'curl -sS --cacert "$VAULT_CACERT" -H "X-Vault-Token: $VAULT_TOKEN" "$VAULT_ADDR/v1/$VAULT_PATH"'
+SUSPEND = (
+    "kubectl patch tokenclient reporter -n shop --as=system:serviceaccount:shop:oncall "
+    """--type merge -p '{"spec": {"suspend": %s}}' 2>&1"""
+)
 CALL = 'curl -sS -o /dev/null -w "%{http_code}" --cacert "$KUBE_CA" -H "Authorization: Bearer $(cat "$TOKEN")"'
 
 
@@ -62,7 +66,11 @@ async def _tell(story: Story, lab: Lab) -> None:
     await _use(story)
     story.chapter("4. Another one reads Vault, where a current token is kept, and never sees a 401")
     await _rotate(story, lab)
-    story.chapter("5. Operators see what happened")
+    story.chapter("5. Nobody gets more than he may: not by writing TokenClients, and not through a strong account")
+    await _escalate(story)
+    story.chapter("6. What was handed out is taken back, by somebody on call who may do nothing else")
+    await _revoke(story)
+    story.chapter("7. Operators see what happened")
     await story.step(
         'curl -sS "$METRICS_URL" | grep ^tokenbroker_tokens_issued_total',
         'client="reporter"',
@@ -114,6 +122,40 @@ async def _rotate(story: Story, lab: Lab) -> None:
         raise StepFailed(f"the reader saw versions {reader.versions} and {reader.refused} times 401")
     calls = sum(reader.versions.values())
     print(f"    \033[32m✓\033[0m a reader that called the API all the while: {calls} calls, 0 times 401", flush=True)
+
+
+async def _escalate(story: Story) -> None:
+    people, client = (f"demo/{name}.yaml" for name in ("people", "deployer"))
+    await story.step(f"kubectl apply -f {people}", "deployer-edit", "an account with the role edit, dev, and oncall")
+    await story.step(
+        f"kubectl create -f {client} --as=system:serviceaccount:shop:dev 2>&1",
+        "tokenbroker-registration",
+        "refused by admission: dev may write TokenClients, but not mint for the account deployer",
+    )
+    await story.step(f"kubectl create -f {client}", "created", "an admin may; but deployer holds the role edit ...")
+    await story.until(
+        "kubectl get tokenclients deployer -n shop",
+        "AccountTooStrong",
+        "... and is not served: it could make credentials that no revocation ends",
+    )
+
+
+async def _revoke(story: Story) -> None:
+    base = "$KUBE_URL/api/v1/namespaces/shop"
+    await story.step(f'{CALL} "{base}/pods"', "200", "the token of chapter 3 still works")
+    await story.step(
+        SUSPEND % "true",
+        "patched",
+        "on-call suspends the client",
+    )
+    await story.until(f'{CALL} "{base}/pods"', "401", "the API server refuses the token")
+    print(f"    \033[32m✓\033[0m {story.waited:.1f} s after the suspension (15 s are promised)", flush=True)
+    await story.step(f"{TOKENS} -d '{{}}'", "client_suspended", "and there is no other one")
+    await story.step(
+        SUSPEND % "null",
+        "tokenbroker-registration",
+        "on-call cannot resume: that takes the right to mint for the account",
+    )
 
 
 async def _state(lab: Lab, broker: BrokerProcess, folder: Path) -> dict[str, Any]:

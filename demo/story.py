@@ -16,6 +16,8 @@ class Story:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
+        self.waited = 0.0
+        """How long the last :meth:`until` took, in seconds."""
 
     def chapter(self, title: str) -> None:
         """Print a heading."""
@@ -36,11 +38,13 @@ class Story:
 
     async def until(self, line: str, expect: str, meaning: str, *, seconds: float = 20) -> None:
         """Run a line until it prints what is expected. Raises StepFailed when it does not in time."""
-        deadline = time.monotonic() + seconds
+        started = time.monotonic()
+        deadline = started + seconds
         while expect not in await self._run(line):
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.2)
+        self.waited = time.monotonic() - started
         await self.step(line, expect, meaning)
 
     async def _run(self, line: str) -> str:

@@ -5,9 +5,10 @@ from typing import Any
 
 from broker.cli.errors import CommandError, usage
 from broker.cli.manifests import NewClient, token_client
-from broker.kube.manifest import read_registration
+from broker.model.access import parse_action
 from broker.model.client import DNS_LABEL, DNS_SUBDOMAIN
 from broker.model.decision import Rules, grant_problem
+from broker.registration.manifest import read_registration
 
 _AUDIENCE = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 
@@ -15,6 +16,11 @@ _AUDIENCE = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
 def check(new: NewClient) -> None:
     """Raise CommandError for a client that the broker would not serve, or that cannot be meant."""
     _check_names(new)
+    for text in (*new.grant.expect.allow, *new.grant.expect.deny):
+        try:
+            parse_action(text)
+        except ValueError as error:
+            raise usage(f"expectation {error}") from None
     if not new.digest and not new.proofs and not new.grant.vault:
         raise usage("a client without a secret or another proof needs --vault, or nobody could use it.")
     resource: dict[str, Any] = token_client(new)
@@ -27,7 +33,7 @@ def check(new: NewClient) -> None:
     for grant in registration.client.grants:
         problem = grant_problem(new.id.namespace, grant, rules)
         if problem:
-            raise CommandError(problem)
+            raise CommandError(problem.detail)
 
 
 def _check_names(new: NewClient) -> None:
@@ -43,7 +49,7 @@ def _check_names(new: NewClient) -> None:
     for what, name in {"service account": new.account.name, "broker's account": new.broker.name}.items():
         if not DNS_SUBDOMAIN.fullmatch(name):
             raise usage(f"the {what} {name!r} is not a name of characters a-z, 0-9, '-' and '.'.")
-    for name in new.rights.cluster_roles:
+    for name in (*new.rights.cluster_roles, *new.rights.wide_roles):
         if not name or "/" in name or "%" in name or name in {".", ".."}:
             raise usage(f"{name!r} is not the name of a ClusterRole.")
     for audience in new.grant.audiences:

@@ -9,10 +9,11 @@ from broker.cli import options as opt
 from broker.cli.add import add
 from broker.cli.cluster import Access, connect
 from broker.cli.config import config
+from broker.cli.creating import title
 from broker.cli.finding import find_client, tidy, unknown
-from broker.cli.manifests import Manifest
 from broker.cli.output import Output, printable, show, table
 from broker.cli.removing import belongings, remove_all
+from broker.cli.render import render
 from broker.cli.resources import Kind
 from broker.cli.rotate import rotate_secret
 from broker.cli.run import run
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
     )
     group.command()(add)
+    group.command()(render)
     group.command("list")(list_clients)
     group.command("show")(show_client)
     group.command()(config)
@@ -129,16 +131,12 @@ def remove(
             found = await belongings(cluster, client)
             if not found:
                 raise unknown(client)
-            typer.echo(f"to be deleted in namespace {client.namespace}:", err=True)
+            typer.echo("to be deleted:", err=True)
             for manifest in found:
-                typer.echo(f"  {_title(manifest)}", err=True)
+                typer.echo(f"  {title(manifest)}", err=True)
             if not yes:
                 typer.confirm("Delete them?", abort=True, err=True)
             for manifest in await remove_all(cluster, found):
-                typer.echo(f"deleted: {_title(manifest)}", err=True)
+                typer.echo(f"deleted: {title(manifest)}", err=True)
 
     run(work())
-
-
-def _title(manifest: Manifest) -> str:
-    return f"{manifest['kind']} {manifest['metadata']['name']}"

@@ -14,8 +14,9 @@ import yaml
 
 from broker.cli.errors import CommandError, ExitCode, usage
 from broker.cli.manifests import Manifest
-from broker.cli.refusals import Attempt, explain
+from broker.cli.refusals import Attempt, discovered, explain
 from broker.cli.resources import Kind, path
+from broker.model.api_resources import DISCOVERY_TYPE, Catalogue, parse_catalogue
 from broker.model.sensitive import Sensitive
 
 DEADLINE_SECONDS = 30.0
@@ -25,6 +26,7 @@ LOGIN_SECONDS = 120.0
 PAGE = 500
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+APPLY = "application/apply-patch+yaml"
 _TRUST = ("ssl_ca_cert", "verify_ssl", "disable_strict_ssl_verification", "tls_server_name", "proxy")
 """What a kubeconfig says about the server, and not about its user."""
 
@@ -123,6 +125,21 @@ class Cluster:
         _checked(status, document, Attempt("delete", kind, namespace, name))
         return True
 
+    async def catalogue(self) -> Catalogue:
+        """Return what the cluster serves."""
+        answers = [await self._call("GET", where, accept=DISCOVERY_TYPE) for where in ("/api", "/apis")]
+        try:
+            return parse_catalogue(*(discovered(*answer) for answer in answers))
+        except ValueError as error:
+            raise CommandError(f"what the API server serves cannot be read: {error}") from None
+
+    async def try_out(self, manifest: Manifest) -> None:
+        """Let the API server judge an object as if it were applied; nothing is kept."""
+        kind, namespace, name = _address(manifest)
+        query = {"dryRun": "All", "fieldManager": "tokenbroker-check", "force": "true"}
+        answer = await self._call("PATCH", path(kind, namespace, name), manifest, query=query, content_type=APPLY)
+        _checked(*answer, Attempt("patch", kind, namespace, name))
+
     async def ask(
         self,
         method: str,
@@ -155,8 +172,11 @@ class Cluster:
         *,
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> tuple[int, Manifest]:
-        answer = await self._answer(method, where, body, query=query, headers={"Content-Type": content_type})
+        answer = await self._answer(
+            method, where, body, query=query, headers={"Accept": accept, "Content-Type": content_type}
+        )
         return answer.status, answer.document
 
     async def _answer(
@@ -219,9 +239,9 @@ def _existing(kubeconfig: str) -> str:
     return files
 
 
-def _address(manifest: Manifest) -> tuple[Kind, str, str]:
+def _address(manifest: Manifest) -> tuple[Kind, str | None, str]:
     metadata = manifest["metadata"]
-    return Kind.named(manifest["kind"]), metadata["namespace"], metadata["name"]
+    return Kind.named(manifest["kind"]), metadata.get("namespace"), metadata["name"]
 
 
 def _document(body: bytes) -> Manifest:

@@ -27,8 +27,6 @@ async def create_client(cluster: Cluster, new: NewClient) -> list[Outcome]:
     other object of the same name; then what was made in this run is deleted again.
     """
     await _check_account(cluster, new)
-    for role in new.rights.cluster_roles:
-        await _check_cluster_role(cluster, role)
     async with AsyncExitStack() as undo:
         outcomes = [await _ensure(cluster, manifest, undo) for manifest in manifests(new)]
         undo.pop_all()
@@ -45,25 +43,15 @@ async def _check_account(cluster: Cluster, new: NewClient) -> None:
         )
 
 
-async def _check_cluster_role(cluster: Cluster, name: str) -> None:
-    """Refuse a ClusterRole that does not exist: Kubernetes lets a cluster admin bind one all the same."""
-    try:
-        found = await cluster.get(Kind.CLUSTER_ROLE, None, name)
-    except CommandError:
-        return  # the user may not read ClusterRoles: the API server judges the binding
-    if found is None:
-        raise CommandError(f"there is no ClusterRole {name!r}: see `kubectl get clusterroles`.")
-
-
 async def _ensure(cluster: Cluster, manifest: Manifest, undo: AsyncExitStack) -> Outcome:
     created = await cluster.create(manifest)
     if created is not None:
         undo.push_async_callback(_take_back, cluster, created)
         return Outcome(created, created=True)
     kind, metadata = Kind.named(manifest["kind"]), manifest["metadata"]
-    found = await cluster.get(kind, metadata["namespace"], metadata["name"])
+    found = await cluster.get(kind, metadata.get("namespace"), metadata["name"])
     if found is None:
-        raise CommandError(f"{_title(manifest)} vanished while this ran: run the command again.")
+        raise CommandError(f"{title(manifest)} vanished while this ran: run the command again.")
     _check_ours(manifest, found)
     return Outcome(found, created=False)
 
@@ -72,21 +60,21 @@ async def _take_back(cluster: Cluster, created: Manifest) -> None:
     try:
         await cluster.delete(created)
     except CommandError as error:
-        typer.echo(f"warning: {_title(created)} was made and could not be deleted again: {error}", err=True)
+        typer.echo(f"warning: {title(created)} was made and could not be deleted again: {error}", err=True)
     else:
-        typer.echo(f"undone: {_title(created)}", err=True)
+        typer.echo(f"undone: {title(created)}", err=True)
 
 
 def _check_ours(wanted: Manifest, found: Manifest) -> None:
     marks = found["metadata"].get("labels", {})
     if any(marks.get(key) != value for key, value in wanted["metadata"]["labels"].items()):
         raise CommandError(
-            f"{_title(wanted)} exists already and was not made by tokenbroker for this client; "
+            f"{title(wanted)} exists already and was not made by tokenbroker for this client; "
             f"it is left alone. {_way_out(wanted)}"
         )
     if content(found) != content(wanted):
         raise CommandError(
-            f"{_title(wanted)} was made for this client with other content; it is left alone. "
+            f"{title(wanted)} was made for this client with other content; it is left alone. "
             "Run `tokenbroker client remove` first, or change it with kubectl or in git."
         )
 
@@ -106,6 +94,7 @@ def content(manifest: Manifest) -> Manifest:
     return {**parts, "spec": spec, "proofs": without_secrets(proofs), "secret": bool(digests(proofs))}
 
 
-def _title(manifest: Manifest) -> str:
+def title(manifest: Manifest) -> str:
+    """Return how messages name an object."""
     metadata = manifest["metadata"]
-    return f"{manifest['kind']} {metadata['namespace']}/{metadata['name']}"
+    return f"{manifest['kind']} {'/'.join(filter(None, (metadata.get('namespace'), metadata['name'])))}"

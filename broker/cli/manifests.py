@@ -3,17 +3,18 @@
 Whoever applies them needs to hold the rights they give: the broker has no part in that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broker.cli.rules import Rule
+from broker.model.access import PolicyRule
 from broker.model.client import ClientId
 
 Manifest = dict[str, Any]
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 CLIENT = "tokenbroker.dev/client"
+NAMESPACE = "tokenbroker.dev/namespace"
 RBAC = "rbac.authorization.k8s.io"
 API_VERSION = "tokenbroker.dev/v1alpha1"
 
@@ -36,10 +37,15 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the account may do: ClusterRoles bound in the namespace, and rules of a Role of its own."""
+    """What the account may do: ClusterRoles bound in the namespace, and rules of a Role of its own.
+
+    The same again for the whole cluster, bound by ClusterRoleBindings.
+    """
 
     cluster_roles: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[PolicyRule, ...]
+    wide_roles: tuple[str, ...] = ()
+    wide_rules: tuple[PolicyRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,14 @@ class Vault:
 
 
 @dataclass(frozen=True, slots=True)
+class Expect:
+    """What the account must and must not be able to do, as ``kubectl auth can-i`` writes it."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NewGrant:
     """What tokens the client may have of its account; durations as the resource writes them."""
 
@@ -59,6 +73,8 @@ class NewGrant:
     max_ttl: str
     audiences: tuple[str, ...]
     vault: Vault | None
+    revocation: str = "Grant"
+    expect: Expect = Expect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +96,25 @@ class NewClient:
 
 
 def labels(client: str) -> dict[str, str]:
-    """Return what marks an object as made for a client, and by us."""
+    """Return what marks an object of the client's namespace as made for it, and by us."""
     return {MANAGED_BY: "tokenbroker", CLIENT: client}
+
+
+def wide_labels(client: ClientId) -> dict[str, str]:
+    """Return what marks a cluster-scoped object as made for a client: nothing of a namespace can own one."""
+    return labels(client.name) | {NAMESPACE: client.namespace}
 
 
 def manifests(new: NewClient) -> list[Manifest]:
     """Return all objects in the order of their making: the TokenClient last, for it needs the others."""
     account = [_object(new.id, "v1", "ServiceAccount", new.account.name)] if new.account.create else []
-    return [*account, *_access(new), *mint(new.id, [new.account.name], new.broker), token_client(new)]
+    return [
+        *account,
+        *_access(new),
+        *_wide_access(new),
+        *mint(new.id, [new.account.name], new.broker),
+        token_client(new),
+    ]
 
 
 def token_client(new: NewClient) -> Manifest:
@@ -112,6 +139,10 @@ def _grant(new: NewGrant, account: Account) -> Manifest:
     grant["ttl"] = {"default": new.ttl, "max": new.max_ttl}
     if new.vault:
         grant["vault"] = _vault(new.vault)
+    grant["revocation"] = new.revocation
+    expect = {"allow": list(new.expect.allow), "deny": list(new.expect.deny)}
+    if any(expect.values()):
+        grant["expect"] = {key: texts for key, texts in expect.items() if texts}
     return grant
 
 
@@ -125,46 +156,62 @@ def mint(client: ClientId, accounts: Sequence[str], broker: BrokerAccount) -> li
     Creating Secrets cannot be limited by name: admission (deploy/base) limits the broker to anchors.
     """
     name = f"tokenbroker-mint-{client.name}"
-    tokens = {
-        "apiGroups": [""],
-        "resources": ["serviceaccounts/token"],
-        "resourceNames": list(accounts),
-        "verbs": ["create"],
-    }
-    anchors = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete"]}
+    tokens = PolicyRule(("create",), ("",), ("serviceaccounts/token",), tuple(accounts))
+    anchors = PolicyRule(("create", "delete"), ("",), ("secrets",))
     subject = _subject(broker.namespace, broker.name)
-    return [_role(client, name, [tokens, anchors]), _binding(client, name, "Role", name, subject)]
+    role = _role(client, "Role", name, [tokens, anchors])
+    return [role, _binding(client, "RoleBinding", name, ("Role", name), subject)]
 
 
 def _access(new: NewClient) -> list[Manifest]:
-    """Return what lets the account do its work."""
+    """Return what lets the account do its work in the namespace."""
     # A client's name has no dot, so that what follows one never meets another client's names.
     name = f"tokenbroker-access-{new.id.name}"
+    return _rights(new, ("Role", "RoleBinding"), name, new.rights.rules, new.rights.cluster_roles)
+
+
+def _wide_access(new: NewClient) -> list[Manifest]:
+    """Return what lets the account do its work in the whole cluster."""
+    name = f"tokenbroker-access.{new.id.namespace}.{new.id.name}"
+    return _rights(new, ("ClusterRole", "ClusterRoleBinding"), name, new.rights.wide_rules, new.rights.wide_roles)
+
+
+def _rights(
+    new: NewClient, kinds: tuple[str, str], name: str, rules: tuple[PolicyRule, ...], cluster_roles: tuple[str, ...]
+) -> list[Manifest]:
+    role, binding = kinds
     account = _subject(new.id.namespace, new.account.name)
-    bindings = [_binding(new.id, f"{name}.{role}", "ClusterRole", role, account) for role in new.rights.cluster_roles]
-    if not new.rights.rules:
-        return bindings
-    role = _role(new.id, name, [_policy_rule(rule) for rule in new.rights.rules])
-    return [role, _binding(new.id, name, "Role", name, account), *bindings]
+    own = [_role(new.id, role, name, rules), _binding(new.id, binding, name, (role, name), account)] if rules else []
+    return own + [_binding(new.id, binding, f"{name}.{it}", ("ClusterRole", it), account) for it in cluster_roles]
 
 
 def _subject(namespace: str, name: str) -> Manifest:
     return {"kind": "ServiceAccount", "namespace": namespace, "name": name}
 
 
-def _policy_rule(rule: Rule) -> Manifest:
-    return {"apiGroups": [rule.group], "resources": list(rule.resources), "verbs": list(rule.verbs)}
+def _policy_rule(rule: PolicyRule) -> Manifest:
+    parts = {
+        "apiGroups": rule.groups,
+        "resources": rule.resources,
+        "resourceNames": rule.names,
+        "nonResourceURLs": rule.urls,
+        "verbs": rule.verbs,
+    }
+    return {key: list(values) for key, values in parts.items() if values}
 
 
-def _role(client: ClientId, name: str, rules: list[Manifest]) -> Manifest:
-    return {**_object(client, f"{RBAC}/v1", "Role", name), "rules": rules}
+def _role(client: ClientId, kind: str, name: str, rules: Iterable[PolicyRule]) -> Manifest:
+    return {**_object(client, f"{RBAC}/v1", kind, name), "rules": [_policy_rule(rule) for rule in rules]}
 
 
-def _binding(client: ClientId, name: str, kind: str, role: str, subject: Manifest) -> Manifest:
-    reference = {"apiGroup": RBAC, "kind": kind, "name": role}
-    return {**_object(client, f"{RBAC}/v1", "RoleBinding", name), "roleRef": reference, "subjects": [subject]}
+def _binding(client: ClientId, kind: str, name: str, role: tuple[str, str], subject: Manifest) -> Manifest:
+    reference = {"apiGroup": RBAC, "kind": role[0], "name": role[1]}
+    return {**_object(client, f"{RBAC}/v1", kind, name), "roleRef": reference, "subjects": [subject]}
 
 
 def _object(client: ClientId, api_version: str, kind: str, name: str) -> Manifest:
-    metadata = {"name": name, "namespace": client.namespace, "labels": labels(client.name)}
+    if kind.startswith("Cluster"):
+        metadata: Manifest = {"name": name, "labels": wide_labels(client)}
+    else:
+        metadata = {"name": name, "namespace": client.namespace, "labels": labels(client.name)}
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata}

@@ -1,11 +1,28 @@
 """The options of all commands, each described once."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from broker.cli.output import Output
+
+
+class Revocation(StrEnum):
+    """What ``--revocation`` takes."""
+
+    GRANT = "Grant"
+    TOKEN = "Token"  # noqa: S105 - no password
+    NONE = "None"
+
+
+class AddFormat(StrEnum):
+    """What ``client add -o`` takes."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The client's name in its namespace.")]
 Client = Annotated[str, typer.Argument(metavar="[NAMESPACE/]NAME", help="The client.")]
@@ -45,6 +62,44 @@ RuleTexts = Annotated[
         metavar="'VERBS RESOURCES'",
         help="Let the account do this in the namespace, as in 'get,list pods,deployments.apps'. Repeatable.",
     ),
+]
+WideRoles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cluster-wide-role",
+        metavar="NAME",
+        help="Let the account do what this ClusterRole says, in the whole cluster. Repeatable.",
+    ),
+]
+WideRules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cluster-wide-rule",
+        metavar="'VERBS RESOURCES'",
+        help="Let the account do this in the whole cluster, as in 'get nodes,/metrics'. Repeatable.",
+    ),
+]
+AllowStrong = Annotated[
+    bool,
+    typer.Option("--allow-strong", help="Take an account that could outlive the revocation of its tokens."),
+]
+ExpectAllow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ACTION", help="What the account must be able to do, as `kubectl auth can-i` takes it. Repeatable."
+    ),
+]
+ExpectDeny = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ACTION", help="What it must not be able to do: the broker issues nothing if it can. Repeatable."
+    ),
+]
+RevocationUnit = Annotated[
+    Revocation, typer.Option("--revocation", help="What ends with one revocation: the grant's tokens, one, or none.")
+]
+OptIn = Annotated[
+    bool, typer.Option("--opt-in", help="Label the namespace as one where the broker may mint, if it is not yet.")
 ]
 Ttl = Annotated[
     str,
@@ -117,6 +172,5 @@ SecretFile = Annotated[
     typer.Option(metavar="FILE", help="Write the secret to this new file (mode 0600) and do not show it."),
 ]
 AddOutput = Annotated[
-    Output,
-    typer.Option("--output", "-o", help="text and json say what was made; yaml only prints the objects, for git."),
+    AddFormat, typer.Option("--output", "-o", help="What was made, for people (text) or for programs.")
 ]

@@ -2,13 +2,17 @@
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from broker.cli.errors import CommandError, ExitCode
 from broker.cli.resources import Kind
 
 _USER = re.compile(r'[Uu]ser "([^"]+)"')
+_POLICY = re.compile(r"ValidatingAdmissionPolicy '([^']+)'.* denied request: (.+)", re.DOTALL)
+_REGISTRATION_POLICY = "tokenbroker-registration"
 _BUSY = frozenset(
     {
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -47,7 +51,7 @@ def explain(status: int, message: str, attempt: Attempt) -> CommandError:
     if status == HTTPStatus.UNAUTHORIZED:
         text = f"the API server does not accept the kubeconfig's credentials {said}: log in again."
         return CommandError(text, ExitCode.UNAUTHENTICATED)
-    if status == HTTPStatus.FORBIDDEN:
+    if status == HTTPStatus.FORBIDDEN or _POLICY.search(message):
         return CommandError(_forbidden(message, said, attempt))
     if status == HTTPStatus.NOT_FOUND:
         return CommandError(_missing(message, said, attempt))
@@ -58,7 +62,34 @@ def explain(status: int, message: str, attempt: Attempt) -> CommandError:
     return CommandError(f"the API server refuses to {attempt.verb} the {attempt.thing} {said}.")
 
 
+def discovered(status: int, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a discovery document. Raises CommandError where the API server does not hand it out."""
+    if status == HTTPStatus.OK:
+        return document
+    said = f"(Kubernetes says: {_one_line(str(document.get('message')))})"
+    text = (
+        f"the API server does not say what it serves {said}: ask a cluster admin for the ClusterRole system:discovery."
+    )
+    code = {HTTPStatus.UNAUTHORIZED: ExitCode.UNAUTHENTICATED, HTTPStatus.FORBIDDEN: ExitCode.REFUSED}
+    raise CommandError(text, code.get(HTTPStatus(status), ExitCode.UNAVAILABLE))
+
+
+def _denied(policy: str, why: str, attempt: Attempt) -> str:
+    """Tell what an admission policy refuses; ours on registrations holds their writers to what they could mint."""
+    if policy != _REGISTRATION_POLICY:
+        return f"the cluster's policy {policy} refuses the {attempt.thing}: {why}. Ask a cluster admin about it."
+    return (
+        f"the cluster's policy on registrations refuses the {attempt.thing}: {why}. Whoever registers a client has to "
+        "be allowed to make tokens of its account: ask somebody who is to run this command, or a cluster admin for "
+        f"that right: kubectl create rolebinding tokenbroker-owner -n {attempt.namespace} --clusterrole=admin "
+        "--user=<your user name>"
+    )
+
+
 def _forbidden(message: str, said: str, attempt: Attempt) -> str:
+    denied = _POLICY.search(message)
+    if denied:
+        return _denied(denied[1], _one_line(denied[2]), attempt)
     if "not currently held" in message:
         return (
             f"you may give only rights that you hold yourself {said}: ask somebody who holds them, "

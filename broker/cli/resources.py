@@ -23,6 +23,7 @@ class Kind(Enum):
     ROLE_BINDING = Resource("RoleBinding", ROLE.root, ROLE.group, "rolebindings")
     CLUSTER_ROLE = Resource("ClusterRole", ROLE.root, ROLE.group, "clusterroles")
     CLUSTER_ROLE_BINDING = Resource("ClusterRoleBinding", ROLE.root, ROLE.group, "clusterrolebindings")
+    NAMESPACE = Resource("Namespace", "/api/v1", "", "namespaces")
     TOKEN_CLIENT = Resource("TokenClient", "/apis/tokenbroker.dev/v1alpha1", "tokenbroker.dev", "tokenclients")
 
     @classmethod

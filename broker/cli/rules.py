@@ -1,57 +1,80 @@
-"""What ``--rule "get,list pods,deployments.apps"`` means, as rules of a Role (RBAC)."""
+"""``tokenbroker rules``: what the cluster has, as rules name it."""
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from broker.cli.errors import usage
+import typer
 
-_VERB = re.compile(r"[a-z]+", re.ASCII)
-_RESOURCE = re.compile(r"([a-z][a-z0-9-]*)(?:\.([a-z0-9][a-z0-9.-]*[a-z0-9]))?(/[a-z][a-z0-9-]*)?", re.ASCII)
-_EXAMPLE = 'write it as "get,list pods,deployments.apps,pods/log"'
+from broker.cli import options as opt
+from broker.cli.cluster import Access, connect
+from broker.cli.errors import CommandError
+from broker.cli.output import Output, show, table
+from broker.cli.run import run
+from broker.model.api_resources import ApiResource, Catalogue
+from broker.model.api_words import unknown_word
 
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What may be done with resources of one API group; the core group's name is empty."""
-
-    group: str
-    resources: tuple[str, ...]
-    verbs: tuple[str, ...]
+COLUMNS = ("RULE NAME", "NAMESPACED", "VERBS", "SHORT NAMES", "KIND")
 
 
-def parse_rule(text: str) -> list[Rule]:
-    """Return the rules for verbs and resources, one for each API group, as a Role needs them.
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("rules")(list_rules)
 
-    Raises CommandError(usage) for a wrong syntax, wildcards, and URLs that only a ClusterRole can allow.
-    Whether the cluster knows the names is not looked at.
+
+def list_rules(
+    word: Annotated[
+        str, typer.Argument(metavar="[WORD]", help="A resource as kubectl takes it, an API group, or a part of a name.")
+    ] = "",
+    *,
+    output: opt.OutputFormat = Output.TEXT,
+    kubeconfig: opt.Kubeconfig = "",
+    context: opt.Context = None,
+) -> None:
+    """List what the cluster has: resources and subresources as --rule names them, and their verbs."""
+
+    async def work() -> None:
+        async with connect(Access(kubeconfig, context)) as cluster:
+            found = matching(await cluster.catalogue(), word)
+        if output is not Output.TEXT:
+            return show([document(it) for it in found], output)
+        return table(COLUMNS, [row for it in found for row in rows(it)])
+
+    run(work())
+
+
+def matching(catalogue: Catalogue, word: str) -> list[ApiResource]:
+    """Return the resource that kubectl takes the word for, else those of the group, else those that contain it.
+
+    Raises CommandError with the nearest right answer where there are none.
     """
-    words = text.split()
-    if len(words) != 2:  # noqa: PLR2004 - verbs and resources
-        raise usage(f"--rule {text!r} is not verbs, a space, and resources: {_EXAMPLE}.")
-    verbs = tuple(_verb(verb, text) for verb in words[0].split(","))
-    resources = [_resource(resource, text) for resource in words[1].split(",")]
-    groups = dict.fromkeys(group for group, _ in resources)
-    return [Rule(group, tuple(name for of, name in resources if of == group), verbs) for group in groups]
+    meant = catalogue.resolve(word)
+    if meant:
+        return [meant]
+    named = [group for group in catalogue.groups if group and group == word]
+    everything = [it for group in named or catalogue.groups for it in catalogue.in_group(group)]
+    found = [it for it in everything if named or word in it.full_name]
+    if not found:
+        raise CommandError(unknown_word(catalogue, word))
+    return found
 
 
-def _verb(verb: str, rule: str) -> str:
-    if verb == "*":
-        raise usage(f"--rule {rule!r}: '*' would also allow what nobody thought of; list the verbs.")
-    if not _VERB.fullmatch(verb):
-        raise usage(f"--rule {rule!r}: {verb!r} is not a verb such as get, list or watch; {_EXAMPLE}.")
-    return verb
+def rows(it: ApiResource) -> Iterator[list[str]]:
+    """Yield a resource's line under :data:`COLUMNS`, and one for each subresource."""
+    namespaced = "yes" if it.namespaced else "no"
+    yield [it.full_name, namespaced, ",".join((*it.verbs, *it.special_verbs)), ",".join(it.short_names), it.kind]
+    for part in it.subresources:
+        yield [f"{it.full_name}/{part.name}", namespaced, ",".join(part.verbs), "", ""]
 
 
-def _resource(resource: str, rule: str) -> tuple[str, str]:
-    if resource.startswith("/"):
-        raise usage(
-            f"--rule {rule!r}: {resource!r} is a URL, which a Role of a namespace cannot allow: have a "
-            "cluster admin make a ClusterRole with nonResourceURLs and a ClusterRoleBinding to the account."
-        )
-    if "*" in resource:
-        raise usage(f"--rule {rule!r}: '*' would also allow what nobody thought of; list the resources.")
-    match = _RESOURCE.fullmatch(resource)
-    if match is None:
-        raise usage(f"--rule {rule!r}: {resource!r} is not a resource such as pods or deployments.apps; {_EXAMPLE}.")
-    name, group, subresource = match.groups(default="")
-    return group, name + subresource
+def document(it: ApiResource) -> dict[str, Any]:
+    """Return a resource for programs."""
+    return {
+        "rule": it.full_name,
+        "group": it.group,
+        "resource": it.plural,
+        "kind": it.kind,
+        "shortNames": list(it.short_names),
+        "namespaced": it.namespaced,
+        "verbs": [*it.verbs, *it.special_verbs],
+        "subresources": {part.name: list(part.verbs) for part in it.subresources},
+    }

@@ -12,6 +12,7 @@ from broker.http.metadata import MetadataEndpoint
 from broker.http.oauth import OauthEndpoint
 from broker.http.oauth_errors import oauth_error
 from broker.http.problems import PLAIN, Handler, ProblemMetrics, Respond, guarded, problem_response
+from broker.http.revoke import RevokeEndpoint
 from broker.http.tokens import TokensEndpoint
 
 
@@ -34,6 +35,7 @@ class Endpoints:
     grants: GrantsEndpoint
     oauth: OauthEndpoint
     introspect: IntrospectEndpoint
+    revoke: RevokeEndpoint
     metadata: MetadataEndpoint | None
     contract: Contract
 
@@ -47,10 +49,12 @@ def api_app(endpoints: Endpoints, *, new_request_id: Callable[[], str], metrics:
         _add(app, "*", path, guarded(_method_not_allowed(method), new_request_id, metrics, respond))
 
     route("POST", "/v1/tokens", endpoints.tokens.post)
+    route("DELETE", "/v1/tokens/{id}", endpoints.revoke.delete)
     route("GET", "/v1/grants", endpoints.grants.get)
     route("GET", "/openapi.yaml", endpoints.contract.get)
     route("POST", "/oauth2/token", endpoints.oauth.post, oauth_error)
     route("POST", "/oauth2/introspect", endpoints.introspect.post, oauth_error)
+    route("POST", "/oauth2/revoke", endpoints.revoke.post, oauth_error)
     if endpoints.metadata is not None:
         route("GET", "/.well-known/oauth-authorization-server", endpoints.metadata.get)
     _add(app, "*", "/{path:.*}", guarded(_route_unknown, new_request_id, metrics))

@@ -15,7 +15,7 @@ from broker.model.cluster import ClusterInfo
 from broker.model.decision import Allowed, Ask
 from broker.model.kubeconfig import fetching_kubeconfig, kubeconfig
 from broker.model.status import timestamp
-from broker.services.issue import Issued
+from broker.services.mint import Issued
 
 TOKEN = "token"  # noqa: S105 - a format, not a token
 KUBECONFIG = "kubeconfig"
@@ -46,7 +46,7 @@ class Formats:
         token, allowed = issued.token, issued.allowed
         return json_response(
             {
-                "id": token.jti,
+                "id": issued.id,
                 "token": token.value.reveal(),
                 "expirationTimestamp": timestamp(token.expires_at),
                 "ttl": ttl(allowed.ttl_seconds, token.granted_seconds),

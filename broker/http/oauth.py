@@ -19,7 +19,8 @@ from broker.http.tokens import AnswerMetrics
 from broker.model.decision import Ask
 from broker.ports import Clock, Origin
 from broker.services.authenticate import Caller
-from broker.services.issue import Issued, Issuer
+from broker.services.issue import Issuer
+from broker.services.mint import Issued
 
 
 class OauthEndpoint:

@@ -16,12 +16,16 @@ ERRORS: Mapping[Reason, str] = {
     Reason.GRANT_REQUIRED: "invalid_scope",
     Reason.GRANT_UNKNOWN: "invalid_scope",
     Reason.GRANT_FORBIDDEN: "invalid_scope",
+    Reason.LIMITS_EXCEEDED: "invalid_scope",
+    Reason.ACCOUNT_TOO_STRONG: "invalid_scope",
+    Reason.ACCESS_NOT_AS_DECLARED: "invalid_scope",
+    Reason.NOT_INDIVIDUALLY_REVOCABLE: "unsupported_token_type",
     Reason.AUDIENCE_NOT_ALLOWED: "invalid_target",
     Reason.GRANT_TYPE_UNSUPPORTED: "unsupported_grant_type",
     Reason.PROOF_CLAIMS_MISMATCH: "invalid_client",
     Reason.PROOF_ACCOUNT_REPLACED: "invalid_client",
 }
-"""RFC 6749, 5.2 and RFC 8707, 2; whatever else is wrong with a request is ``invalid_request``."""
+"""RFC 6749, 5.2, RFC 7009, 2.2.1 and RFC 8707, 2; whatever else is wrong with a request is ``invalid_request``."""
 
 ABOUT_THE_PROOF = frozenset({Reason.INVALID_CLIENT, Reason.PROOF_CLAIMS_MISMATCH, Reason.PROOF_ACCOUNT_REPLACED})
 

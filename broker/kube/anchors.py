@@ -1,86 +1,89 @@
 """Anchors: Secrets without data that tokens are bound to. Deleting one ends its tokens within seconds."""
 
-import base64
-import hashlib
 from typing import Any
 
 from broker.errors import BrokerError, Reason
 from broker.kube.answer import Answer, unavailable
+from broker.kube.owners import ClientOwners, Owner, Owners
 from broker.kube.session import KubeSession
+from broker.model.anchor import AnchorId
 from broker.model.client import Client
 from broker.model.token import Anchor
 
 ANCHOR_TYPE = "tokenbroker.dev/anchor"
-NAME_PREFIX = "tokenbroker-anchor-"
 
 
 class KubeAnchors:
-    """Makes anchors by POST and never reads one; implements :class:`broker.ports.Anchors` and its ``AnchorNames``.
+    """Makes anchors by POST and never reads one; implements :class:`broker.ports.Anchors`.
 
     The broker may not get or list Secrets. Where an anchor exists already, after a restart, its UID is learned
-    from the answer to a dry-run DELETE, which admission (deploy/base/policies) refuses for anything but
-    anchors, and only the broker can make those.
+    from the answer to a dry-run DELETE, which admission (deploy/base/policies) refuses for anything but anchors,
+    and only the broker can make those.
     """
 
-    def __init__(self, session: KubeSession) -> None:
+    def __init__(self, session: KubeSession, owners: Owners | None = None) -> None:
         self._session = session
+        self._owners = owners or ClientOwners()
 
-    async def ensure(self, client: Client, purpose: str) -> Anchor:
-        """Return the anchor for a purpose, made if need be; see :meth:`broker.ports.Anchors.ensure`."""
-        name = anchor_name(client.uid, purpose)
-        namespace = client.id.namespace
-        answer = await self._session.call("POST", _path(namespace), _manifest(client, name))
-        if answer.status == 409:  # noqa: PLR2004 - 409 AlreadyExists
-            answer = await self._session.call("DELETE", f"{_path(namespace)}/{name}?dryRun=All")
-            return Anchor(name, _uid(answer, client, ("details", "uid")))
-        return Anchor(name, _uid(answer, client, ("metadata", "uid")))
+    async def ensure(self, client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
+        """Return an anchor, made if need be; see :meth:`broker.ports.Anchors.ensure`."""
+        owner = _owned_by(parent) if parent else await self._owners.owner(client, which.account)
+        manifest = _manifest(client, which, owner)
+        answer = await self._session.call("POST", _path(client.id.namespace), manifest)
+        if answer.status != 409:  # noqa: PLR2004 - 409 AlreadyExists
+            return Anchor(which.name, _uid(answer, client.id.namespace, ("metadata", "uid")))
+        found = await self.find(client, which)
+        if found is None:
+            raise unavailable("an anchor went while it was looked up")
+        return found
 
-    def name_of(self, client: Client, purpose: str) -> str:
-        """Return an anchor's name; see :class:`broker.ports.AnchorNames`."""
-        return anchor_name(client.uid, purpose)
+    async def find(self, client: Client, which: AnchorId) -> Anchor | None:
+        """Return an anchor that exists, or None; see :meth:`broker.ports.Anchors.find`."""
+        answer = await self._session.call("DELETE", f"{_path(client.id.namespace)}/{which.name}?dryRun=All")
+        if _is_gone(answer):
+            return None
+        return Anchor(which.name, _uid(answer, client.id.namespace, ("details", "uid")))
 
-    async def delete(self, namespace: str, anchor: Anchor) -> None:
-        """Delete exactly this anchor; see :meth:`broker.ports.Anchors.delete`."""
-        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": anchor.uid}}
-        answer = await self._session.call("DELETE", f"{_path(namespace)}/{anchor.name}", options)
-        if not answer.ok and answer.status not in {404, 409}:  # gone, or another one of that name
+    async def delete(self, namespace: str, name: str, uid: str | None = None) -> bool:
+        """Delete an anchor; see :meth:`broker.ports.Anchors.delete`."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        body = options | ({"preconditions": {"uid": uid}} if uid else {})
+        answer = await self._session.call("DELETE", f"{_path(namespace)}/{name}", body)
+        if not answer.ok and not _is_gone(answer) and answer.status != 409:  # noqa: PLR2004 - another one of that name
             raise _refusal(answer, namespace)
+        return answer.ok
 
 
-def anchor_name(client_uid: str, purpose: str) -> str:
-    """Return the name of a client's anchor: a hash, so that nobody can prepare one for a client to come."""
-    digest = hashlib.sha256(f"{client_uid}/{purpose}".encode()).digest()[:15]
-    return NAME_PREFIX + base64.b32encode(digest).decode().lower()
+def _is_gone(answer: Answer) -> bool:
+    return answer.status == 404 and answer.detail_kind() == "secrets"  # noqa: PLR2004 - 404 Not Found
 
 
 def _path(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/secrets"
 
 
-def _manifest(client: Client, name: str) -> dict[str, Any]:
-    owner = {
-        "apiVersion": "tokenbroker.dev/v1alpha1",
-        "kind": "TokenClient",
-        "name": client.id.name,
-        "uid": client.uid,
-    }
+def _owned_by(parent: Anchor) -> Owner:
+    return Owner("v1", "Secret", parent.name, parent.uid)
+
+
+def _manifest(client: Client, which: AnchorId, owner: Owner) -> dict[str, Any]:
     labels = {
         "app.kubernetes.io/managed-by": "tokenbroker",
         "tokenbroker.dev/client": client.id.name,
-        "tokenbroker.dev/anchor": "grant",
+        "tokenbroker.dev/anchor": which.kind.value,
     }
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": ANCHOR_TYPE,
         "immutable": True,
-        "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
+        "metadata": {"name": which.name, "labels": labels, "ownerReferences": [owner.reference()]},
     }
 
 
-def _uid(answer: Answer, client: Client, path: tuple[str, str]) -> str:
+def _uid(answer: Answer, namespace: str, path: tuple[str, str]) -> str:
     if not answer.ok:
-        raise _refusal(answer, client.id.namespace)
+        raise _refusal(answer, namespace)
     uid = answer.json().get(path[0], {}).get(path[1])
     if not isinstance(uid, str) or not uid:
         raise unavailable("its answer about an anchor carries no uid")

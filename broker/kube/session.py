@@ -16,6 +16,7 @@ from yarl import URL
 from broker.kube.answer import Answer, timed_out, unavailable
 from broker.kube.pool import ConnectionPool
 from broker.model.duration import retry_after_seconds
+from broker.model.sensitive import Sensitive
 
 CREDENTIALS_REFRESH_SECONDS = 30.0
 """How often the token and CA files are looked at; the kubelet replaces a token at 80 % of its life."""
@@ -86,8 +87,7 @@ class KubeSession:
             "Accept": ACCEPT,
             "User-Agent": "tokenbroker",
         }
-        lines = {"Host": self._host, **self._headers}.items()
-        self._head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
+        self._head = self._head_of({})
         ca = self._ca_file.read_bytes()
         if ca != self._ca:
             self._tls.load_verify_locations(cafile=str(self._ca_file))
@@ -111,15 +111,21 @@ class KubeSession:
         *,
         content_type: str = "application/json",
         repeatable: bool = False,
+        bearer: Sensitive | None = None,
+        accept: str = "",
     ) -> Answer:
         """Make one call and return its answer, whatever its status.
 
+        ``bearer`` is whose call it is, where it is not the broker's own.
         ``path`` starts with a slash and is already encoded. A ``repeatable`` call is made again, once, where the
         server closed the connection before it answered anything; one that is not might have been carried out.
         Raises BrokerError: kubernetes_unavailable where the connection or the answer breaks, kubernetes_timeout
         past the deadline.
         """
-        request = self._request(method, path, b"" if body is None else orjson.dumps(body), content_type)
+        changed = {"Authorization": f"Bearer {bearer.reveal()}"} if bearer else {}
+        changed |= {"Accept": accept} if accept else {}
+        head = self._head_of(changed) if changed else self._head
+        request = self._request(method, path, b"" if body is None else orjson.dumps(body), content_type, head)
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
             return await self._pool.exchange(request, deadline, repeatable=repeatable or method in _IDEMPOTENT)
@@ -128,12 +134,16 @@ class KubeSession:
         except OSError as error:
             raise unavailable(str(error) or type(error).__name__) from None
 
-    def _request(self, method: str, path: str, body: bytes, content_type: str) -> bytes:
+    def _head_of(self, changed: Mapping[str, str]) -> bytes:
+        lines = {"Host": self._host, **self._headers, **changed}.items()
+        return "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
+
+    def _request(self, method: str, path: str, body: bytes, content_type: str, head: bytes) -> bytes:
         if not _TARGET.fullmatch(path):
             raise ValueError(f"{path!r} is not an encoded path")
         start = f"{method} {self._prefix}{path} HTTP/1.1\r\n".encode()
         length = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        return b"".join((start, self._head, length, body))
+        return b"".join((start, head, length, body))
 
     @asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[AsyncIterator[bytes]]:

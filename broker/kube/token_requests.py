@@ -57,15 +57,16 @@ class TokenRequests:
         finally:
             self._metrics.token_requested(time.perf_counter() - started)
 
-    async def rehearse(self, spec: TokenSpec) -> None:
-        """Ask whether a mint would succeed, by minting: the API server issues tokens even on a dry run.
+    async def rehearse(self, spec: TokenSpec) -> MintedToken:
+        """Find out whether a mint would succeed, by minting: the API server issues tokens even on a dry run.
 
-        What it answers is thrown away unread; it lives for ten minutes at most and dies with the anchor.
+        The token is for looking at what its account may do, and for nobody else; it lives for ten minutes.
         """
         shortest = replace(spec, ttl_seconds=MIN_TTL_SECONDS)
         answer = await self._session.call("POST", _path(spec), _body(shortest), repeatable=True)
         if not answer.ok:
             raise _refusal(answer, spec)
+        return _checked(answer, shortest)
 
 
 def _path(spec: TokenSpec) -> str:
@@ -73,20 +74,13 @@ def _path(spec: TokenSpec) -> str:
 
 
 def _body(spec: TokenSpec) -> dict[str, Any]:
-    return {
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {
-            "audiences": [spec.audience],
-            "expirationSeconds": spec.ttl_seconds,
-            "boundObjectRef": {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "name": spec.anchor.name,
-                "uid": spec.anchor.uid,
-            },
-        },
-    }
+    asked: dict[str, Any] = {"audiences": [spec.audience], "expirationSeconds": spec.ttl_seconds}
+    if spec.anchor is not None:
+        bound = {"apiVersion": "v1", "kind": "Secret", "name": spec.anchor.name, "uid": spec.anchor.uid}
+        asked["boundObjectRef"] = bound
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": asked}
+    # Kubernetes takes a UID here as the one that the account must have, and answers 409 where it has another.
+    return {**body, "metadata": {"uid": spec.account_uid}} if spec.account_uid else body
 
 
 def _checked(answer: Answer, spec: TokenSpec) -> MintedToken:
@@ -96,21 +90,25 @@ def _checked(answer: Answer, spec: TokenSpec) -> MintedToken:
         claims = unverified_claims(value)
         expires_at = datetime.fromtimestamp(claims["exp"], UTC)
         issued_at = datetime.fromtimestamp(claims["iat"], UTC)
-        bound_uid = claims["kubernetes.io"]["secret"]["uid"]
+        private = claims["kubernetes.io"]
+        bound_uid = private["secret"]["uid"] if "secret" in private else None
+        account_uid = str(private["serviceaccount"]["uid"])
         jti = str(claims.get("jti", ""))
         named = (claims["aud"], claims["sub"], bound_uid)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise unavailable("its answer to a TokenRequest is not complete") from None
-    if named != ([spec.audience], spec.subject, spec.anchor.uid):
+    wanted = ([spec.audience], spec.subject, spec.anchor.uid if spec.anchor else None)
+    if named != wanted:
         raise BrokerError(
             Reason.KUBERNETES_REJECTED,
             "The Kubernetes API issued another token than was asked for.",
             operator_detail=(
                 f"The API server's answer is for audience, subject and Secret {named}, not for what was asked: "
-                f"{([spec.audience], spec.subject, spec.anchor.uid)}. The token was thrown away."
+                f"{wanted}. The token was thrown away."
             ),
         )
-    return MintedToken(Sensitive(value), jti, issued_at, expires_at, hashlib.sha256(value.encode()).hexdigest())
+    digest = hashlib.sha256(value.encode()).hexdigest()
+    return MintedToken(Sensitive(value), jti, issued_at, expires_at, digest, account_uid)
 
 
 def unverified_claims(token: str) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def _not_authorized(answer: Answer) -> BrokerError:
         Reason.BROKER_NOT_AUTHORIZED,
         "The broker may not ask about service account tokens at the moment; its operators have been told.",
         operator_detail=(
-            "The broker may not create TokenReviews: apply the ClusterRole of deploy/base. "
+            "The broker may not create TokenReviews, which takes a right in the whole cluster: apply the ClusterRole "
+            "of deploy/base. A tenant who cannot has to do without (docs/registry.md). "
             f"The API server said: {answer.message()}"
         ),
         retry_after=30,

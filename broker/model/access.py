@@ -215,7 +215,8 @@ def read_rules(documents: Iterable[Mapping[str, Any]]) -> tuple[PolicyRule, ...]
 
 
 def _strings(rule: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    return tuple(str(value) for value in rule.get(key) or ())
+    values = rule.get(key)
+    return tuple(str(value) for value in values) if isinstance(values, list | tuple) else ()
 
 
 def grants(rules: Rules, action: Action) -> PolicyRule | None:

@@ -149,7 +149,7 @@ def _resource(group: str, version: str, it: Document) -> ApiResource:
         group=group,
         version=version,
         plural=str(it["resource"]),
-        singular=str(it.get("singularResource") or kind.lower()),
+        singular=str(it.get("singularResource") or kind.lower() or it["resource"]),
         short_names=_strings(it.get("shortNames")),
         kind=kind,
         namespaced=it.get("scope") == "Namespaced",

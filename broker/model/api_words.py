@@ -1,6 +1,6 @@
 """What is wrong with a name of a resource, subresource or verb, and the nearest right one. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 from broker.model.api_resources import ApiResource, Catalogue
@@ -22,29 +22,63 @@ def unknown_word(catalogue: Catalogue, word: str) -> str:
     return f"the cluster has no resource {word!r}{_nearest_resource(catalogue, name)}.{_unsure(catalogue)}"
 
 
-def rule_problems(catalogue: Catalogue, group: str, resource: str, verbs: Iterable[str]) -> Iterator[str]:
-    """Yield what would make a rule of a Role allow less than it says, each with the nearest right answer.
+def rule_problems(
+    catalogue: Catalogue, groups: Sequence[str], resources: Iterable[str], verbs: Sequence[str]
+) -> Iterator[str]:
+    """Yield what makes a rule of a Role allow less than it says, each with the nearest right answer.
 
-    Rules are taken literally by RBAC: plural names, exact groups, no versions. ``resource`` is ``pods`` or
-    ``pods/log``; wildcards are let through where anything is behind them.
+    Rules are taken literally by RBAC: plural names, exact groups, no versions. Verbs, groups and resources
+    multiply, so what is wrong is a resource that is in none of the groups, one that has none of the verbs, and a
+    verb that none of them has. Wildcards are let through where anything is behind them.
     """
+    lacking: list[dict[str, str]] = []
+    for resource in resources:
+        problems = [_name_problem(catalogue, group, resource) for group in groups]
+        if problems and all(problems):
+            yield str(problems[0])
+        known = [group for group, problem in zip(groups, problems, strict=True) if not problem]
+        lacking += [_verb_problems(catalogue, group, resource, verbs) for group in known]
+    useless = [it for it in lacking if set(verbs) <= set(it)]
+    yield from dict.fromkeys(problem for it in useless for problem in list(it.values())[:1])
+    if lacking and not useless:
+        yield from (lacking[0][verb] for verb in verbs if all(verb in it for it in lacking))
+
+
+def cluster_scoped(catalogue: Catalogue, groups: Iterable[str], resources: Sequence[str]) -> Iterator[str]:
+    """Yield the resources of a rule that are in no namespace: a Role gives no right to them.
+
+    Namespaces are the exception: in a Role they mean the Role's own.
+    """
+    for group in groups:
+        for resource in resources:
+            found = catalogue.find(group, resource.partition("/")[0])
+            if found and not found.namespaced and found.full_name != "namespaces":
+                yield found.full_name
+
+
+def _name_problem(catalogue: Catalogue, group: str, resource: str) -> str | None:
     plural, _, subresource = resource.partition("/")
     if group not in {*catalogue.groups, "*", *catalogue.stale}:
-        yield _unknown_group(catalogue, plural, group)
-    elif plural != "*" and group not in catalogue.stale:
-        found = _in_group(catalogue, group, plural)
-        if found is None:
-            yield _wrong_name(catalogue, plural, group)
-        else:
-            yield from (it for verb in verbs if (it := verb_problem(found, verb, subresource)))
+        return _unknown_group(catalogue, plural, group)
+    if plural == "*" or group in catalogue.stale:
+        return None
+    found = _in_group(catalogue, group, plural)
+    if found is None:
+        return _wrong_name(catalogue, plural, group)
+    return _wrong_subresource(found, subresource) if subresource else None
+
+
+def _verb_problems(catalogue: Catalogue, group: str, resource: str, verbs: Iterable[str]) -> dict[str, str]:
+    plural, _, subresource = resource.partition("/")
+    found = _in_group(catalogue, group, plural)
+    return {verb: it for verb in verbs if found and (it := verb_problem(found, verb, subresource))}
 
 
 def verb_problem(resource: ApiResource, verb: str, subresource: str) -> str | None:
     """Return why nobody can ever do this to a resource, or None."""
-    if resource.plural == _OPEN:
-        subresource = ""
-    if subresource and not resource.subresource(subresource):
-        return _wrong_subresource(resource, subresource)
+    wrong = _wrong_subresource(resource, subresource) if subresource else None
+    if wrong:
+        return wrong
     part = resource.subresource(subresource) if subresource else None
     known = part.verbs if part else (*resource.verbs, *resource.special_verbs)
     if verb in known or verb in _ALWAYS or verb.startswith("impersonate-on:"):
@@ -104,8 +138,10 @@ def _nearest_resource(catalogue: Catalogue, name: str, group: str | None = None)
     return f"; the nearest: {', '.join(close)}" if close else ""
 
 
-def _wrong_subresource(resource: ApiResource, subresource: str) -> str:
+def _wrong_subresource(resource: ApiResource, subresource: str) -> str | None:
     known = [it.name for it in resource.subresources]
+    if subresource in known or resource.plural == _OPEN:
+        return None
     close = get_close_matches(subresource, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"it has: {', '.join(known) or 'none'}."
     return f"{resource.full_name} has no subresource {subresource!r}; {hint}"

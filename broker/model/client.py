@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Self
 
 from broker.model.proof import AccountRule, CertificateRule, KeyRule, OidcRule
@@ -49,6 +50,22 @@ class VaultCopy:
     renew_before_seconds: int
 
 
+class Revocation(StrEnum):
+    """What ends a token early, as the TokenClient writes it."""
+
+    GRANT = "Grant"
+    TOKEN = "Token"  # noqa: S105 - a way to revoke, not a token
+    NONE = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What the account may and may not do, each as ``kubectl auth can-i`` is asked."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """One account of the client's own namespace, and the bounds on its tokens.
@@ -61,6 +78,8 @@ class Grant:
     audiences: tuple[str, ...]
     ttl: TtlRange
     vault: VaultCopy | None
+    revocation: Revocation = Revocation.GRANT
+    expect: Expect = Expect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,8 @@ class Client:
     suspended: bool
     proofs: Proofs
     grants: tuple[Grant, ...]
+    rotate_requested: datetime | None = None
+    """When somebody asked last for new versions in Vault."""
 
     def grant(self, name: str) -> Grant | None:
         """Return the grant of that name, or None."""

@@ -7,18 +7,30 @@ from datetime import datetime
 from broker.errors import Limits, Reason
 from broker.model.client import Client, Grant
 from broker.model.duration import format_duration, parse_duration
+from broker.model.limits import OPT_IN, OPTED_IN, NamespaceLimits, exceeded
 
 MIN_TTL_SECONDS = 600
 """The shortest life that a TokenRequest may ask for (kubernetes: TokenRequestSpec.expirationSeconds)."""
 
+MAX_TTL_SECONDS = 24 * 3600
+"""The longest that a grant may allow; admission holds the broker to it (deploy/base/policies)."""
+
+
+def _no_limits(_namespace: str) -> NamespaceLimits:
+    return NamespaceLimits()
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds whoever writes TokenClients. ``reserved_audiences`` can never be granted."""
+    """What holds whoever writes TokenClients. ``reserved_audiences`` can never be granted.
+
+    ``limits`` returns what the operator allows in a namespace now: it may change with the namespace's labels.
+    """
 
     broker_namespace: str
     api_audience: str
     reserved_audiences: frozenset[str] = frozenset()
+    limits: Callable[[str], NamespaceLimits] = _no_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +129,23 @@ def standing(client: Client, now: datetime) -> Denied | None:
     return None
 
 
-def grant_problem(namespace: str, grant: Grant, rules: Rules) -> str | None:
+def grant_problem(namespace: str, grant: Grant, rules: Rules) -> Denied | None:
     """Return why a grant may not exist, whoever wrote it, or None."""
+    forbidden = _forbidden(namespace, grant, rules)
+    if forbidden is not None:
+        return Denied(Reason.GRANT_FORBIDDEN, forbidden)
+    allowed = rules.limits(namespace)
+    if not allowed.opted_in:
+        return Denied(
+            Reason.GRANT_FORBIDDEN,
+            "The namespace is not opted in: ask the cluster's operator for "
+            f"`kubectl label namespace {namespace} {OPT_IN}={OPTED_IN}`.",
+        )
+    beyond = exceeded(grant, allowed)
+    return Denied(Reason.LIMITS_EXCEEDED, beyond) if beyond else None
+
+
+def _forbidden(namespace: str, grant: Grant, rules: Rules) -> str | None:
     if namespace.startswith("kube-"):
         return "Accounts in kube-* namespaces are never granted."
     if namespace == rules.broker_namespace:
@@ -166,8 +193,7 @@ def _tell_grant(draft: _Draft) -> str:
 
 
 def _settle_permission(draft: _Draft) -> Denied | None:
-    forbidden = grant_problem(draft.client.id.namespace, draft.chosen(), draft.rules)
-    return Denied(Reason.GRANT_FORBIDDEN, forbidden) if forbidden else None
+    return grant_problem(draft.client.id.namespace, draft.chosen(), draft.rules)
 
 
 def _tell_permission(_draft: _Draft) -> str:

@@ -20,6 +20,12 @@ class ProofPolicy:
     issuers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     foreign_audiences: frozenset[str] = frozenset()
     certificates: bool = False
+    kinds: frozenset[str] | None = None
+    """The kinds that the operator lets count in the client's namespace, as TokenClients name them; None: all."""
+
+    def counts(self, kind: str) -> bool:
+        """Tell whether a kind of proof may count at all."""
+        return self.kinds is None or kind in self.kinds
 
 
 def oidc_problem(rule: OidcRule, policy: ProofPolicy) -> str | None:
@@ -44,13 +50,20 @@ def proof_problems(proofs: Proofs, policy: ProofPolicy) -> tuple[str, ...]:
 
 def usable(proofs: Proofs, policy: ProofPolicy) -> bool:
     """Tell whether there is a way left to prove the client."""
-    own = policy.audience is not None and bool(proofs.accounts or proofs.keys)
-    shown = policy.certificates and bool(proofs.certificates)
-    federated = any(oidc_problem(rule, policy) is None for rule in proofs.oidc)
-    return bool(proofs.secret_digests) or own or shown or federated
+    ways = {
+        "clientSecret": bool(proofs.secret_digests),
+        "oidc": any(oidc_problem(rule, policy) is None for rule in proofs.oidc),
+        "serviceAccount": policy.audience is not None and bool(proofs.accounts),
+        "publicKeys": policy.audience is not None and bool(proofs.keys),
+        "certificate": policy.certificates and bool(proofs.certificates),
+    }
+    return any(there and policy.counts(kind) for kind, there in ways.items())
 
 
 def _problems(proofs: Proofs, policy: ProofPolicy) -> Iterator[str]:
+    for kind, there in _there(proofs).items():
+        if there and not policy.counts(kind):
+            yield f"{kind}: the broker's operator does not let this kind of proof count in this namespace."
     for rule in proofs.oidc:
         problem = oidc_problem(rule, policy)
         if problem is not None:
@@ -61,3 +74,13 @@ def _problems(proofs: Proofs, policy: ProofPolicy) -> Iterator[str]:
         yield "publicKeys: the broker was not told its own URL (listen.public_url), which assertions have to be for."
     if not policy.certificates and proofs.certificates:
         yield "certificate: the broker takes no client certificates (listen.tls.client_ca_file)."
+
+
+def _there(proofs: Proofs) -> dict[str, bool]:
+    return {
+        "clientSecret": bool(proofs.secret_digests),
+        "oidc": bool(proofs.oidc),
+        "serviceAccount": bool(proofs.accounts),
+        "publicKeys": bool(proofs.keys),
+        "certificate": bool(proofs.certificates),
+    }

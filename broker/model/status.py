@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from broker.errors import Fault
+from broker.errors import Fault, Reason
 from broker.model.client import Client, Grant, Proofs
 from broker.model.duration import format_duration
 from broker.model.proof_policy import ProofPolicy, proof_problems, usable
@@ -24,12 +24,37 @@ class VaultFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessFacts:
+    """What a grant's account may do, against what its owner expects.
+
+    ``doubts`` are expectations that do not hold, or cannot be told, and stop nothing; ``certain`` is False where
+    something cannot be told. ``strong``: it can make credentials of its own.
+    """
+
+    strong: bool = False
+    certain: bool = True
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FormerGrant:
+    """A grant that a client had once, as far as the names of its anchors go."""
+
+    name: str
+    service_account: str
+
+
+@dataclass(frozen=True, slots=True)
 class GrantFacts:
-    """What is known of one grant. ``rehearsed``: a mint was tried out; ``fault``: what it met, if anything."""
+    """What is known of one grant. ``rehearsed``: a mint was tried out; ``fault``: what it met, if anything.
+
+    ``access`` is what was found out about the account at the last trial that got so far.
+    """
 
     rehearsed: bool = False
     fault: Fault | None = None
     vault: VaultFacts | None = None
+    access: AccessFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +76,22 @@ class Facts:
     invalid: Fault | None = None
     grants: Mapping[str, GrantFacts] = field(default_factory=dict)
     proofs: ProofPolicy = field(default_factory=ProofPolicy)
+    ended: frozenset[FormerGrant] = frozenset()
+    """Grants that the client had once, and whose tokens have ended."""
+
+
+def grants_left(status: Mapping[str, Any], grants: Iterable[Grant]) -> tuple[FormerGrant, ...]:
+    """Return the grants that a status lists and that are not there any more, or are for another account now.
+
+    Only to end their tokens, whose anchors' names are made of these and the TokenClient's UID.
+    """
+    now = {(grant.name, grant.service_account) for grant in grants}
+    listed = status.get("grants", ())
+    return tuple(former for former in map(_former, listed) if (former.name, former.service_account) not in now)
+
+
+def _former(listed: Mapping[str, Any]) -> FormerGrant:
+    return FormerGrant(str(listed.get("name")), str(listed.get("subject", "")).rpartition(":")[2])
 
 
 def camel(reason: str) -> str:
@@ -70,25 +111,41 @@ def status_document(facts: Facts, now: datetime, previous: Mapping[str, Any]) ->
         "conditions": [_with_times(condition, facts.generation, now, previous) for condition in conditions(facts, now)],
     }
     if facts.client is not None:
-        document["grants"] = [
-            _grant(facts.client, grant, facts.grants.get(grant.name, GrantFacts())) for grant in facts.client.grants
-        ]
+        document["grants"] = _grants(facts, facts.client, previous)
         document.update(_vault_columns(facts.grants.values()))
     return document
+
+
+def _grants(facts: Facts, client: Client, previous: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return an entry a grant, and those of grants that went while their tokens have not ended.
+
+    A broker that starts anew then sees which they are; so a grant shows its former account until then.
+    """
+    left = [former for former in grants_left(previous, client.grants) if former not in facts.ended]
+    accounts = {former.name: former.service_account for former in left}
+    entries = []
+    for grant in client.grants:
+        account = accounts.pop(grant.name, grant.service_account)
+        entries.append(_grant(client, grant.name, account, facts.grants.get(grant.name, GrantFacts())))
+    return [*entries, *(_grant(client, name, account, GrantFacts()) for name, account in accounts.items())]
 
 
 def conditions(facts: Facts, now: datetime) -> list[Condition]:
     """Return the conditions.
 
-    Ready for all, Authorized for the right to mint, VaultSynced where Vault is used, ProofsAccepted where there
-    are other proofs than a secret.
+    Ready for all, Authorized for the right to mint, AccessVerified where a grant says what its account may do,
+    VaultSynced where Vault is used, ProofsAccepted where there are other proofs than a secret.
     """
     if facts.client is None:
         fault = facts.invalid
         message = fault.message if fault else ""
         return [Condition("Ready", "False", "InvalidSpec", message)]
     authorized = _authorized(facts.client, facts.grants)
-    others = (_vault_synced(facts.client, facts.grants), _proofs_accepted(facts.client, facts.proofs))
+    others = (
+        _access_verified(facts.client, facts.grants),
+        _vault_synced(facts.client, facts.grants),
+        _proofs_accepted(facts.client, facts.proofs),
+    )
     parts = [authorized, *(other for other in others if other is not None)]
     return [_ready(facts, parts, now), *parts]
 
@@ -120,6 +177,24 @@ def _authorized(client: Client, grants: Mapping[str, GrantFacts]) -> Condition:
         if not facts.rehearsed:
             return Condition("Authorized", "Unknown", "Pending", f"grant {grant.name} was not tried out yet.")
     return Condition("Authorized", "True", "Authorized", "The API server lets the broker mint for every grant.")
+
+
+def _access_verified(client: Client, grants: Mapping[str, GrantFacts]) -> Condition | None:
+    expecting = [grant for grant in client.grants if grant.expect.allow or grant.expect.deny]
+    known = [(grant.name, grants.get(grant.name, GrantFacts())) for grant in expecting]
+    for name, facts in known:
+        if facts.fault is not None and facts.fault.reason is Reason.ACCESS_NOT_AS_DECLARED:
+            reason = camel(facts.fault.reason)
+            return Condition("AccessVerified", "False", reason, f"grant {name}: {facts.fault.message}")
+    for name, facts in known:
+        if facts.access is None:
+            return Condition("AccessVerified", "Unknown", "Pending", f"grant {name} was not looked at yet.")
+        if facts.access.doubts:
+            status, reason = ("False", "AccessMissing") if facts.access.certain else ("Unknown", "RulesIncomplete")
+            return Condition("AccessVerified", status, reason, f"grant {name}: {' '.join(facts.access.doubts)}")
+    if not expecting:
+        return None
+    return Condition("AccessVerified", "True", "Verified", "The accounts may do what is expected, and nothing denied.")
 
 
 def _vault_synced(client: Client, grants: Mapping[str, GrantFacts]) -> Condition | None:
@@ -170,12 +245,14 @@ def _with_times(condition: Condition, generation: int, now: datetime, previous: 
     }
 
 
-def _grant(client: Client, grant: Grant, facts: GrantFacts) -> dict[str, Any]:
+def _grant(client: Client, name: str, account: str, facts: GrantFacts) -> dict[str, Any]:
     document: dict[str, Any] = {
-        "name": grant.name,
+        "name": name,
         "ready": facts.rehearsed and facts.fault is None,
-        "subject": f"system:serviceaccount:{client.id.namespace}:{grant.service_account}",
+        "subject": f"system:serviceaccount:{client.id.namespace}:{account}",
     }
+    if facts.access is not None:
+        document["strong"] = facts.access.strong
     if facts.vault is not None:
         document["vault"] = _vault(facts.vault)
     return document

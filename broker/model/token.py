@@ -16,13 +16,18 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class TokenSpec:
-    """One TokenRequest. ``ttl_seconds`` is at least 600; the API server may shorten it."""
+    """One TokenRequest. ``ttl_seconds`` is at least 600; the API server may shorten it.
+
+    ``anchor`` is None for a token that nothing ends early. ``account_uid`` is that of the only ServiceAccount of the
+    name that will do; empty where any will.
+    """
 
     namespace: str
     service_account: str
     audience: str
     ttl_seconds: int
-    anchor: Anchor
+    anchor: Anchor | None
+    account_uid: str = ""
 
     @property
     def subject(self) -> str:
@@ -32,13 +37,17 @@ class TokenSpec:
 
 @dataclass(frozen=True, slots=True)
 class MintedToken:
-    """A token as the API server issued it. ``jti`` is what its audit log calls the credential's id."""
+    """A token as the API server issued it. ``jti`` is what its audit log calls the credential's id.
+
+    ``account_uid`` is the UID of the ServiceAccount whose it is.
+    """
 
     value: Sensitive
     jti: str
     issued_at: datetime
     expires_at: datetime
     sha256: str = field(repr=False)
+    account_uid: str = ""
 
     @property
     def granted_seconds(self) -> int:

@@ -16,14 +16,6 @@ class CopyKey:
         return f"{self.client}/{self.grant}"
 
 
-def version_purpose(grant: str, version: int) -> str:
-    """Return what the anchor of a version is for.
-
-    By number and not at random, so that an attempt after a crash finds the anchor of the one before.
-    """
-    return f"vault/{grant}/{version}"
-
-
 @dataclass(frozen=True, slots=True)
 class VaultPlace:
     """Where copies live: ``<mount>/<prefix>/<cluster>/<namespace>/<client>/<grant>``.

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from broker.errors import BrokerError, ProofError, ProofFailure, Reason
 from broker.model.client import Client, ClientId
+from broker.model.limits import NamespaceLimits
 from broker.model.proof import (
     AssertionProof,
     BearerProof,
@@ -97,6 +98,7 @@ class Authenticator:
         limit: FailureLimit,
         metrics: AuthenticationMetrics,
         clock: Clock,
+        limits: Callable[[str], NamespaceLimits],
         near_miss: Callable[[ClientId, ProofFailure], None],
     ) -> None:
         self._registry = registry
@@ -104,6 +106,7 @@ class Authenticator:
         self._limit = limit
         self._metrics = metrics
         self._clock = clock
+        self._limits = limits
         self._near_miss = near_miss
 
     async def authenticate(self, proof: Proof, remote: str) -> Caller:
@@ -113,17 +116,27 @@ class Authenticator:
         issuer_unavailable, kubernetes_unavailable, kubernetes_timeout.
         """
         try:
-            match proof:
-                case SecretProof():
-                    return self._by_secret(proof)
-                case BearerProof():
-                    return await self._by_bearer(proof)
-                case AssertionProof():
-                    return self._by_assertion(proof)
-                case CertificateProof():
-                    return self._by_certificate(proof)
+            caller = await self._by(proof)
+            self._check_kind(caller)
         except ProofError as error:
             raise self.failed(error, proof.client, remote) from None
+        return caller
+
+    def _check_kind(self, caller: Caller) -> None:
+        kinds = self._limits(caller.client.id.namespace).proofs
+        if kinds is not None and caller.proved_by.method not in kinds:
+            raise ProofError(ProofFailure.NOT_ACCEPTED)
+
+    async def _by(self, proof: Proof) -> Caller:
+        match proof:
+            case SecretProof():
+                return self._by_secret(proof)
+            case BearerProof():
+                return await self._by_bearer(proof)
+            case AssertionProof():
+                return self._by_assertion(proof)
+            case CertificateProof():
+                return self._by_certificate(proof)
 
     def failed(self, error: ProofError, client: str, remote: str) -> BrokerError:
         """Count a failed proof and return what the caller is told: the failure, or that there were too many.
@@ -213,7 +226,7 @@ class Authenticator:
         client_id = ClientId.parse(text)
         # A made-up id is looked up like any other, so that a stale registry answers both alike.
         registration = self._registry.get(client_id or ClientId("", ""))
-        return registration.client if registration else None
+        return registration.client if registration and not registration.deleting else None
 
 
 def _accepts(rule: CertificateRule, proof: CertificateProof) -> bool:

@@ -1,12 +1,22 @@
 """What is known of each client, gathered from the services and written to its status and Events."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
 from broker.errors import Fault
 from broker.model.client import ClientId
 from broker.model.proof_policy import ProofPolicy
-from broker.model.status import Condition, Facts, GrantFacts, VaultFacts, conditions, status_document
+from broker.model.status import (
+    AccessFacts,
+    Condition,
+    Facts,
+    FormerGrant,
+    GrantFacts,
+    VaultFacts,
+    conditions,
+    status_document,
+)
 from broker.ports import Clock, EventRecorder, Registration, Registry, StatusWriter
 from broker.services.workqueue import WorkQueue
 
@@ -20,6 +30,13 @@ EVENT_NOTES = {
     "InvalidSpec": "The TokenClient is not valid and is ignored; its condition says why.",
     "ServiceAccountMissing": "A granted ServiceAccount does not exist.",
     "BrokerNotAuthorized": "The broker may not mint for a granted ServiceAccount; the condition has the fix.",
+    "AccountTooStrong": "A granted account could make credentials of its own; the operator does not allow that here.",
+    "AccessNotAsDeclared": "A granted account may do what its owner says that it must not; its tokens were ended.",
+    "AccessMissing": "A granted account may not do what its owner expects of it.",
+    "RulesIncomplete": "What a granted account may do cannot be told with certainty.",
+    "Verified": "The granted accounts may do what is expected, and nothing that is denied.",
+    "LimitsExceeded": "A grant wants more than the broker's operator allows in its namespace.",
+    "PolicyMissing": "The admission policies that limit the broker are not in force, so it issues nothing.",
     "GrantForbidden": "A grant is of a kind that is never allowed; its condition says why.",
     "KubernetesUnavailable": "The API server could not be asked.",
     "KubernetesTimeout": "The API server did not answer in time.",
@@ -64,7 +81,7 @@ class StatusBoard:
         events: EventRecorder,
         clock: Clock,
         metrics: ReadinessMetrics,
-        proofs: ProofPolicy,
+        proofs: Callable[[str], ProofPolicy],
     ) -> None:
         self._registry = registry
         self._writer = writer
@@ -73,13 +90,22 @@ class StatusBoard:
         self._metrics = metrics
         self._proofs = proofs
         self._grants: dict[ClientId, dict[str, GrantFacts]] = {}
+        self._ended: dict[ClientId, frozenset[FormerGrant]] = {}
         self._told: dict[tuple[ClientId, str], tuple[str, str]] = {}
         self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
 
-    def rehearsed(self, client_id: ClientId, grant: str, fault: Fault | None) -> None:
-        """Note how trying out a mint went; ``fault`` is None where it would have succeeded."""
+    def rehearsed(self, client_id: ClientId, grant: str, fault: Fault | None, access: AccessFacts | None) -> None:
+        """Note how trying out a grant went; ``fault`` is None where it can be issued for.
+
+        ``access`` is what was found out about its account, None where the trial did not get so far.
+        """
         facts = self._facts_of(client_id, grant)
-        self._note(client_id, grant, replace(facts, rehearsed=True, fault=fault))
+        known = facts.access if access is None else access
+        self._note(client_id, grant, replace(facts, rehearsed=True, fault=fault, access=known))
+
+    def ended(self, client_id: ClientId, grants: Iterable[FormerGrant]) -> None:
+        """Note that the tokens of grants which a client has no more have ended."""
+        self._ended[client_id] = frozenset(grants)
 
     def vault(self, client_id: ClientId, grant: str, facts: VaultFacts | None) -> None:
         """Note the state of a grant's copy in Vault; None where it was removed."""
@@ -88,6 +114,7 @@ class StatusBoard:
     def forget(self, client_id: ClientId) -> None:
         """Drop what is known of a client that went."""
         self._grants.pop(client_id, None)
+        self._ended.pop(client_id, None)
         self._told = {key: told for key, told in self._told.items() if key[0] != client_id}
         self._metrics.forget(client_id)
         self.queue.forget(client_id)
@@ -97,16 +124,14 @@ class StatusBoard:
         client = registration.client
         known = self._grants.get(registration.id, {})
         grants = {grant.name: known[grant.name] for grant in client.grants if grant.name in known} if client else {}
-        return Facts(registration.generation, client, registration.fault, grants, self._proofs)
+        ended = self._ended.get(registration.id, frozenset())
+        return Facts(
+            registration.generation, client, registration.fault, grants, self._proofs(registration.id.namespace), ended
+        )
 
     def trial_fault(self, client_id: ClientId, grant: str) -> Fault | None:
         """Return what trying out a mint met last, or None."""
         return self._facts_of(client_id, grant).fault
-
-    def vault_version(self, client_id: ClientId, grant: str) -> int | None:
-        """Return the current version of a grant's copy in Vault, or None where none is known."""
-        facts = self._facts_of(client_id, grant).vault
-        return None if facts is None else facts.version
 
     async def write(self, client_id: ClientId) -> float | None:
         """Bring the resource's status up to date; the queue's handler."""

@@ -6,9 +6,9 @@ from broker.errors import Reason
 from broker.model.client import Client
 from broker.model.decision import Ask, Denied, Rules, Step, explain
 from broker.ports import Clock
-from broker.services.anchor_book import AnchorBook
 from broker.services.authenticate import Caller
 from broker.services.board import StatusBoard
+from broker.services.grant_book import GrantBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Explanation:
 class Explainer:
     """Explains from memory: no token is minted, and nobody is asked."""
 
-    def __init__(self, *, rules: Rules, clock: Clock, anchors: AnchorBook, board: StatusBoard, in_vault: bool) -> None:
+    def __init__(self, *, rules: Rules, clock: Clock, book: GrantBook, board: StatusBoard, in_vault: bool) -> None:
         self._rules = rules
         self._clock = clock
-        self._anchors = anchors
+        self._book = book
         self._board = board
         self._in_vault = in_vault
 
@@ -47,13 +47,15 @@ class Explainer:
     def _readiness(self, client: Client, ask: Ask, *, delivery: bool) -> Step:
         if delivery and not self._in_vault:
             return _not_ready(Reason.DELIVERY_NOT_CONFIGURED, "This broker is not connected to a Vault.")
-        grant = client.grants[0].name if ask.grant is None else ask.grant
-        fault = self._board.trial_fault(client.id, grant)
+        grant = client.grants[0] if ask.grant is None else client.grant(ask.grant)
+        if grant is None:
+            raise RuntimeError("a grant was decided on that the client does not have")
+        fault = self._board.trial_fault(client.id, grant.name)
         if fault is not None:
             return _not_ready(
                 fault.reason, f"The last trial of the grant failed: {fault.reason}. Its owner can see why."
             )
-        if self._anchors.get(client, grant) is None:
+        if self._book.get(client, grant) is None:
             return _not_ready(Reason.ANCHOR_MISSING, "The grant is being prepared; try again shortly.")
         return Step("ready", "The grant is prepared, and its last trial succeeded.")
 

@@ -1,25 +1,12 @@
 """Hand out a token: decide, mint, audit, and only then return it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from broker.errors import BrokerError, Reason
 from broker.model.client import Client, ClientId
 from broker.model.decision import Allowed, Ask, Denied, Rules, decide
-from broker.model.token import Anchor, MintedToken, TokenSpec
-from broker.ports import AuditLog, Clock, Issuance, Minter, Origin, RefusedRequest
-from broker.services.anchor_book import AnchorBook
-
-
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A token and what was decided about it."""
-
-    token: MintedToken
-    allowed: Allowed
-    namespace: str
-    subject: str
+from broker.ports import AuditLog, Clock, Issuance, Origin, RefusedRequest
+from broker.services.mint import GrantMinter, Issued
 
 
 class IssueMetrics(Protocol):
@@ -33,33 +20,23 @@ class IssueMetrics(Protocol):
 
 
 class Issuer:
-    """Issues tokens to authenticated clients. ``recheck`` is called when a grant's set-up turns out broken."""
+    """Issues tokens to authenticated clients."""
 
     def __init__(
-        self,
-        *,
-        minter: Minter,
-        anchors: AnchorBook,
-        audit: AuditLog,
-        metrics: IssueMetrics,
-        clock: Clock,
-        rules: Rules,
-        recheck: Callable[[ClientId], None],
+        self, *, minter: GrantMinter, audit: AuditLog, metrics: IssueMetrics, clock: Clock, rules: Rules
     ) -> None:
         self._minter = minter
-        self._anchors = anchors
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
         self._rules = rules
-        self._recheck = recheck
 
     async def issue(self, client: Client, ask: Ask, origin: Origin) -> Issued:
         """Return a fresh token. Raises BrokerError with the decision's reason, or the minter's, or the audit's."""
         try:
             allowed = self.permitted(decide(client, ask, self._rules, self._clock.now()))
-            issued = await self._mint(client, allowed)
-            self._audit.issued(self._record(client, issued, origin))
+            issued = await self._minter.mint(client, allowed)
+            self._write_down(client, issued, origin)
         except BrokerError as error:
             self.note_refusal(client, ask, origin, error)
             raise
@@ -93,25 +70,12 @@ class Issuer:
             )
         )
 
-    async def _mint(self, client: Client, allowed: Allowed) -> Issued:
-        grant = allowed.grant
-        anchor = self._anchors.get(client, grant.name)
-        if anchor is None:
-            self._recheck(client.id)
-            raise _not_ready()
-        spec = TokenSpec(client.id.namespace, grant.service_account, allowed.audience, allowed.ttl_seconds, anchor)
+    def _write_down(self, client: Client, issued: Issued, origin: Origin) -> None:
         try:
-            token = await self._minter.mint(spec)
-        except BrokerError as error:
-            self._learn(client, grant.name, anchor, error)
+            self._audit.issued(self._record(client, issued, origin))
+        except BrokerError:
+            self._minter.abandon(client, issued)
             raise
-        return Issued(token, allowed, spec.namespace, spec.subject)
-
-    def _learn(self, client: Client, grant: str, anchor: Anchor, error: BrokerError) -> None:
-        if error.reason is Reason.ANCHOR_MISSING:
-            self._anchors.drop(client, grant, anchor)
-        if _is_worth_a_recheck(error):
-            self._recheck(client.id)
 
     def _record(self, client: Client, issued: Issued, origin: Origin) -> Issuance:
         return Issuance(
@@ -125,26 +89,8 @@ class Issuer:
             requested_seconds=issued.allowed.ttl_seconds,
             granted_seconds=issued.token.granted_seconds,
             expires_at=issued.token.expires_at,
+            id=issued.id,
             jti=issued.token.jti,
             token_sha256=issued.token.sha256,
             delivery="response",
         )
-
-
-def _not_ready() -> BrokerError:
-    return BrokerError(
-        Reason.ANCHOR_MISSING,
-        "The grant is being prepared; try again shortly.",
-        operator_detail="The grant's anchor was not made yet; the TokenClient's condition says why.",
-        retry_after=2,
-    )
-
-
-def _is_worth_a_recheck(error: BrokerError) -> bool:
-    """Tell whether a failed mint says something about the grant's set-up, so that its status should follow."""
-    return error.reason in {
-        Reason.SERVICE_ACCOUNT_MISSING,
-        Reason.BROKER_NOT_AUTHORIZED,
-        Reason.ANCHOR_MISSING,
-        Reason.KUBERNETES_REJECTED,
-    }

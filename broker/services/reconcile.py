@@ -1,40 +1,72 @@
-"""Make each client ready ahead of its first request, and find out what stands in the way."""
+"""Make each client ready ahead of its first request, and end its tokens when it may have none any more."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
 
 from broker.errors import BrokerError, Fault, Reason
+from broker.model.anchor import Named
 from broker.model.client import Client, ClientId, Grant
-from broker.model.decision import Rules, allowed_audiences, grant_problem
+from broker.model.decision import standing
 from broker.model.schedule import spread
-from broker.model.token import TokenSpec
-from broker.ports import Anchors, Minter, Registry
-from broker.services.anchor_book import AnchorBook
+from broker.model.status import AccessFacts, grants_left
+from broker.ports import Clock, Leader, Registration, Registry
 from broker.services.board import StatusBoard
+from broker.services.ending import Ender
+from broker.services.grant_book import GrantBook
+from broker.services.prepare import Preparer
+from broker.services.token_anchors import TokenAnchors
 from broker.services.workqueue import WorkQueue
 
 RECHECK_SECONDS = 300.0
-"""A grant that works is tried out again after one to two times this long, spread by the client's name."""
+"""A grant that works is looked at again after one to two times this long, spread by the client's name."""
+
+Seen = tuple[str, int, bool]
+
+
+class Finalizers(Protocol):
+    """Puts the broker's finalizer on TokenClients: one that is deleted waits until its tokens have ended."""
+
+    async def put(self, registration: Registration) -> None:
+        """See to it that the finalizer is there. Raises BrokerError: kubernetes_unavailable, kubernetes_timeout."""
+
+    async def release(self, registration: Registration) -> None:
+        """Take the finalizer off. Raises BrokerError like :meth:`put`."""
 
 
 class Reconciler:
-    """Keeps an anchor for each grant and tries out a mint of it, keeping nothing."""
+    """Visits clients. What they share among replicas only the leader makes and ends; every replica keeps its book.
+
+    ``prepared`` is told of each grant that may be issued for from now on.
+    """
 
     def __init__(
         self,
         *,
         registry: Registry,
-        anchors: Anchors,
-        minter: Minter,
-        book: AnchorBook,
+        preparer: Preparer,
+        ender: Ender,
+        finalizers: Finalizers,
+        book: GrantBook,
+        tokens: TokenAnchors,
         board: StatusBoard,
-        rules: Rules,
+        leader: Leader,
+        clock: Clock,
+        prepared: Callable[[ClientId, str], None],
         workers: int = 8,
     ) -> None:
         self._registry = registry
-        self._anchors = anchors
-        self._minter = minter
+        self._preparer = preparer
+        self._ender = ender
+        self._finalizers = finalizers
         self._book = book
+        self._tokens = tokens
         self._board = board
-        self._rules = rules
-        self._seen: dict[ClientId, tuple[str, int]] = {}
+        self._leader = leader
+        self._clock = clock
+        self._prepared = prepared
+        self._unowned: dict[ClientId, Registration] = {}
+        self._seen: dict[ClientId, Seen] = {}
         self.queue: WorkQueue[ClientId] = WorkQueue("reconcile", self.visit, workers=workers)
 
     def changed(self, client_id: ClientId) -> None:
@@ -42,8 +74,19 @@ class Reconciler:
         registration = self._registry.get(client_id)
         if registration is None:
             self.queue.add(client_id)
-        elif self._seen.get(client_id) != (registration.uid, registration.generation):
-            self._seen[client_id] = (registration.uid, registration.generation)
+        elif self._seen.get(client_id) != _seen(registration):
+            self._seen[client_id] = _seen(registration)
+            self.queue.add(client_id)
+
+    def namespace_changed(self, namespace: str) -> None:
+        """Take note that what the operator allows in a namespace may have changed."""
+        for client_id in self._seen:
+            if client_id.namespace == namespace:
+                self.queue.add(client_id)
+
+    def lead(self) -> None:
+        """Visit everybody: this replica leads from now on."""
+        for client_id in self._seen:
             self.queue.add(client_id)
 
     async def visit(self, client_id: ClientId) -> float | None:
@@ -52,51 +95,95 @@ class Reconciler:
         if registration is None:
             self._forget(client_id)
             return None
-        if registration.client is None:
+        client = registration.client
+        if registration.deleting or client is None:
             self._book.forget(client_id)
+            if registration.deleting and self._leader.leading:
+                await self._let_go(registration)
             self._board.queue.add(client_id)
             return None
-        await self._prepare_all(registration.client)
-        return RECHECK_SECONDS * (1 + spread(str(client_id)))
+        return await self._look_after(registration, client)
+
+    async def _end_unowned(self, client_id: ClientId) -> None:
+        """End the tokens of a client that no resource stood for, so that nothing was deleted with it."""
+        last = self._unowned.get(client_id)
+        if last is not None and last.client is not None and self._leader.leading:
+            await self._ender.end(client_id, last.uid, last.client.grants, "client_removed")
+
+    async def _let_go(self, registration: Registration) -> None:
+        """End all tokens of a TokenClient that is being deleted, and let it go."""
+        now = registration.client.grants if registration.client is not None else ()
+        grants: list[Named] = [*now, *grants_left(registration.status, now)]
+        await self._ender.end_or_leave(registration.id, registration.uid, grants, "client_deleted")
+        await self._finalizers.release(registration)
+
+    async def _look_after(self, registration: Registration, client: Client) -> float:
+        now = self._clock.now()
+        if not registration.resource_version:
+            self._unowned[client.id] = registration
+        if self._leader.leading:
+            await self._finalizers.put(registration)
+            await self._end_left(registration, client)
+        denied = standing(client, now)
+        if denied is None:
+            await self._prepare_all(client)
+        else:
+            await self._stop(client, denied.reason)
+        return _next_look(client, now)
+
+    async def _end_left(self, registration: Registration, client: Client) -> None:
+        """End the tokens of grants that the client had once, and tell the board that they may be forgotten."""
+        left = grants_left(registration.status, client.grants)
+        if left:
+            await self._ender.end(client.id, client.uid, left, "grant_removed")
+            self._board.ended(client.id, left)
+
+    async def _stop(self, client: Client, why: Reason) -> None:
+        """End the tokens of a client that is suspended, or whose time is over."""
+        self._book.forget(client.id)
+        self._board.queue.add(client.id)
+        if self._leader.leading:
+            await self._ender.end(client.id, client.uid, client.grants, str(why))
 
     async def _prepare_all(self, client: Client) -> None:
         failure: BrokerError | None = None
         for grant in client.grants:
-            try:
-                await self._prepare(client, grant)
-            except BrokerError as error:
-                failure = error
-                self._board.rehearsed(client.id, grant.name, Fault.of(error))
-            else:
-                self._board.rehearsed(client.id, grant.name, None)
+            failure = await self._prepare(client, grant) or failure
         # Written even where no fact changed: the specification may have (suspend, notAfter, a new generation).
         self._board.queue.add(client.id)
         if failure is not None:
             raise failure
 
-    async def _prepare(self, client: Client, grant: Grant) -> None:
-        problem = grant_problem(client.id.namespace, grant, self._rules)
-        if problem is not None:
-            raise BrokerError(Reason.GRANT_FORBIDDEN, problem)
-        anchor = self._book.get(client, grant.name)
-        if anchor is None:
-            anchor = await self._anchors.ensure(client, grant.name)
-            self._book.put(client, grant.name, anchor)
-        spec = TokenSpec(
-            client.id.namespace,
-            grant.service_account,
-            allowed_audiences(grant, self._rules)[0],
-            grant.ttl.default_seconds,
-            anchor,
-        )
+    async def _prepare(self, client: Client, grant: Grant) -> BrokerError | None:
+        access: AccessFacts | None = None
+        failure: BrokerError | None = None
+        waiting = self._book.get(client, grant) is None
         try:
-            await self._minter.rehearse(spec)
+            access = await self._preparer.prepare(client, grant)
         except BrokerError as error:
-            if error.reason is Reason.ANCHOR_MISSING:
-                self._book.drop(client, grant.name, anchor)
-            raise
+            failure = error
+        if waiting and self._book.get(client, grant) is not None:
+            self._prepared(client.id, grant.name)
+        self._board.rehearsed(client.id, grant.name, Fault.of(failure) if failure else None, access)
+        return failure
 
     def _forget(self, client_id: ClientId) -> None:
         self._seen.pop(client_id, None)
+        self._unowned.pop(client_id, None)
         self._book.forget(client_id)
+        self._tokens.forget(client_id)
+        self._ender.forget(client_id)
+        self._preparer.forget(client_id)
         self._board.forget(client_id)
+
+
+def _seen(registration: Registration) -> Seen:
+    return registration.uid, registration.generation, registration.deleting
+
+
+def _next_look(client: Client, now: datetime) -> float:
+    """Return the seconds until the next visit: not later than the end of the registration."""
+    look = RECHECK_SECONDS * (1 + spread(str(client.id)))
+    if client.not_after is None or client.not_after <= now:
+        return look
+    return min(look, (client.not_after - now).total_seconds() + 1)

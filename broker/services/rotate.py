@@ -1,7 +1,7 @@
 """Keep a current token in Vault for every grant that wants one, and none for those that do not.
 
-A suspended or expired client gets no new version; what is in Vault stays there until it expires, so that
-resuming is seamless. Whoever has to end it sooner deletes the TokenClient.
+A suspended or expired client gets no new version. What is in Vault stays there and is worth nothing: the reconciler
+deletes the anchor above those of all versions. When that anchor has to be made again, the copy is replaced.
 """
 
 import asyncio
@@ -14,12 +14,15 @@ from weakref import WeakValueDictionary
 import structlog
 
 from broker.errors import BrokerError, Fault, Reason
+from broker.model.anchor import vault_anchor
 from broker.model.client import Client, ClientId
-from broker.model.decision import Rules, grant_problem, standing
+from broker.model.decision import Rules, standing
 from broker.model.schedule import spread
 from broker.model.status import VaultFacts
+from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey, VaultPlace
-from broker.ports import Clock, Origin, Registry, StoredCopy, VaultStore
+from broker.ports import Anchors, Clock, Leader, Origin, Registry, StoredCopy, VaultStore
+from broker.services.grant_book import GrantBook, not_ready
 from broker.services.vault_copy import Target, due, left_over, owned, renewal, safe_poll_seconds, target_of
 from broker.services.vault_write import CopyWriter
 from broker.services.workqueue import WorkQueue
@@ -53,6 +56,10 @@ class CopyBoard(Protocol):
         """Note the state of a copy; None where it was removed."""
 
 
+_News = tuple[str, int, datetime | None]
+"""What about a client may change what should be in Vault: UID, generation, when a new version was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """A version that was written for a caller. ``path`` is as ``vault kv get`` takes it."""
@@ -69,14 +76,17 @@ class Delivered:
 
 
 class Rotator:
-    """Visits copies; a visit and a delivery of the same copy wait for each other."""
+    """Visits copies while it leads; a visit and a delivery of the same copy wait for each other."""
 
     def __init__(
         self,
         *,
         registry: Registry,
         store: VaultStore,
+        anchors: Anchors,
         writer: CopyWriter,
+        book: GrantBook,
+        leader: Leader,
         board: CopyBoard,
         place: VaultPlace,
         rules: Rules,
@@ -87,14 +97,17 @@ class Rotator:
     ) -> None:
         self._registry = registry
         self._store = store
+        self._anchors = anchors
         self._writer = writer
+        self._book = book
+        self._leader = leader
         self._board = board
         self._place = place
         self._rules = rules
         self._clock = clock
         self._metrics = metrics
         self._new_request_id = new_request_id
-        self._seen: dict[ClientId, tuple[str, int, frozenset[CopyKey]]] = {}
+        self._seen: dict[ClientId, tuple[_News, frozenset[CopyKey]]] = {}
         self._facts: dict[CopyKey, VaultFacts] = {}
         self._locks: WeakValueDictionary[CopyKey, asyncio.Lock] = WeakValueDictionary()
         self.queue: WorkQueue[CopyKey] = WorkQueue("rotate", self.visit, workers=workers)
@@ -102,15 +115,26 @@ class Rotator:
     def changed(self, client_id: ClientId) -> None:
         """Take note that a registration came, changed or went; a change of its status alone is nothing new."""
         registration = self._registry.get(client_id)
-        _, _, before = self._seen.get(client_id, ("", 0, frozenset[CopyKey]()))
+        news, before = self._seen.get(client_id, (None, frozenset[CopyKey]()))
         if registration is None:
             self._seen.pop(client_id, None)
             self._add(before)
-        elif registration.client is not None and self._is_news(registration.client):
+        elif registration.client is not None and news != _news(registration.client):
             client = registration.client
             wanted = frozenset(CopyKey(client.id, grant.name) for grant in client.grants if grant.vault)
-            self._seen[client_id] = (client.uid, client.generation, wanted)
+            self._seen[client_id] = (_news(client), wanted)
             self._add(before | wanted)
+
+    def lead(self) -> None:
+        """Visit every copy: this replica leads from now on."""
+        for _, keys in self._seen.values():
+            self._add(keys)
+
+    def prepared(self, client_id: ClientId, grant: str) -> None:
+        """Visit the copy of a grant that may be issued for from now on."""
+        key = CopyKey(client_id, grant)
+        if key in self._seen.get(client_id, (None, frozenset[CopyKey]()))[1]:
+            self.queue.add(key)
 
     def unwanted(self, key: CopyKey) -> bool:
         """Tell whether nobody wants a copy any more. One whose registration is merely invalid is wanted.
@@ -121,11 +145,15 @@ class Rotator:
         if registration is None:
             return True
         client = registration.client
+        if registration.deleting:
+            return True
         return client is not None and target_of(client, key.grant, self._rules, self._place) is None
 
     async def visit(self, key: CopyKey) -> float | None:
         """Bring one copy up to date, or remove it; the queue's handler."""
         async with self._lock(key):
+            if not self._leader.leading:
+                return CHECK_SECONDS
             if self.unwanted(key):
                 await self._remove(key)
                 return None
@@ -143,7 +171,8 @@ class Rotator:
             if target is None or target.client.uid != client.uid:
                 raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
             try:
-                copy = await self._replace(target, await self._own(target), origin)
+                self._cleared(target)
+                copy = await self._replace(target, await self._own(target), await self._root(target), origin)
             except BrokerError as error:
                 self._failed(target, error)
                 self.queue.add(key)  # so that what is shown does not stay wrong for longer than the failure
@@ -158,12 +187,14 @@ class Rotator:
         return target_of(registration.client, key.grant, self._rules, self._place)
 
     async def _keep(self, target: Target) -> float:
+        active = standing(target.client, self._clock.now()) is None
+        if active and not self._looked_at(target):
+            return CHECK_SECONDS  # or when it was
         try:
             copy = await self._own(target)
-            self._refuse_forbidden(target)
-            active = standing(target.client, self._clock.now()) is None
-            if active and (copy is None or due(copy, target, self._clock.now())):
-                copy = await self._replace(target, copy, Origin(self._new_request_id()))
+            if active:
+                self._cleared(target)
+                copy = await self._current(target, copy)
             if copy is None:
                 return self._wait(target, None, active=active)
             copy = await self._writer.tidy(copy)
@@ -172,6 +203,34 @@ class Rotator:
             raise
         self._show(target, copy)
         return self._wait(target, copy, active=active)
+
+    async def _current(self, target: Target, copy: StoredCopy | None) -> StoredCopy:
+        """Return a copy that is as it should be, written now where need be."""
+        root = await self._root(target)
+        if copy is None or due(copy, target, root, self._clock.now()):
+            return await self._replace(target, copy, root, Origin(self._new_request_id()))
+        return copy
+
+    def _looked_at(self, target: Target) -> bool:
+        """Tell whether it is known whether tokens may be issued for the grant."""
+        client, grant = target.client, target.grant
+        return self._book.get(client, grant) is not None or self._book.fault(client, grant) is not None
+
+    def _cleared(self, target: Target) -> None:
+        """Raise BrokerError with the reason where no token may be issued for the grant."""
+        if self._book.get(target.client, target.grant) is None:
+            fault = self._book.fault(target.client, target.grant)
+            raise fault.error() if fault else not_ready()
+
+    async def _root(self, target: Target) -> Anchor:
+        """Return the anchor above those of all versions, which only the leader makes."""
+        which = vault_anchor(target.client.uid, target.grant)
+        if self._leader.leading:
+            return await self._anchors.ensure(target.client, which)
+        found = await self._anchors.find(target.client, which)
+        if found is None:
+            raise not_ready()
+        return found
 
     async def _own(self, target: Target) -> StoredCopy | None:
         """Return the target's own copy, or None where its path is free. Raises BrokerError(vault_path_taken)."""
@@ -184,8 +243,8 @@ class Rotator:
         await self._clear(copy)
         return None
 
-    async def _replace(self, target: Target, copy: StoredCopy | None, origin: Origin) -> StoredCopy:
-        written = await self._writer.write(target, copy, origin)
+    async def _replace(self, target: Target, copy: StoredCopy | None, root: Anchor, origin: Origin) -> StoredCopy:
+        written = await self._writer.write(target, copy, root, origin)
         self._metrics.vault_written(target.client.id, target.grant.name, "success")
         self._show(target, written)
         return written
@@ -203,11 +262,6 @@ class Rotator:
         if copy.label is not None:
             await self._writer.remove(copy.label)
             log.info("vault.removed", client=str(copy.label.client), grant=copy.label.grant)
-
-    def _refuse_forbidden(self, target: Target) -> None:
-        problem = grant_problem(target.client.id.namespace, target.grant, self._rules)
-        if problem is not None:
-            raise BrokerError(Reason.GRANT_FORBIDDEN, problem)
 
     def _wait(self, target: Target, copy: StoredCopy | None, *, active: bool) -> float:
         """Return the seconds until something is to be done, at most until the next look."""
@@ -255,10 +309,6 @@ class Rotator:
             ),
         )
 
-    def _is_news(self, client: Client) -> bool:
-        uid, generation, _ = self._seen.get(client.id, ("", -1, None))
-        return (uid, generation) != (client.uid, client.generation)
-
     def _add(self, keys: frozenset[CopyKey]) -> None:
         for key in keys:
             self.queue.add(key)
@@ -268,6 +318,10 @@ class Rotator:
         if lock is None:
             lock = self._locks[key] = asyncio.Lock()
         return lock
+
+
+def _news(client: Client) -> _News:
+    return client.uid, client.generation, client.rotate_requested
 
 
 def _delivered(copy: StoredCopy, target: Target, place: VaultPlace) -> Delivered:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from broker.model.client import Client, Grant, VaultCopy
 from broker.model.decision import Rules, allowed_audiences
 from broker.model.schedule import lead_seconds, renewal_time
+from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import CopyLabel, RetiredAnchor, StoredCopy
 
@@ -72,12 +73,21 @@ def left_over(copy: StoredCopy, key: CopyKey, server: str, now: datetime) -> boo
     )
 
 
-def due(copy: StoredCopy, target: Target, now: datetime) -> bool:
-    """Tell whether a new version has to be written on top of the target's own copy."""
+def due(copy: StoredCopy, target: Target, root: Anchor, now: datetime) -> bool:
+    """Tell whether a new version has to be written on top of the target's own copy.
+
+    ``root`` is the anchor above those of its versions: where it is another one than theirs, they are worth nothing.
+    """
     label = copy.label
-    if label is None or not copy.intact or label.version != copy.current_version:
+    if label is None or not copy.intact or label.version != copy.current_version or label.root_uid != root.uid:
         return True
-    return not _as_asked(label, target) or now >= renewal(label, target)
+    return not _as_asked(label, target) or _requested(label, target, now) or now >= renewal(label, target)
+
+
+def _requested(label: CopyLabel, target: Target, now: datetime) -> bool:
+    """Tell whether the owner has asked for a new version since; what lies in the future has not been asked yet."""
+    requested = target.client.rotate_requested
+    return requested is not None and label.issued_at < requested <= now
 
 
 def renewal(label: CopyLabel, target: Target) -> datetime:

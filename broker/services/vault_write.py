@@ -3,15 +3,17 @@
 Each version has an anchor of its own, found by the version's number, so that the next attempt finds what the
 last one made. What only a label could tell is written there before it is needed: anchors that still have to
 be deleted are in the label of the current version. An anchor that is missed all the same (two crashes in a row,
-a label that somebody removed) goes with its TokenClient, whose it is, and its token ends by itself.
+a label that somebody removed) goes with the anchor that all of them hang below, and its token ends by itself.
 """
 
 from dataclasses import replace
 
 from broker.errors import BrokerError, Reason
+from broker.model.anchor import vault_anchor, version_anchor
 from broker.model.cluster import ClusterInfo
+from broker.model.status import FormerGrant
 from broker.model.token import Anchor, MintedToken, TokenSpec
-from broker.model.vault_path import CopyKey, VaultPlace, version_purpose
+from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_secret import vault_secret
 from broker.ports import (
     Anchors,
@@ -50,16 +52,17 @@ class CopyWriter:
         self._cluster = cluster
         self._place = place
 
-    async def write(self, target: Target, copy: StoredCopy | None, origin: Origin) -> StoredCopy:
+    async def write(self, target: Target, copy: StoredCopy | None, root: Anchor, origin: Origin) -> StoredCopy:
         """Write a fresh token on top of ``copy``, which is the target's own, and return what is there now.
 
+        ``root`` is the anchor below which those of the versions hang.
         Raises BrokerError of the minter, the anchors, the audit log and the store.
         """
         current = copy.current_version if copy else 0
-        anchor, retired = await self._anchor(target, copy, current + 1)
+        anchor, retired = await self._anchor(target, copy, root, current + 1)
         token = await self._mint(target, anchor)
         self._audit.issued(self._record(target, token, origin))
-        label = _label(target, current + 1, token, anchor, retired)
+        label = replace(_label(target, current + 1, token, anchor, retired), root_uid=root.uid)
         path = self._place.path(target.key)
         data = vault_secret(self._cluster, target.client.id.namespace, target.grant.service_account, token)
         if current == 0:
@@ -79,16 +82,22 @@ class CopyWriter:
             return copy
         for one in label.retired:
             if one.until <= now:
-                await self._anchors.delete(label.client.namespace, one.anchor)
+                await self._anchors.delete(label.client.namespace, one.anchor.name, one.anchor.uid)
         rest = replace(label, retired=tuple(one for one in label.retired if one.until > now))
         await self._store.label(self._place.path(_key(label)), rest)
         return replace(copy, label=rest)
 
     async def remove(self, label: CopyLabel) -> None:
-        """Delete a copy, and end its tokens: first the anchors, because the label is where they are known from."""
-        for anchor in (label.anchor, *(one.anchor for one in label.retired)):
+        """Delete a copy, and end its tokens: first the anchors, because the label is where they are known from.
+
+        The one at the top is enough, where the versions' hang below it: those that were made before it is known don't.
+        """
+        top = vault_anchor(label.client_uid, FormerGrant(label.grant, label.service_account))
+        anchors: list[tuple[str, str | None]] = [(top.name, None)]
+        anchors += [(one.name, one.uid) for one in (label.anchor, *(one.anchor for one in label.retired))]
+        for name, uid in anchors:
             try:
-                await self._anchors.delete(label.client.namespace, anchor)
+                await self._anchors.delete(label.client.namespace, name, uid)
             except BrokerError as error:
                 # Without rights in a namespace that is given up, deletion of the TokenClient takes them.
                 if error.reason is not Reason.BROKER_NOT_AUTHORIZED:
@@ -96,27 +105,29 @@ class CopyWriter:
         await self._store.remove(self._place.path(_key(label)))
 
     async def _anchor(
-        self, target: Target, copy: StoredCopy | None, version: int
+        self, target: Target, copy: StoredCopy | None, root: Anchor, version: int
     ) -> tuple[Anchor, tuple[RetiredAnchor, ...]]:
         """Return the anchor of a version, and those that are kept for the versions before it."""
         label, now = copy.label if copy else None, self._clock.now()
-        if copy is None or label is None:
-            return await self._anchors.ensure(target.client, version_purpose(target.grant.name, version)), ()
+        if copy is None or label is None or label.root_uid not in {root.uid, ""}:
+            # Nothing was before, or it went with the anchor that it hung below.
+            return await self._version(target, root, version), ()
         kept = tuple(one for one in label.retired if one.until > now)
         over = tuple(one for one in label.retired if one.until <= now)[-MAX_RETIRED:]
         if len(kept) >= MAX_RETIRED:
             return label.anchor, over + kept
-        anchor = await self._anchors.ensure(target.client, version_purpose(target.grant.name, version))
-        gone = (replaced(label, target, now), *await self._cut_short(target, copy))
+        anchor = await self._version(target, root, version)
+        gone = (replaced(label, target, now), *await self._cut_short(target, copy, root))
         return anchor, tuple(one for one in (*over, *kept, *gone) if one.anchor != anchor)
 
-    async def _cut_short(self, target: Target, copy: StoredCopy) -> list[RetiredAnchor]:
+    async def _cut_short(self, target: Target, copy: StoredCopy, root: Anchor) -> list[RetiredAnchor]:
         """Return the anchors of versions that were written and never described; readers may hold their tokens."""
         until = out_of_use(target, self._clock.now())
-        return [
-            RetiredAnchor(await self._anchors.ensure(target.client, version_purpose(target.grant.name, version)), until)
-            for version in undescribed(copy)
-        ]
+        return [RetiredAnchor(await self._version(target, root, version), until) for version in undescribed(copy)]
+
+    async def _version(self, target: Target, root: Anchor, version: int) -> Anchor:
+        which = version_anchor(vault_anchor(target.client.uid, target.grant), root, version)
+        return await self._anchors.ensure(target.client, which, root)
 
     async def _mint(self, target: Target, anchor: Anchor) -> MintedToken:
         return await self._minter.mint(
@@ -141,6 +152,7 @@ class CopyWriter:
             requested_seconds=target.copy.ttl_seconds,
             granted_seconds=token.granted_seconds,
             expires_at=token.expires_at,
+            id=token.jti,
             jti=token.jti,
             token_sha256=token.sha256,
             delivery="vault",

@@ -34,6 +34,7 @@ def write_label(label: CopyLabel) -> dict[str, str]:
         "jti": label.jti,
         "anchor-name": label.anchor.name,
         "anchor-uid": label.anchor.uid,
+        "anchor-root-uid": label.root_uid,
     }
     retired = {f"{_RETIRED}{number}": _write_retired(one) for number, one in enumerate(label.retired, 1)}
     return {key: value for key, value in (metadata | retired).items() if value}  # Vault refuses empty values
@@ -65,6 +66,7 @@ def _read(metadata: Mapping[str, str]) -> CopyLabel:
         jti=metadata.get("jti", ""),
         anchor=Anchor(metadata["anchor-name"], metadata["anchor-uid"]),
         retired=tuple(_read_retired(metadata[key]) for key in _retired_keys(metadata)),
+        root_uid=metadata.get("anchor-root-uid", ""),
     )
 
 

@@ -33,6 +33,15 @@ async def test_broker_puts_its_finalizer_on_and_takes_it_off(thief: Thief) -> No
     passed(await thief.call("PATCH", path, {"metadata": {"finalizers": [OTHER]}}))
 
 
+async def test_broker_lets_go_of_a_client_that_is_being_deleted(thief: Thief) -> None:
+    """With its finalizer off, the client is gone."""
+    path = await register(thief, OURS)
+    passed(await thief.tenant.cluster.request("DELETE", path))
+
+    passed(await thief.call("PATCH", path, {"metadata": {"finalizers": None}}))
+    passed(await thief.call("GET", path), 404)
+
+
 async def test_broker_puts_its_finalizer_on_the_largest_client(thief: Thief) -> None:
     """Comparing all of it is within what CEL may cost."""
     body = token_client(thief.tenant.namespace, "web", **largest())
@@ -43,7 +52,7 @@ async def test_broker_puts_its_finalizer_on_the_largest_client(thief: Thief) -> 
 
 OWNER = {"apiVersion": "v1", "kind": "Secret", "name": "x", "uid": "0a1b"}
 CHANGES: dict[str, dict[str, Any]] = {
-    "grant": metadata() | {"spec": {"grants": [{"serviceAccount": {"name": "admin"}, "vault": {}}]}},
+    "grant": metadata() | {"spec": {"grants": [{"serviceAccount": {"name": "reader"}, "vault": {"ttl": "24h"}}]}},
     "authentication": metadata()
     | {"spec": {"authentication": [{"clientSecret": {"digests": ["sha256:" + "0" * 64]}}]}},
     "suspension": metadata() | {"spec": {"suspend": True}},
@@ -61,7 +70,21 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_stolen_credential_changes_of_a_client_no(change: str, thief: Thief) -> None:
-    """RBAC lets it patch TokenClients; admission holds it to its own finalizer."""
+    """RBAC lets it patch TokenClients, lock 3 whatever is about an account it may mint for; lock 2 holds it."""
     path = await register(thief, OTHER)
 
     held(await thief.call("PATCH", path, CHANGES[change]), POLICY, "finalizer")
+
+
+async def test_stolen_credential_changes_a_client_by_its_status(thief: Thief) -> None:
+    """The status may be patched, and nothing else is changed on that way: Kubernetes drops the rest."""
+    path = await register(thief, OTHER)
+    _, before = await thief.call("GET", path)
+    more = metadata(labels={"team": "x"}, ownerReferences=[OWNER]) | {"spec": {"suspend": True}}
+
+    passed(await thief.call("PATCH", f"{path}/status", more | {"status": {"observedGeneration": 1}}))
+    _, after = await thief.call("GET", path)
+    kept = ("finalizers", "labels", "annotations", "ownerReferences")
+    assert after["status"] == {"observedGeneration": 1}
+    assert after["spec"] == before["spec"]
+    assert [after["metadata"].get(name) for name in kept] == [before["metadata"].get(name) for name in kept]

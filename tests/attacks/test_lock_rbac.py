@@ -58,6 +58,11 @@ FORBIDDEN: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "take_another_lease": ("PUT", f"{LEASES}/other", {"metadata": {"name": "other"}}),
     "delete_its_lease": ("DELETE", f"{LEASES}/tokenbroker", None),
     "take_a_lease_elsewhere": ("POST", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", MINE),
+    "have_a_certificate_signed": (
+        "POST",
+        "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+        MINE | {"spec": {"request": "", "signerName": "kubernetes.io/kube-apiserver-client"}},
+    ),
     "add_a_policy": ("POST", f"{ADMISSION}/validatingadmissionpolicies", MINE),
     "add_a_webhook": ("POST", f"{ADMISSION}/mutatingwebhookconfigurations", MINE),
 }
@@ -92,6 +97,15 @@ spec: {{grants: [{{serviceAccount: {{name: reader}}, vault: {{}}}}]}}
 
     with pytest.raises(KubectlError, match=f'"{BROKER}" cannot create resource "tokenclients"'):
         await kubectl("apply", "--server-side", "--validate=false", "-f", "-", input=manifest)
+
+
+async def test_stolen_credential_is_nobody_else(thief: Thief) -> None:
+    """It may not act as another user."""
+    cluster = thief.tenant.cluster
+    kubectl = cluster.kubectl.with_kubeconfig(cluster.kubeconfig_for(thief.token))
+
+    with pytest.raises(KubectlError, match=f'"{BROKER}" cannot impersonate'):
+        await kubectl("get", "secrets", "-n", thief.tenant.namespace, "--as=admin")
 
 
 async def test_namespace_admin_cannot_opt_in(thief: Thief) -> None:

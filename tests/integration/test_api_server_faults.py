@@ -226,7 +226,7 @@ async def test_redirect_is_not_followed(behind: Behind, status: int) -> None:
         ("reader", "elsewhere", "anchor", REJECTED),
         ("default", "", "anchor", REJECTED),
         ("reader", "", "another", REJECTED),
-        ("reader", "", "", UNAVAILABLE),
+        ("reader", "", "", REJECTED),
     ],
     ids=["other audience", "other account", "bound to another Secret", "not bound"],
 )

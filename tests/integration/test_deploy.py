@@ -1,5 +1,6 @@
 """What deploy/ applies."""
 
+import json
 from typing import Any
 
 import pytest
@@ -46,6 +47,18 @@ def test_a_policy_fails_closed(policy: str) -> None:
     assert made["metadata"]["name"] == binding["metadata"]["name"] == f"tokenbroker-{policy}"
     assert made["spec"]["failurePolicy"] == "Fail"
     assert binding["spec"] == {"policyName": f"tokenbroker-{policy}", "validationActions": ["Deny"]}
+
+
+async def test_no_policy_knows_the_account_by_another_name(installed: Lab) -> None:
+    """A name that the overlay's transformer forgot would open that policy."""
+    rendered = await installed.cluster.kubectl("kustomize", str(ROOT / "tests" / "deploy" / "elsewhere"))
+
+    policies = [one for one in yaml.safe_load_all(rendered) if one["kind"] == "ValidatingAdmissionPolicy"]
+    words = " ".join(json.dumps(policy["spec"]) for policy in policies)
+    assert words.count("'system:serviceaccount:elsewhere:minter:'") == len(policies) - 1
+    assert words.count("'elsewhere'") == 1  # where nothing is registered
+    assert "tokenbroker:tokenbroker" not in words
+    assert "'tokenbroker'" not in words
 
 
 async def test_example_applies_as_it_is(installed: Lab) -> None:

@@ -20,8 +20,7 @@ from tests.support.broker import ACCOUNT, BrokerProcess, Tenant
 from tests.support.certificates import Authority
 from tests.support.cluster import Cluster
 from tests.support.doctor import Told, bound_token, doctor
-from tests.support.installed import install
-from tests.support.installed_cluster import RBAC, account, bind
+from tests.support.installed_cluster import RBAC, account, bind, install_as_released
 from tests.support.lab import Lab
 from tests.support.openbao import configure_for_broker
 from tests.support.processes import free_port, until
@@ -108,14 +107,14 @@ class World:
 async def world() -> AsyncIterator[World]:
     """Start all of it, with the configuration in the ConfigMap that the Deployment names."""
     async with Lab.start() as lab:
-        await install(lab.cluster)
+        await install_as_released(lab.cluster)
         folder = lab.folder / "tls"
         folder.mkdir()
         authority = Authority.create(folder, "broker-ca")
         files = authority.server("tokenbroker")
         listen: dict[str, Any] = {"port": free_port()}
         listen["tls"] = {"cert_file": str(files.certificate), "key_file": str(files.key)}
-        async with BrokerProcess.start(lab, listen=listen) as broker:
+        async with BrokerProcess.start(lab, listen=listen, lease={}) as broker:
             config = {
                 "cluster": {"server": lab.cluster.server, "ca_file": "/etc/tokenbroker/cluster-ca.crt"},
                 "listen": {"public_url": broker.url},
@@ -303,13 +302,23 @@ async def test_a_right_that_is_too_much(world: World) -> None:
     assert "kubectl delete clusterrolebinding extra" in told.text("rights.too-much")
 
 
+async def _removed(tenant: Tenant, client: str) -> None:
+    """Delete a client and wait until the broker has let it go."""
+
+    async def gone() -> bool:
+        return (await tenant.cluster.request("GET", f"{tenant.path}/{client}"))[0] == 404
+
+    await tenant.cluster.request("DELETE", f"{tenant.path}/{client}")
+    await until(gone, what=f"{client} is gone")
+
+
 async def test_a_client_that_the_broker_may_not_mint_for(world: World) -> None:
     """The namespaces are named."""
     tenant = await Tenant.create(world.cluster, "lacking")
     client = {"serviceAccount": {"name": "web"}}
     await tenant.client("web", client)
     told = await world.ask()
-    await world.cluster.request("DELETE", f"{tenant.path}/web")
+    await _removed(tenant, "web")
 
     assert told.problems == {"rights.mint"}
     assert "lacking" in told.text("rights.mint")
@@ -326,7 +335,7 @@ async def test_a_client_that_no_broker_looks_at(world: World) -> None:
     finally:
         world.broker.program.start()
         await world.broker.ready()
-        await world.cluster.request("DELETE", f"{tenant.path}/web")
+        await _removed(tenant, "web")
         await world.cluster.request("DELETE", f"{RBAC}/namespaces/unseen/rolebindings")
 
     assert told.problems == {"client.observed"}

@@ -21,6 +21,7 @@ from broker.kube.token_requests import TokenRequests
 from broker.metrics import Metrics
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Allowed
+from broker.model.limits import NamespaceLimits
 from broker.model.proof import SecretProof
 from broker.model.proof_policy import ProofPolicy
 from broker.model.sensitive import Sensitive
@@ -29,7 +30,7 @@ from broker.model.vault_secret import vault_secret
 from broker.ports import Registration
 from broker.services.authenticate import Authenticator, Checks
 from broker.services.failure_limit import FailureLimit
-from broker.services.issue import Issued
+from broker.services.mint import Issued
 from tests.support.broker import CONFIG, BrokerProcess, Tenant
 from tests.support.inside import Inside, login_of, session_of
 from tests.support.lab import Lab
@@ -73,7 +74,11 @@ async def objects(inside: Inside) -> dict[str, object]:
             "token": inside.token,
             "value": inside.token.value,
             "issued": Issued(
-                inside.token, Allowed(grant, inside.spec.audience, 600), inside.spec.namespace, inside.spec.subject
+                inside.token.jti,
+                inside.token,
+                Allowed(grant, inside.spec.audience, 600),
+                inside.spec.namespace,
+                inside.spec.subject,
             ),
             "answer of Kubernetes": inside.answer,
             "copy for Vault": vault_secret(info, inside.spec.namespace, grant.service_account, inside.token),
@@ -151,6 +156,7 @@ async def authenticate(inside: Inside, name: str, proof: str) -> None:
         limit=FailureLimit(clock),
         metrics=Metrics(),
         clock=clock,
+        limits=lambda _namespace: NamespaceLimits(),
         near_miss=lambda _client, _failure: None,
     )
     await authenticator.authenticate(SecretProof(name, Sensitive(proof)), "192.0.2.1")

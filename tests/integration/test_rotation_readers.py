@@ -227,10 +227,13 @@ async def test_due_anchors_go_and_no_others(story: Story) -> None:
 
 
 async def test_no_anchor_is_left_behind(story: Story) -> None:
-    """At any time there are those of the label and the one for tokens over HTTP; in the end just two."""
+    """At any time there are those of the label below the one for Vault, beside those for HTTP and for trials."""
+    tops = await story.kept.tops()
+    assert set(tops) == {"grant", "vault", "trial"}
+    assert tops["grant"] == story.issuing_anchor
     for state in story.states.values():
         described = {state.label.anchor.uid, *(one.anchor.uid for one in state.label.retired)}
-        assert state.anchors == {story.issuing_anchor} | described
+        assert state.anchors == {*tops.values()} | described
 
-    assert len(story.states["all"].anchors) == 2
+    assert len(story.states["all"].anchors) == len(tops) + 1
     assert story.states["all"].accepted == {max(story.tokens)}

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json as jsonlib
+import secrets
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -55,7 +56,7 @@ class BrokerProcess:
         """Start one as the account of deploy/base, which is applied already, and stop it on leaving."""
         folder = lab.folder / name
         folder.mkdir()
-        config = await _config(lab, folder) | overrides
+        config = await _config(lab, folder) | {"lease": _lease(name)} | overrides
         path = folder / CONFIG
         path.write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "broker", "serve", "--config", str(path)]
@@ -179,6 +180,11 @@ async def _config(lab: Lab, folder: Path) -> dict[str, Any]:
     }
 
 
+def _lease(name: str) -> dict[str, Any]:
+    """Return the section for a broker that waits for no other one: a Lease of its own, also in a kept cluster."""
+    return {"name": f"{name}-{secrets.token_hex(4)}", "duration_seconds": 5}
+
+
 def token_client(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
     """Return a TokenClient."""
     return {
@@ -245,11 +251,8 @@ class Tenant:
         await self.cluster.request("POST", f"{rbac}/roles", {"metadata": {"name": name}, "rules": rules})
         role = {"kind": "Role", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
         subject = {"kind": "ServiceAccount", "name": self.broker[1], "namespace": self.broker[0]}
-        await self.cluster.request(
-            "POST",
-            f"{rbac}/rolebindings",
-            {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]},
-        )
+        binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]}
+        await self.cluster.request("POST", f"{rbac}/rolebindings", binding)
 
     async def client(self, name: str, *grants: dict[str, Any], **spec: Any) -> Registered:
         """Register a client with a new secret and return both."""

@@ -10,12 +10,13 @@ from broker.clock import SystemClock
 from broker.config import Config, VaultConfig, load
 from broker.kube.anchors import KubeAnchors
 from broker.kube.answer import Answer
-from broker.kube.manifest import read_registration
 from broker.kube.session import KubeSession
 from broker.kube.token_requests import TokenRequests
 from broker.metrics import Metrics
+from broker.model.anchor import grant_anchor
 from broker.model.client import Client
 from broker.model.token import MintedToken, TokenSpec
+from broker.registration.manifest import read_registration
 from broker.vault.login import VaultLogin
 from broker.vault.store import KvStore
 from broker.vault.transport import VaultTransport
@@ -59,7 +60,7 @@ class Inside:
         registered = await tenant.ready_client("reader", vault={"ttl": "1h"})
         client = await read_client(tenant, "reader")
         async with session_of(config) as session, login_of(vault_of(config)) as (transport, login):
-            anchor = await KubeAnchors(session).ensure(client, "default")
+            anchor = await KubeAnchors(session).ensure(client, grant_anchor(client.uid, client.grants[0]))
             spec = TokenSpec(tenant.namespace, "reader", AUDIENCE, 600, anchor)
             overheard = Overheard(session)
             token = await TokenRequests(overheard, Metrics()).mint(spec)

@@ -52,9 +52,17 @@ class Kept:
 
     async def anchors(self) -> set[str]:
         """Return the UIDs of all anchors in the namespace."""
+        return {uid for uid, _ in await self._anchors()}
+
+    async def tops(self) -> dict[str, str]:
+        """Return the UIDs of the anchors that hang below the TokenClient itself, by their kind."""
+        below = {"version", "bucket", "token"}
+        return {kind: uid for uid, kind in await self._anchors() if kind not in below}
+
+    async def _anchors(self) -> list[tuple[str, str]]:
         status, found = await self.lab.cluster.request("GET", f"/api/v1/namespaces/{self.tenant.namespace}/{ANCHORS}")
         assert status == 200, found
-        return {secret["metadata"]["uid"] for secret in found["items"]}
+        return [(it["metadata"]["uid"], it["metadata"]["labels"]["tokenbroker.dev/anchor"]) for it in found["items"]]
 
     async def until_gone(self, *anchors: str) -> None:
         """Wait until these anchors are not there any more, nor in the label."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from broker.errors import BrokerError, Fault, Reason
+from broker.model.anchor import AnchorId
 from broker.model.client import Client, ClientId, Grant, Proofs, TtlRange, VaultCopy
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Rules
@@ -12,7 +13,8 @@ from broker.model.sensitive import Sensitive
 from broker.model.status import VaultFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey, VaultPlace
-from broker.ports import Issuance, RefusedRequest, Registration
+from broker.ports import Issuance, RefusedRequest, Registration, Revoked
+from broker.services.grant_book import GrantBook, Prepared
 from broker.services.rotate import Rotator
 from broker.services.vault_write import CopyWriter
 from tests.support.fake_vault import FakeVault
@@ -76,6 +78,8 @@ class FakeRegistry:
     def __init__(self) -> None:
         self.known: dict[ClientId, Registration] = {}
         self.stale = False
+        self.book = GrantBook()
+        """Every grant of a registered client may be issued for, until a test says otherwise."""
 
     def get(self, client_id: ClientId) -> Registration | None:
         """Return a registration, unless the memory is stale."""
@@ -90,6 +94,8 @@ class FakeRegistry:
     def put(self, client: Client) -> None:
         """Register a client, or change it."""
         self.known[client.id] = Registration(client.id, client.uid, client.generation, client, None, {})
+        for one in client.grants:
+            self.book.put(client, Prepared(one, None, ""))
 
     def invalidate(self, client_id: ClientId) -> None:
         """Let a client's specification become unreadable."""
@@ -99,37 +105,70 @@ class FakeRegistry:
 
 @dataclass
 class FakeCluster:
-    """Implements Minter and Anchors: a token works while its anchor is there and its time is not over."""
+    """Implements Minter, Anchors and Leader: a token works while its anchor is there and its time is not over.
+
+    ``anchors`` maps names to UIDs, ``parents`` UIDs to those of the anchors above them.
+    """
 
     power: Power
     clock: HandClock
+    leading: bool = True
     anchors: dict[str, str] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
     tokens: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     longest_seconds: int = 10**9
     delete_fault: BrokerError | None = None
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    async def ensure(self, client: Client, purpose: str) -> Anchor:
-        """Make an anchor, or return the one that is there."""
-        self.power.before("ensure")
-        name = f"{client.uid}/{purpose}"
-        uid = self.anchors.setdefault(name, f"anchor-{next(self._numbers)}")
-        self.power.after("ensure")
-        return Anchor(name.replace("/", "."), uid)
+    @property
+    def versions(self) -> list[str]:
+        """Return the names of the anchors of versions."""
+        return [name for name in self.anchors if name.rpartition("-")[2].startswith("v")]
 
-    async def delete(self, namespace: str, anchor: Anchor) -> None:
-        """Delete an anchor by its UID."""
+    async def ensure(self, client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
+        """Make an anchor, or return the one that is there."""
+        assert client.id.namespace == KEY.client.namespace
+        self.power.before("ensure")
+        uid = self.anchors.setdefault(which.name, f"{next(self._numbers):08}-anchor")
+        if parent is not None:
+            self.parents.setdefault(uid, parent.uid)
+            self._collect()
+        self.power.after("ensure")
+        return Anchor(which.name, uid)
+
+    async def find(self, client: Client, which: AnchorId) -> Anchor | None:
+        """Return an anchor that is there."""
+        assert client.id.namespace == KEY.client.namespace
+        self.power.before("find")
+        uid = self.anchors.get(which.name)
+        self.power.after("find")
+        return None if uid is None else Anchor(which.name, uid)
+
+    async def delete(self, namespace: str, name: str, uid: str | None = None) -> bool:
+        """Delete an anchor, and those below it."""
         assert namespace == KEY.client.namespace
         self.power.before("delete")
         if self.delete_fault is not None:
             raise self.delete_fault
-        self.anchors = {name: uid for name, uid in self.anchors.items() if uid != anchor.uid}
+        there = name in self.anchors and uid in {None, self.anchors[name]}
+        if there:
+            del self.anchors[name]
+            self._collect()
         self.power.after("delete")
+        return there
+
+    def _collect(self) -> None:
+        """Do what the garbage collector does."""
+        while orphans := [
+            name for name, uid in self.anchors.items() if self.parents.get(uid, uid) not in self.anchors.values()
+        ]:
+            for name in orphans:
+                del self.anchors[name]
 
     async def mint(self, spec: TokenSpec) -> MintedToken:
         """Mint a token for an anchor that exists."""
         self.power.before("mint")
-        if spec.anchor.uid not in self.anchors.values():
+        if spec.anchor is None or spec.anchor.uid not in self.anchors.values():
             raise BrokerError(Reason.ANCHOR_MISSING, "gone")
         now, value = self.clock.now(), f"token-{next(self._numbers)}"
         expires = now + timedelta(seconds=min(spec.ttl_seconds, self.longest_seconds))
@@ -137,8 +176,9 @@ class FakeCluster:
         self.power.after("mint")
         return MintedToken(Sensitive(value), f"jti-{value}", now, expires, f"sha256-of-{value}")
 
-    async def rehearse(self, spec: TokenSpec) -> None:
-        """Accept everything."""
+    async def rehearse(self, spec: TokenSpec) -> MintedToken:
+        """Never called by the rotation."""
+        raise AssertionError(spec)
 
     def accepts(self, token: str) -> bool:
         """Tell whether the API server would accept a token now."""
@@ -163,6 +203,10 @@ class MemoryAudit:
         self._power.after("audit")
 
     def refused(self, record: RefusedRequest) -> None:
+        """Never called by the rotation."""
+        raise AssertionError(record)
+
+    def revoked(self, record: Revoked) -> None:
         """Never called by the rotation."""
         raise AssertionError(record)
 
@@ -224,7 +268,10 @@ class World:
         self.rotator = Rotator(
             registry=self.registry,
             store=self.vault,
+            anchors=self.cluster,
             writer=writer,
+            book=self.registry.book,
+            leader=self.cluster,
             board=self.watcher,
             place=PLACE,
             rules=RULES,

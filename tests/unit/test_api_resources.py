@@ -3,7 +3,7 @@
 import pytest
 
 from broker.model.api_resources import ApiResource, Subresource, parse_catalogue
-from broker.model.api_words import rule_problems, unknown_word
+from broker.model.api_words import cluster_scoped, rule_problems, unknown_word
 from tests.support.discovery import ALL, CHANGES, CORE, GROUPS, catalogue, document, group, resource
 
 
@@ -109,7 +109,7 @@ def test_a_group_that_does_not_answer_is_named() -> None:
 
     assert found.stale == {"metrics.k8s.io"}
     assert "servers of metrics.k8s.io do not answer" in unknown_word(found, "podmetrics")
-    assert list(rule_problems(found, "metrics.k8s.io", "pods", ["get"])) == []
+    assert list(rule_problems(found, ["metrics.k8s.io"], ["pods"], ["get"])) == []
 
 
 def test_a_resource_without_a_kind_is_read() -> None:
@@ -117,7 +117,7 @@ def test_a_resource_without_a_kind_is_read() -> None:
     bare = parse_catalogue(document(group("x.example.com", v1=[{"resource": "things", "scope": "Namespaced"}])))
 
     assert bare.find("x.example.com", "things") == ApiResource(
-        "x.example.com", "v1", "things", "", (), "", namespaced=True, verbs=()
+        "x.example.com", "v1", "things", "things", (), "", namespaced=True, verbs=()
     )
 
 
@@ -154,6 +154,7 @@ def test_what_is_no_discovery_document_is_refused() -> None:
         ("", "pods/log", "list", "'list' cannot be done to pods/log, only: get."),
         ("", "pods", "gett", "'gett' cannot be done to pods, only: create"),
         ("", "pods", "gett", "; did you mean get?"),
+        ("", "pods", "get,gett", "'gett' cannot be done to pods"),
         ("authorization.k8s.io", "subjectaccessreviews", "get", "only: create."),
         ("shop.example.com", "orders", "get,lisst", ""),
         ("", "pods", "bind", "'bind' cannot be done to pods"),
@@ -162,7 +163,7 @@ def test_what_is_no_discovery_document_is_refused() -> None:
 )
 def test_a_wrong_rule_is_met_with_the_nearest_right_one(group_name: str, name: str, verbs: str, said: str) -> None:
     """Wrong group, misspelt resource, subresource or verb, and verbs that a resource lacks."""
-    problems = list(rule_problems(catalogue(), group_name, name, verbs.split(",")))
+    problems = list(rule_problems(catalogue(), [group_name], [name], verbs.split(",")))
 
     assert said in "\n".join(problems)
     assert bool(problems) is bool(said)
@@ -186,14 +187,14 @@ def test_a_wrong_rule_is_met_with_the_nearest_right_one(group_name: str, name: s
 )
 def test_a_right_rule_is_let_through(group_name: str, name: str, verbs: str) -> None:
     """Wildcards, what only RBAC knows, and the own verbs of a foreign API."""
-    assert list(rule_problems(catalogue(), group_name, name, verbs.split(","))) == []
+    assert list(rule_problems(catalogue(), [group_name], [name], verbs.split(","))) == []
 
 
 def test_a_foreign_api_lacks_standard_verbs_like_any_other() -> None:
     """Its own verbs are let through, standard ones that it does not serve are not."""
     found = catalogue(group("y.example.com", v1=[resource("reviews", "Review", verbs=("create",))]))
 
-    assert list(rule_problems(found, "y.example.com", "reviews", ["get"])) == [
+    assert list(rule_problems(found, ["y.example.com"], ["reviews"], ["get"])) == [
         "'get' cannot be done to reviews.y.example.com, only: create."
     ]
 
@@ -209,3 +210,33 @@ def test_a_foreign_api_lacks_standard_verbs_like_any_other() -> None:
 def test_an_unknown_word_is_met_with_the_nearest_right_one(word: str, said: str) -> None:
     """For words as kubectl takes them."""
     assert said in unknown_word(catalogue(), word)
+
+
+@pytest.mark.parametrize(
+    ("groups", "resources", "verbs", "said"),
+    [
+        (["", "apps"], ["pods", "deployments"], ["get"], []),
+        (["", "apps"], ["pods", "gizmos"], ["get"], ["there is no resource 'gizmos' in the core group."]),
+        ([""], ["pods", "pods/log"], ["get", "list"], []),
+        ([""], ["pods", "pods/log"], ["list"], ["'list' cannot be done to pods/log, only: get."]),
+        ([""], ["pods/log", "pods/log"], ["list"], ["'list' cannot be done to pods/log, only: get."]),
+        ([], ["pods"], ["get"], []),
+        ([""], [], ["get"], []),
+        ([""], ["pods"], [], []),
+    ],
+)
+def test_verbs_groups_and_resources_of_a_rule_multiply(
+    groups: list[str], resources: list[str], verbs: list[str], said: list[str]
+) -> None:
+    """What is of use somewhere is right; each resource has to be of use."""
+    assert list(rule_problems(catalogue(), groups, resources, verbs)) == said
+
+
+def test_resources_without_a_namespace_are_found() -> None:
+    """A Role gives no right to nodes or their parts; of namespaces it means its own."""
+    spaces = catalogue(group("", v1=[resource("namespaces", "Namespace", namespaced=False)]))
+
+    assert list(cluster_scoped(spaces, ["", "apps"], ["pods", "nodes/metrics", "namespaces", "users", "*"])) == [
+        "nodes",
+        "users",
+    ]

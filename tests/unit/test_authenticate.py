@@ -11,6 +11,7 @@ from broker.errors import ProofError, ProofFailure, Reason
 from broker.identity import secret
 from broker.metrics import Metrics
 from broker.model.client import Client, ClientId, Proofs
+from broker.model.limits import NamespaceLimits
 from broker.model.proof import (
     AccountRule,
     AssertionProof,
@@ -67,6 +68,7 @@ class Door:
     proofs: Proofs
     verified: VerifiedJwt | VerifiedAccount = JWT
     policy: ProofPolicy = POLICY
+    limits: NamespaceLimits = field(default_factory=NamespaceLimits)
     assertions: Assertions | None = field(default_factory=Assertions)
     missed: list[tuple[ClientId, ProofFailure]] = field(default_factory=list)
 
@@ -80,6 +82,7 @@ class Door:
             limit=FailureLimit(SystemClock()),
             metrics=Metrics(),
             clock=SystemClock(),
+            limits=lambda _namespace: self.limits,
             near_miss=lambda *miss: self.missed.append(miss),
         )
         try:

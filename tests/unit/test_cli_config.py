@@ -62,7 +62,8 @@ def test_the_page_shows_what_is_printed(tool: Tool, tmp_path: Path) -> None:
     page, language, position = PAGES[tool]
     registered = blocks(REGISTERED_ON.get(tool, page), "sh")[0]
     (add, *_) = [words for words in typed_commands(registered) if words[0] == "tokenbroker"]
-    made = command(*(str(tmp_path / word) if word.endswith(".secret") else word for word in add[1:]), "-o", "yaml")
+    words = [str(tmp_path / word) if word.endswith(".secret") else word for word in add[3:]]
+    made = command("client", "render", *words)
     client = list(yaml.safe_load_all(made.stdout))[-1]
     (told,) = re.findall(r"`tokenbroker client config ([^`]+)`", (DOCS / page).read_text())
     options = ["-n", client["metadata"]["namespace"], "--for", tool, "--broker-url", PLACES.broker]

@@ -20,7 +20,7 @@ def _commands(command: Any, words: str = "tokenbroker") -> Iterator[tuple[str, A
     """Yield all commands with their full names; ``command`` is what typer makes."""
     for name, inner in getattr(command, "commands", {}).items():
         yield from _commands(inner, f"{words} {name}")
-    if not hasattr(command, "commands"):
+    if not hasattr(command, "commands") or command.invoke_without_command:
         yield words, command
 
 

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from broker.identity import secret
-from broker.kube.manifest import read_registration
+from broker.registration.manifest import read_registration
 from tests.support.command import command
 
-ADD = ("client", "add", "ci", "-n", "shop", "--service-account", "web", "-o", "yaml")
+ADD = ("client", "render", "ci", "-n", "shop", "--service-account", "web")
 ISSUER = ("--oidc-issuer", "https://issuer.example")
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 P256 = ec.generate_private_key(ec.SECP256R1())

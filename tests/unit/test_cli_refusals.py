@@ -2,8 +2,8 @@
 
 import pytest
 
-from broker.cli.errors import ExitCode
-from broker.cli.refusals import Attempt, explain
+from broker.cli.errors import CommandError, ExitCode
+from broker.cli.refusals import Attempt, discovered, explain
 from broker.cli.resources import Kind
 
 BIND = Attempt("create", Kind.ROLE_BINDING, "shop", "tokenbroker-mint-web")
@@ -23,6 +23,45 @@ def test_missing_right_names_the_line_to_ask_for() -> None:
         "kubectl create rolebinding tokenbroker-owner -n shop --clusterrole=admin --user='jane; rm -rf'"
     )
     assert error.code == ExitCode.REFUSED
+
+
+def test_a_policy_that_refuses_is_named() -> None:
+    """Ours on registrations says which right is missing, whatever the status; another one is told as it is."""
+    said = (
+        "tokenclients.tokenbroker.dev \"web\" is forbidden: ValidatingAdmissionPolicy '{0}' with binding '{0}' "
+        "denied request: you may not\nmint for web"
+    )
+    attempt = Attempt("create", Kind.TOKEN_CLIENT, "shop", "web")
+    ours = {str(explain(status, said.format("tokenbroker-registration"), attempt)) for status in (403, 422)}
+    other = str(explain(422, said.format("no-web"), attempt))
+
+    (text,) = ours
+    assert text.startswith(
+        "the cluster's policy on registrations refuses the TokenClient web: you may not mint for web."
+    )
+    assert "kubectl create rolebinding tokenbroker-owner -n shop --clusterrole=admin" in text
+    assert other == (
+        "the cluster's policy no-web refuses the TokenClient web: you may not mint for web. "
+        "Ask a cluster admin about it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (401, ExitCode.UNAUTHENTICATED),
+        (403, ExitCode.REFUSED),
+        (503, ExitCode.UNAVAILABLE),
+        (406, ExitCode.UNAVAILABLE),
+    ],
+)
+def test_discovery_that_is_refused_says_so(status: int, code: ExitCode) -> None:
+    """Without it no rule can be checked."""
+    with pytest.raises(CommandError, match="system:discovery") as refused:
+        discovered(status, {"message": "no"})
+
+    assert refused.value.code == code
+    assert discovered(200, {"kind": "x"}) == {"kind": "x"}
 
 
 def test_missing_right_on_the_whole_cluster_needs_a_cluster_role() -> None:

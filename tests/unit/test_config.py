@@ -64,6 +64,24 @@ def test_all_wrong_values_are_named_in_one_message(tmp_path: Path, valid: dict[s
         assert place in str(raised.value)
 
 
+def test_without_more_clients_come_from_the_cluster_and_policies_hold(tmp_path: Path, valid: dict[str, object]) -> None:
+    """What loosens the broker's limits has to be said."""
+    config = load(written(tmp_path, valid))
+
+    assert config.registry.directory is None
+    assert config.admission.policies == "required"
+
+
+def test_a_directory_of_clients_can_be_read_at_start(tmp_path: Path, valid: dict[str, object]) -> None:
+    """A file, or nothing, is a mistake that is named."""
+    assert load(written(tmp_path, valid | {"registry": {"directory": str(tmp_path)}})).registry.directory == tmp_path
+    for wrong in (tmp_path / "file", tmp_path / "missing"):
+        with pytest.raises(ConfigError, match=r"registry\.directory: cannot be read"):
+            load(written(tmp_path, valid | {"registry": {"directory": str(wrong)}}))
+    with pytest.raises(ConfigError, match=r"admission\.policies"):
+        load(written(tmp_path, valid | {"admission": {"policies": "some"}}))
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0", "10.0.0.1", "::", "broker.example"])  # noqa: S104 - the point
 def test_beyond_loopback_nothing_starts_without_tls(tmp_path: Path, valid: dict[str, object], address: str) -> None:
     """Unless the operator says that TLS ends in front."""
@@ -192,3 +210,35 @@ async def test_the_cluster_itself_is_no_oidc_issuer(tmp_path: Path, valid: dict[
     with pytest.raises(ConfigError, match="is this cluster"):
         async with proof_checks(config, nothing, cluster, SystemClock(), Metrics()):
             pass
+
+
+def test_a_lease_as_it_is_by_default(tmp_path: Path, valid: dict[str, object]) -> None:
+    """The name is the one that the broker's Role in deploy/base allows."""
+    lease = load(written(tmp_path, valid)).lease
+    documents = yaml.safe_load_all((Path(__file__).parents[2] / "deploy" / "base" / "rbac.yaml").read_text())
+    [rules] = [one["rules"] for one in documents if one["metadata"]["name"] == "tokenbroker-lease" and "rules" in one]
+
+    assert (lease.name, lease.duration_seconds) == ("tokenbroker", 15)
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
+        (None, ["create"]),
+        ([lease.name], ["get", "update"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lease", "place"),
+    [
+        ({"duration_seconds": 4}, "lease.duration_seconds"),
+        ({"duration_seconds": 301}, "lease.duration_seconds"),
+        ({"duration_seconds": 7.5}, "lease.duration_seconds"),
+        ({"name": "a/b"}, "lease.name"),
+        ({"renew_seconds": 1}, "lease.renew_seconds"),
+    ],
+    ids=str,
+)
+def test_a_lease_that_could_not_work(
+    tmp_path: Path, valid: dict[str, object], lease: dict[str, object], place: str
+) -> None:
+    """Too short to be renewed in time, too long to be waited for, or no name; what follows from it is not given."""
+    with pytest.raises(ConfigError, match=place):
+        load(written(tmp_path, valid | {"lease": lease}))

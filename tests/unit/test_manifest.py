@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from broker.kube.manifest import read_registration
 from broker.model.client import Proofs
 from broker.model.proof import AccountRule, CertificateRule, KeyRule, OidcRule
+from broker.registration.manifest import read_registration
 from tests.support.bad_specs import BAD, DIGEST, GOOD, GRANT, JWK, OTHER_DIGEST, PROOFS
 
 UNKNOWN: list[Any] = [GOOD | {"x": 1}, GOOD | {"grants": [GRANT | {"x": 1}]}, None, [], "x", {"grants": {}}]

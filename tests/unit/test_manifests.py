@@ -7,8 +7,8 @@ import pytest
 
 from broker.cli.checks import check
 from broker.cli.errors import CommandError, ExitCode
-from broker.cli.manifests import Account, BrokerAccount, NewClient, NewGrant, Rights, Vault, manifests
-from broker.cli.rules import Rule
+from broker.cli.manifests import Account, BrokerAccount, Expect, NewClient, NewGrant, Rights, Vault, manifests
+from broker.model.access import PolicyRule
 from broker.model.client import ClientId
 
 DIGEST = "sha256:" + "0" * 64
@@ -26,8 +26,21 @@ FULL = replace(
     PLAIN,
     owner="team",
     account=Account("web", create=True),
-    rights=Rights(("view",), (Rule("", ("pods",), ("get",)),)),
-    grant=NewGrant("default", "10m", "2h", ("vault", "other"), Vault("12h", "4h")),
+    rights=Rights(
+        ("view",),
+        (PolicyRule(("get",), ("",), ("pods",)),),
+        ("tokenbroker-prometheus",),
+        (PolicyRule(("get",), ("",), ("nodes",)), PolicyRule(("get",), urls=("/metrics",))),
+    ),
+    grant=NewGrant(
+        "default",
+        "10m",
+        "2h",
+        ("vault", "other"),
+        Vault("12h", "4h"),
+        "Token",
+        Expect(("list pods",), ("get secrets",)),
+    ),
 )
 
 
@@ -46,6 +59,9 @@ def test_token_client_comes_last() -> None:
         "Role tokenbroker-access-web",
         "RoleBinding tokenbroker-access-web",
         "RoleBinding tokenbroker-access-web.view",
+        "ClusterRole tokenbroker-access.shop.web",
+        "ClusterRoleBinding tokenbroker-access.shop.web",
+        "ClusterRoleBinding tokenbroker-access.shop.web.tokenbroker-prometheus",
         "Role tokenbroker-mint-web",
         "RoleBinding tokenbroker-mint-web",
         "TokenClient web",
@@ -61,8 +77,26 @@ def test_every_object_carries_the_labels_of_its_client() -> None:
     """By them, remove finds what belongs to a client."""
     marks = {"app.kubernetes.io/managed-by": "tokenbroker", "tokenbroker.dev/client": "web"}
 
-    assert all(it["metadata"]["labels"] == marks for it in manifests(FULL))
-    assert all(it["metadata"]["namespace"] == "shop" for it in manifests(FULL))
+    inside = [it for it in manifests(FULL) if not it["kind"].startswith("Cluster")]
+    assert all(it["metadata"]["labels"] == marks for it in inside)
+    assert all(it["metadata"]["namespace"] == "shop" for it in inside)
+
+
+def test_rights_on_the_whole_cluster_carry_the_namespace_as_a_label() -> None:
+    """Nothing of a namespace can own them, so two labels tell whose they are."""
+    wide = [it for it in manifests(FULL) if it["kind"].startswith("Cluster")]
+
+    for it in wide:
+        assert it["metadata"]["labels"]["tokenbroker.dev/client"] == "web"
+        assert it["metadata"]["labels"]["tokenbroker.dev/namespace"] == "shop"
+        assert "namespace" not in it["metadata"]
+    assert wide[0]["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
+        {"nonResourceURLs": ["/metrics"], "verbs": ["get"]},
+    ]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "tokenbroker-access.shop.web"}
+    assert wide[1]["roleRef"] == role
+    assert wide[1]["subjects"] == [{"kind": "ServiceAccount", "namespace": "shop", "name": "web"}]
 
 
 def test_broker_may_mint_for_the_one_account_and_read_nothing() -> None:
@@ -87,7 +121,7 @@ def test_broker_and_account_are_bound_to_their_own_roles() -> None:
 def test_names_of_two_clients_never_meet() -> None:
     """A client called a with the ClusterRole b shares no name with a client called a-b."""
     one = replace(PLAIN, id=ClientId("shop", "a"), rights=Rights(("b",), ()))
-    two = replace(PLAIN, id=ClientId("shop", "a-b"), rights=Rights((), (Rule("", ("pods",), ("get",)),)))
+    two = replace(PLAIN, id=ClientId("shop", "a-b"), rights=Rights((), (PolicyRule(("get",), ("",), ("pods",)),)))
 
     assert not set(_named(one)) & set(_named(two))
 
@@ -104,9 +138,21 @@ def test_token_client_writes_its_defaults_out() -> None:
                 "audiences": ["vault", "other"],
                 "ttl": {"default": "10m", "max": "2h"},
                 "vault": {"ttl": "12h", "renewBefore": "4h"},
+                "revocation": "Token",
+                "expect": {"allow": ["list pods"], "deny": ["get secrets"]},
             }
         ],
     }
+
+
+def test_an_expectation_of_one_kind_is_written_alone() -> None:
+    """Nothing empty is written; without any the field is left out, and tokens of the grant end together."""
+    denying = replace(PLAIN, grant=replace(GRANT, expect=Expect(deny=("get secrets",))))
+
+    assert _of(denying, "TokenClient web")["spec"]["grants"][0]["expect"] == {"deny": ["get secrets"]}
+    plain = _of(PLAIN, "TokenClient web")["spec"]["grants"][0]
+    assert "expect" not in plain
+    assert plain["revocation"] == "Grant"
 
 
 def test_suspend_is_left_out() -> None:
@@ -135,6 +181,11 @@ def test_good_clients_pass(good: NewClient) -> None:
         (replace(PLAIN, account=Account("a/b", create=False)), ExitCode.USAGE, "service account 'a/b'"),
         (replace(PLAIN, broker=BrokerAccount("tokenbroker", "")), ExitCode.USAGE, "broker's account ''"),
         (replace(PLAIN, rights=Rights(("a/b",), ())), ExitCode.USAGE, "not the name of a ClusterRole"),
+        (replace(PLAIN, rights=Rights((), (), ("..",))), ExitCode.USAGE, "not the name of a ClusterRole"),
+        (replace(PLAIN, grant=replace(GRANT, revocation="Never")), ExitCode.USAGE, "revocation"),
+        (replace(PLAIN, grant=replace(GRANT, expect=Expect(("pods",)))), ExitCode.USAGE, "expectation 'pods' is not"),
+        (replace(PLAIN, grant=replace(GRANT, expect=Expect((), ("GET x",)))), ExitCode.USAGE, "'GET' is not a verb"),
+        (replace(PLAIN, grant=replace(GRANT, expect=Expect(("get pods",) * 17))), ExitCode.USAGE, "expect.allow"),
         (replace(PLAIN, grant=replace(GRANT, name="A")), ExitCode.USAGE, "grant 'A'"),
         (replace(PLAIN, grant=replace(GRANT, ttl="5m")), ExitCode.USAGE, "10m <= default"),
         (replace(PLAIN, grant=replace(GRANT, ttl="2h")), ExitCode.USAGE, "default <= max"),

@@ -59,3 +59,17 @@ def test_in_flight_goes_up_and_down() -> None:
     assert "tokenbroker_requests_in_flight 0.0" in after
     assert 'tokenbroker_request_duration_seconds_bucket{le="0.01"} 0.0' in after
     assert 'tokenbroker_request_duration_seconds_bucket{le="0.025"} 1.0' in after
+
+
+def test_who_leads_is_asked_at_each_scrape() -> None:
+    """A process that slept does not tell what was; comings and goings are counted, from zero."""
+    metrics, leading = Metrics(), [False]
+    metrics.follow_leader(lambda: leading[0])
+    before = _exposed(metrics)
+    leading[0] = True
+    metrics.leader_changed(leading=True)
+    after = _exposed(metrics)
+
+    assert {"tokenbroker_leader 0.0", 'tokenbroker_leader_changes_total{change="lost"} 0.0'} <= set(before)
+    assert {"tokenbroker_leader 1.0", 'tokenbroker_leader_changes_total{change="gained"} 1.0'} <= set(after)
+    assert 'tokenbroker_leader_changes_total{change="lost"} 0.0' in after

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from broker.errors import BrokerError, Reason
-from broker.kube import registry as watching
+from broker.kube import reflector as watching
 from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.model.client import ClientId

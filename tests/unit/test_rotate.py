@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from broker.errors import BrokerError, Reason
+from broker.errors import BrokerError, Fault, Reason
 from broker.model.client import ClientId, VaultCopy
 from broker.model.vault_path import CopyKey
 from broker.ports import Origin
@@ -111,13 +111,13 @@ async def test_the_anchor_of_a_replaced_version_goes_when_its_time_is_over(world
     """After the last reader has looked again, only the current version's anchor is left."""
     await world.visit()
     await world.rotator.deliver(client(), "default", Origin("r"))
-    assert len(world.cluster.anchors) == 2
+    assert len(world.cluster.versions) == 2
 
     world.restart()
     world.clock.pass_(RENEW_BEFORE + 61)
     await world.visit()
 
-    assert len(world.cluster.anchors) == 1
+    assert len(world.cluster.versions) == 1
     token = world.token()
     assert token is not None
     assert world.cluster.accepts(token)
@@ -131,11 +131,11 @@ async def test_no_anchor_of_a_replaced_version_goes_early(world: World) -> None:
         world.clock.pass_(10)
         assert not world.broken_readers()
 
-    assert len(world.cluster.anchors) <= 20
+    assert len(world.cluster.versions) <= 20
 
     world.clock.pass_(RENEW_BEFORE + 61)
     await world.visit()
-    assert len(world.cluster.anchors) == 1
+    assert len(world.cluster.versions) == 1
 
 
 async def test_a_delivery_answers_with_what_readers_get(world: World) -> None:
@@ -335,7 +335,7 @@ async def test_a_client_that_may_have_nothing_is_not_rotated(world: World, away:
     wait = await world.visit()
 
     assert world.facts().version == 2
-    assert len(world.cluster.anchors) == 1
+    assert len(world.cluster.versions) == 1
     assert wait is not None
     assert wait >= CHECK_SECONDS
 
@@ -350,8 +350,10 @@ async def test_a_suspended_client_without_a_copy_gets_none(world: World) -> None
 
 
 async def test_a_grant_that_is_never_allowed_gets_no_copy(world: World) -> None:
-    """What no registration can allow is refused here too."""
-    world.registry.put(client(grants=(grant(service_account="default"),)))
+    """What was barred when the grant was looked at is refused here too."""
+    made = client(grants=(grant(service_account="default"),))
+    world.registry.put(made)
+    world.registry.book.bar(made, made.grants[0], Fault(Reason.GRANT_FORBIDDEN, "never"))
 
     with pytest.raises(BrokerError, match="grant_forbidden"):
         await world.visit()
@@ -502,4 +504,4 @@ async def test_a_crash_between_any_two_calls_heals(world: World, start: str, ste
     world.clock.pass_(RENEW_BEFORE + 61)
     await world.visit()
     assert not world.broken_readers()
-    assert len(world.cluster.anchors) == 1
+    assert len(world.cluster.versions) == 1

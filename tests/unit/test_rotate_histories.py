@@ -50,7 +50,7 @@ async def _check_history(history: list[tuple[str, object]]) -> None:
     world.registry.put(client(suspended=True))
     world.clock.pass_(RENEW_BEFORE + 61)
     await world.visit()
-    assert len(world.cluster.anchors) == 1
+    assert len(world.cluster.versions) == 1
     assert len(world.vault.entries) == 1
 
 

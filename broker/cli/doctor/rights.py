@@ -8,9 +8,8 @@ from broker.cli.cluster import Answer, Cluster
 from broker.cli.doctor.actions import Wish, WrittenWish
 from broker.cli.doctor.findings import Finding, ok, problem, unknown
 from broker.cli.doctor.objects import message
-from broker.cli.errors import CommandError, usage
+from broker.cli.errors import usage
 from broker.cli.manifests import Manifest
-from broker.model.api_resources import DISCOVERY_TYPE, Catalogue, parse_catalogue
 from broker.model.sensitive import Sensitive
 
 _AUTHORIZATION = "/apis/authorization.k8s.io/v1"
@@ -74,20 +73,10 @@ def judge(identity: str, namespace: str, account: str, wish: Wish, verdict: Verd
     return problem(identity, text, wish.mend(namespace, account))
 
 
-async def catalogue(cluster: Cluster) -> Catalogue:
-    """Return what the cluster serves, by which a word such as ``deploy`` is understood. Raises CommandError."""
-    accept = {"Accept": DISCOVERY_TYPE}
-    answers = [await cluster.ask("GET", where, headers=accept) for where in ("/api", "/apis")]
-    try:
-        return parse_catalogue(*(it.document for it in answers))
-    except ValueError as error:
-        raise CommandError(f"the cluster does not tell its resources: {error}") from None
-
-
 async def understood(cluster: Cluster, written: WrittenWish) -> Wish:
     """Return what was asked about, in the cluster's own words. Raises CommandError with the nearest right one."""
     namespace = cluster.namespace if written.namespace is None else written.namespace
     try:
-        return Wish(written.written.resolved(await catalogue(cluster)), namespace)
+        return Wish(written.written.resolved(await cluster.catalogue()), namespace)
     except ValueError as error:
         raise usage(f"--can: {error}") from None

@@ -3,18 +3,21 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from broker.errors import Fault, Reason
-from broker.kube.proofs import Authentication, Label, Strict, Subdomain, read_proofs
-from broker.model.client import Client, ClientId, Grant, TtlRange, VaultCopy
-from broker.model.decision import MIN_TTL_SECONDS
+from broker.model.access import parse_action
+from broker.model.client import Client, ClientId, Expect, Grant, Revocation, TtlRange, VaultCopy
+from broker.model.decision import MAX_TTL_SECONDS, MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
 from broker.ports import Registration
+from broker.registration.proofs import Authentication, Label, Strict, Subdomain, read_proofs
 
-MAX_TTL_SECONDS = 24 * 3600
+ROTATE_REQUESTED = "tokenbroker.dev/rotate-requested"
+"""The annotation by which new versions in Vault are asked for: a time (RFC 3339)."""
+
 MIN_RENEW_BEFORE_SECONDS = 60
 MAX_DURATION_CHARACTERS = 16
 
@@ -31,9 +34,15 @@ def _moment(value: object) -> datetime:
     return datetime.fromisoformat(value.upper())
 
 
+def _action(value: str) -> str:
+    parse_action(value)
+    return value
+
+
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Seconds = Annotated[int, BeforeValidator(_parsed)]
+_Actions = list[Annotated[str, Field(max_length=256, pattern=r"^[!-~]+( [!-~]+)+$"), AfterValidator(_action)]]
 
 
 class _ServiceAccount(Strict):
@@ -50,11 +59,18 @@ class _Vault(Strict):
     renewBefore: Seconds | None = None  # noqa: N815 - the resource's own spelling
 
 
+class _Expect(Strict):
+    allow: _Actions = Field(default=[], max_length=16)
+    deny: _Actions = Field(default=[], max_length=16)
+
+
 class _Grant(Strict):
     name: Label = "default"
     serviceAccount: _ServiceAccount  # noqa: N815 - the resource's own spelling
     audiences: list[Annotated[str, Field(max_length=256, pattern=r"^[\x21-\x7e]+$")]] = Field(default=[], max_length=8)
     ttl: _Ttl = Field(default_factory=_Ttl)
+    revocation: Literal["Grant", "Token", "None"] = "Grant"
+    expect: _Expect = Field(default_factory=_Expect)
     vault: _Vault | None = None
 
 
@@ -85,6 +101,9 @@ def read_registration(resource: Mapping[str, Any]) -> Registration:
         client=client,
         fault=fault,
         status=resource.get("status") or {},
+        deleting="deletionTimestamp" in metadata,
+        finalizers=tuple(metadata.get("finalizers", ())),
+        resource_version=metadata.get("resourceVersion", ""),
     )
 
 
@@ -103,7 +122,16 @@ def _client(client_id: ClientId, metadata: Mapping[str, Any], spec: _Spec) -> Cl
         suspended=spec.suspend,
         proofs=read_proofs(spec.authentication),
         grants=grants,
+        rotate_requested=_rotate_requested(metadata),
     )
+
+
+def _rotate_requested(metadata: Mapping[str, Any]) -> datetime | None:
+    """Return when new versions in Vault were asked for; what is no time asks for nothing."""
+    try:
+        return _moment((metadata.get("annotations") or {}).get(ROTATE_REQUESTED))
+    except ValueError:
+        return None
 
 
 def _grant(grant: _Grant) -> Grant:
@@ -116,6 +144,8 @@ def _grant(grant: _Grant) -> Grant:
         audiences=tuple(grant.audiences),
         ttl=TtlRange(default, longest),
         vault=None if grant.vault is None else _vault(grant.name, grant.vault),
+        revocation=Revocation(grant.revocation),
+        expect=Expect(tuple(grant.expect.allow), tuple(grant.expect.deny)),
     )
 
 

@@ -1,0 +1,106 @@
+"""Joins what keeps copies in Vault."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from broker.clock import SystemClock
+from broker.config import Config, VaultConfig
+from broker.endpoints import cluster_info
+from broker.metrics import Metrics
+from broker.model.decision import Rules
+from broker.model.vault_path import VaultPlace
+from broker.ports import Anchors, AuditLog, Clock, Leader, LiveRegistry, Minter, VaultStore
+from broker.services.board import StatusBoard
+from broker.services.grant_book import GrantBook
+from broker.services.rotate import Rotator
+from broker.services.sweep import Sweeper
+from broker.services.vault_write import CopyWriter
+from broker.vault.login import VaultLogin
+from broker.vault.store import KvStore
+from broker.vault.transport import VaultTransport
+
+
+@asynccontextmanager
+async def vault_store(vault: VaultConfig, metrics: Metrics) -> AsyncIterator[KvStore]:
+    """Connect to Vault as the configuration says."""
+    clock = SystemClock()
+    async with (
+        VaultTransport(vault.address, vault.ca_file, vault.timeout_seconds) as transport,
+        VaultLogin(
+            transport,
+            mount=vault.auth_mount,
+            role=vault.auth_role,
+            token_file=vault.token_file,
+            clock=clock,
+            metrics=metrics,
+        ) as login,
+    ):
+        yield KvStore(login.call, vault.mount, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What copies are made with."""
+
+    config: Config
+    registry: LiveRegistry
+    store: VaultStore
+    anchors: Anchors
+    minter: Minter
+    book: GrantBook
+    leader: Leader
+    board: StatusBoard
+    audit: AuditLog
+    metrics: Metrics
+    clock: Clock
+    rules: Rules
+
+
+def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
+    """Return what keeps copies current."""
+    place = _place(around.config)
+    writer = CopyWriter(
+        store=around.store,
+        anchors=around.anchors,
+        minter=around.minter,
+        audit=around.audit,
+        clock=around.clock,
+        cluster=cluster_info(around.config),
+        place=place,
+    )
+    return Rotator(
+        registry=around.registry,
+        store=around.store,
+        anchors=around.anchors,
+        writer=writer,
+        book=around.book,
+        leader=around.leader,
+        board=around.board,
+        place=place,
+        rules=around.rules,
+        clock=around.clock,
+        metrics=around.metrics,
+        new_request_id=new_request_id,
+    )
+
+
+def sweep(around: Around, rotator: Rotator) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return the sweep of Vault, which must not start before it is known who is registered."""
+    sweeper = Sweeper(
+        store=around.store, place=_place(around.config), unwanted=rotator.unwanted, hand_over=rotator.queue.add
+    )
+
+    async def run() -> None:
+        await around.registry.synced.wait()
+        sweeper.queue.add(around.config.cluster.name)
+        await sweeper.queue.run()
+
+    return run
+
+
+def _place(config: Config) -> VaultPlace:
+    if config.vault is None:
+        raise RuntimeError("there is no place in Vault without a Vault")
+    return VaultPlace(config.vault.mount, config.vault.prefix, config.cluster.name, config.cluster.server)

@@ -1,0 +1,1 @@
+"""TokenClients from a directory of YAML files, where no CustomResourceDefinition can be installed."""

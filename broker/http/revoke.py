@@ -1,0 +1,45 @@
+"""DELETE /v1/tokens/{id} and POST /oauth2/revoke (RFC 7009): a client ends a token of its own."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from broker.errors import BrokerError, Reason
+from broker.http.body import read_form
+from broker.http.callers import Callers
+from broker.http.oauth_proofs import client_proof
+from broker.http.problems import PLAIN
+from broker.model.sensitive import Sensitive
+from broker.ports import Origin
+from broker.services.revoke import Revoker
+
+
+class RevokeEndpoint:
+    """Answers alike whether there was such a token or not: nobody learns which ids exist."""
+
+    def __init__(self, callers: Callers, revoker: Revoker, new_request_id: Callable[[], str]) -> None:
+        self._callers = callers
+        self._revoker = revoker
+        self._new_request_id = new_request_id
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """End the token of the id in the path."""
+        request["request_id"] = request_id = self._new_request_id()
+        remote = self._callers.remote(request)
+        caller = await self._callers.with_query(request, remote)
+        origin = Origin(request_id, remote, caller.proved_by)
+        await self._revoker.by_id(caller.client, request.match_info["id"], origin)
+        return web.Response(status=204, headers=PLAIN)
+
+    async def post(self, request: web.Request) -> web.Response:
+        """End the token in the form; one that is not the client's, or not good any more, is none (RFC 7009, 2.2)."""
+        request["request_id"] = request_id = self._new_request_id()
+        form = await read_form(request, self._callers.body_timeout_seconds)
+        remote = self._callers.remote(request)
+        proof = client_proof(request, form, bearer=True)
+        caller = await self._callers.prove(proof, remote, form.get("client_id", ""))
+        if "token" not in form:
+            raise BrokerError(Reason.INVALID_REQUEST, "The parameter 'token' is missing.")
+        origin = Origin(request_id, remote, caller.proved_by)
+        await self._revoker.by_token(caller.client, Sensitive(form["token"]), origin)
+        return web.Response(status=200, headers=PLAIN)

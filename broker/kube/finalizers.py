@@ -1,0 +1,51 @@
+"""The broker's finalizer on TokenClients.
+
+Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/finalizers/
+
+Without it, ``kubectl delete --cascade=orphan`` would leave anchors behind, and with them tokens that work on.
+"""
+
+from collections.abc import Sequence
+
+from broker.kube.answer import unavailable
+from broker.kube.session import KubeSession
+from broker.ports import Registration
+
+FINALIZER = "tokenbroker.dev/anchors"
+
+
+class KubeFinalizers:
+    """Changes ``metadata.finalizers`` and nothing else; implements :class:`broker.services.reconcile.Finalizers`.
+
+    Admission (deploy/base/policies) holds the broker to that.
+    """
+
+    def __init__(self, session: KubeSession) -> None:
+        self._session = session
+
+    async def put(self, registration: Registration) -> None:
+        """Put the finalizer on, where it is not there yet and there is a resource to put it on."""
+        if registration.resource_version and FINALIZER not in registration.finalizers:
+            await self._write(registration, (*registration.finalizers, FINALIZER))
+
+    async def release(self, registration: Registration) -> None:
+        """Take the finalizer off."""
+        if FINALIZER in registration.finalizers:
+            await self._write(registration, [one for one in registration.finalizers if one != FINALIZER])
+
+    async def _write(self, registration: Registration, finalizers: Sequence[str]) -> None:
+        namespace, name = registration.id.namespace, registration.id.name
+        # The version is named, so that nobody else's finalizer gets lost.
+        metadata = {
+            "uid": registration.uid,
+            "resourceVersion": registration.resource_version,
+            "finalizers": list(finalizers),
+        }
+        answer = await self._session.call(
+            "PATCH",
+            f"/apis/tokenbroker.dev/v1alpha1/namespaces/{namespace}/tokenclients/{name}",
+            {"metadata": metadata},
+            content_type="application/merge-patch+json",
+        )
+        if not answer.ok and answer.status != 404:  # noqa: PLR2004 - it is gone
+            raise unavailable(f"changing a TokenClient's finalizers answered {answer.message()}", answer.retry_after)

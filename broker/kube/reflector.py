@@ -1,0 +1,146 @@
+"""Follow all objects of one kind: list them, watch, and list again when the watch breaks."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import orjson
+import structlog
+
+from broker.errors import BrokerError
+from broker.kube.answer import unavailable
+from broker.kube.session import Gone, KubeSession
+from broker.model.schedule import backoff
+
+log = structlog.get_logger(__name__)
+
+PAGE = 500
+STALE_SECONDS = 90.0
+"""The API server sends a bookmark each minute: a watch that is silent for longer may be half open."""
+
+WATCH_SECONDS = (300, 600)
+"""Watches end by themselves after a time from this range, so that they do not all end together."""
+
+Resource = dict[str, Any]
+
+
+class Follower(Protocol):
+    """Whoever wants to know."""
+
+    def listed(self, resources: list[Resource]) -> None:
+        """Take note of all that there is."""
+
+    def put(self, resource: Resource) -> None:
+        """Take note of one that came or changed."""
+
+    def gone(self, resource: Resource) -> None:
+        """Take note of one that went."""
+
+
+class WatchMetrics(Protocol):
+    """What is told about watches."""
+
+    def watch_restarted(self, reason: str) -> None:
+        """Count a watch that ended before its time."""
+
+
+class Reflector:
+    """Tells a follower of each object. ``kind`` is what messages call them, ``path`` where all of them are."""
+
+    def __init__(self, session: KubeSession, kind: str, path: str, follower: Follower, metrics: WatchMetrics) -> None:
+        self._session = session
+        self._kind = kind
+        self._path = path
+        self._follower = follower
+        self._metrics = metrics
+        self._version = ""
+        self._heard: float | None = None
+        self.synced = asyncio.Event()
+
+    @property
+    def fresh(self) -> bool:
+        """Tell whether what was told is young enough to decide from."""
+        return self._heard is not None and asyncio.get_running_loop().time() - self._heard < STALE_SECONDS
+
+    async def run(self) -> None:
+        """List, watch, and list again when the watch breaks, until cancelled."""
+        failures = 0
+        while True:
+            try:
+                await self._list()
+                failures = 0
+                while True:
+                    await self._watch()
+            except Gone:
+                self._broken("gone", "the resource version is too old")
+            except BrokerError as error:
+                failures += 1
+                self._broken(str(error.reason), error.operator_detail)
+                await asyncio.sleep(backoff(failures, random.random(), longest=15))  # noqa: S311 - jitter
+
+    def _broken(self, reason: str, detail: str) -> None:
+        self._metrics.watch_restarted(reason)
+        log.warning("registry.watch_broken", kind=self._kind, reason=reason, detail=detail)
+
+    async def _list(self) -> None:
+        resources = [item async for item in self._pages()]
+        self._heard_now()
+        self._follower.listed(resources)
+        self.synced.set()
+
+    async def _pages(self) -> AsyncIterator[Resource]:
+        following = ""
+        while True:
+            answer = await self._session.call("GET", f"{self._path}?limit={PAGE}{following}")
+            if answer.status == 410:  # noqa: PLR2004 - the continue token is too old
+                raise Gone
+            if not answer.ok:
+                raise unavailable(f"listing {self._kind} answered {answer.message()}", answer.retry_after)
+            items, self._version, token = self._page(answer.json())
+            for item in items:
+                yield item
+            if not token:
+                return
+            following = f"&continue={quote(token, safe='')}"
+
+    def _page(self, document: Any) -> tuple[list[Resource], str, str]:
+        """Return a page's items, its resource version, and the token for the next one, empty where it is the last."""
+        try:
+            metadata = document["metadata"]
+            return list(document["items"]), str(metadata["resourceVersion"]), str(metadata.get("continue") or "")
+        except (KeyError, TypeError, AttributeError):
+            raise unavailable(f"the list of {self._kind} cannot be read") from None
+
+    async def _watch(self) -> None:
+        seconds = random.randint(*WATCH_SECONDS)  # noqa: S311 - spread, not a secret
+        query = f"watch=1&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={self._version}"
+        async with self._session.stream(f"{self._path}?{query}") as lines:
+            while True:
+                try:
+                    async with asyncio.timeout(STALE_SECONDS):
+                        line = await anext(lines)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    raise unavailable(f"the watch on {self._kind} fell silent") from None
+                self._event(line)
+
+    def _event(self, line: bytes) -> None:
+        try:
+            event = orjson.loads(line)
+            kind, resource = event["type"], event["object"]
+            if kind == "ERROR":
+                raise Gone if resource.get("code") == 410 else unavailable(str(resource.get("message")))  # noqa: PLR2004
+            self._version = resource["metadata"]["resourceVersion"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise unavailable("an event of the watch cannot be read") from None
+        self._heard_now()
+        if kind == "DELETED":
+            self._follower.gone(resource)
+        elif kind in {"ADDED", "MODIFIED"}:
+            self._follower.put(resource)
+
+    def _heard_now(self) -> None:
+        self._heard = asyncio.get_running_loop().time()

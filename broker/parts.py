@@ -1,0 +1,122 @@
+"""The parts that the services stand on, made from the configuration."""
+
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from broker.audit import AuditFile
+from broker.clock import SystemClock
+from broker.config import Config
+from broker.copies import vault_store
+from broker.kube.canary import KubeCanary
+from broker.kube.lease import KubeLease
+from broker.kube.namespaces import WatchedNamespaces
+from broker.kube.session import KubeSession
+from broker.kube.token_requests import TokenRequests, unverified_claims
+from broker.kube.token_reviews import TokenReviews
+from broker.limits import namespace_limits
+from broker.metrics import Metrics
+from broker.model.decision import Rules
+from broker.model.lease import Timing
+from broker.ports import Clock, Minter
+from broker.proofs import ClusterNames, proof_checks
+from broker.registries import Registered, registered
+from broker.services.authenticate import Checks
+from broker.services.canary import Canary, GuardedMinter
+from broker.services.leadership import Leadership
+from broker.vault.store import KvStore
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the services stand on.
+
+    ``vault`` is None where the configuration names none; ``canary`` where it says that there are no policies;
+    ``namespaces`` where clients stand in a directory.
+    """
+
+    config: Config
+    clock: Clock
+    metrics: Metrics
+    audit: AuditFile
+    rules: Rules
+    session: KubeSession
+    clients: Registered
+    namespaces: WatchedNamespaces | None
+    minter: Minter
+    canary: Canary | None
+    leadership: Leadership
+    reviews: TokenReviews
+    checks: Checks
+    vault: KvStore | None
+
+
+@asynccontextmanager
+async def made(config: Config) -> AsyncIterator[Parts]:
+    """Make all parts from the configuration, and close what has to be closed."""
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        audit = stack.enter_context(AuditFile(config.audit.file, metrics))
+        kube = config.kubernetes
+        session = await stack.enter_async_context(
+            KubeSession(kube.server, kube.ca_file, kube.token_file, kube.timeout_seconds)
+        )
+        vault = await stack.enter_async_context(vault_store(config.vault, metrics)) if config.vault else None
+        clock, reviews = SystemClock(), TokenReviews(session)
+        namespaces = WatchedNamespaces(session, metrics) if config.registry.directory is None else None
+        rules = _rules(config, session, namespaces)
+        cluster = ClusterNames(str(unverified_claims(session.token)["iss"]), rules.api_audience)
+        checks = await stack.enter_async_context(proof_checks(config, reviews, cluster, clock, metrics))
+        canary, minter = _minter(config, session, clock, metrics)
+        yield Parts(
+            config=config,
+            clock=clock,
+            metrics=metrics,
+            audit=audit,
+            rules=rules,
+            session=session,
+            clients=registered(config, session, clock, metrics),
+            namespaces=namespaces,
+            minter=minter,
+            canary=canary,
+            leadership=_leadership(config, session, clock, metrics),
+            reviews=reviews,
+            checks=checks,
+            vault=vault,
+        )
+
+
+def _minter(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> tuple[Canary | None, Minter]:
+    minter = TokenRequests(session, metrics)
+    if config.admission.policies == "absent":
+        return None, minter
+    canary = Canary(KubeCanary(session, config.namespace), clock, metrics)
+    return canary, GuardedMinter(minter, canary)
+
+
+def _leadership(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> Leadership:
+    lease = config.lease
+    return Leadership(
+        store=KubeLease(session, config.namespace, lease.name),
+        clock=clock,
+        metrics=metrics,
+        identity=f"{socket.gethostname()}_{secrets.token_hex(8)}",
+        timing=Timing(lease.duration_seconds),
+    )
+
+
+def _rules(config: Config, session: KubeSession, namespaces: WatchedNamespaces | None) -> Rules:
+    own = (config.vault and config.vault.auth_audience, config.listen.public_url)
+    reserved = {audience for audience in own if audience}
+    limits = namespace_limits(config, namespaces.labels if namespaces is not None else None)
+    return Rules(config.namespace, _api_audience(config, session), frozenset(reserved), limits)
+
+
+def _api_audience(config: Config, session: KubeSession) -> str:
+    """Return what the API server itself put into the broker's own token, unless the operator says otherwise."""
+    if config.kubernetes.audience:
+        return config.kubernetes.audience
+    audiences = unverified_claims(session.token)["aud"]
+    return str(audiences if isinstance(audiences, str) else audiences[0])

@@ -1,0 +1,1 @@
+"""What both registries share: how a TokenClient is read, and the memory that is decided from."""

@@ -1,0 +1,74 @@
+"""The memory that is decided from: what a registry saw last, and whether that is young enough."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from broker.errors import BrokerError, Reason
+from broker.model.client import ClientId
+from broker.ports import Registration
+
+
+class SizeMetrics(Protocol):
+    """What is told about the memory."""
+
+    def registry_size(self, valid: int, invalid: int) -> None:
+        """Count registrations by whether they are valid."""
+
+
+def _nobody_listens(_client_id: ClientId) -> None:
+    """Serve where nothing has to follow the registry."""
+
+
+class Memory:
+    """The registrations by id. ``on_change`` is called with the id of each that came, changed or went."""
+
+    def __init__(self, metrics: SizeMetrics, *, source: str, stale_seconds: float) -> None:
+        self.on_change: Callable[[ClientId], None] = _nobody_listens
+        self._metrics = metrics
+        self._source = source
+        self._stale_seconds = stale_seconds
+        self._known: dict[ClientId, Registration] = {}
+        self._heard: float | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """Tell whether the memory is young enough to decide from."""
+        return self._heard is not None and asyncio.get_running_loop().time() - self._heard < self._stale_seconds
+
+    def heard(self) -> None:
+        """Note that the memory is what the source says now."""
+        self._heard = asyncio.get_running_loop().time()
+
+    def get(self, client_id: ClientId) -> Registration | None:
+        """Return a registration, or None. Raises BrokerError(registry_stale) when the memory is too old."""
+        if not self.fresh:
+            raise BrokerError(
+                Reason.REGISTRY_STALE,
+                "The broker has lost sight of its registered clients; try again shortly.",
+                operator_detail=f"No word from {self._source} for {self._stale_seconds:g} s.",
+                retry_after=5,
+            )
+        return self._known.get(client_id)
+
+    def seen(self, client_id: ClientId) -> Registration | None:
+        """Return what was known last, however old it is: to compare with, not to decide from."""
+        return self._known.get(client_id)
+
+    def replace_all(self, registrations: Iterable[Registration]) -> None:
+        """Know these and no others, and tell of each difference once."""
+        new = {registration.id: registration for registration in registrations}
+        changed = [key for key in new.keys() | self._known.keys() if new.get(key) != self._known.get(key)]
+        self._known = new
+        self.heard()
+        invalid = sum(registration.client is None for registration in new.values())
+        self._metrics.registry_size(len(new) - invalid, invalid)
+        for key in changed:
+            self.on_change(key)
+
+    def keep_status(self, registration: Registration, status: Mapping[str, Any]) -> None:
+        """Keep the status of a registration, unless it is another one by now. It is no change to tell of."""
+        known = self._known.get(registration.id)
+        if known is not None and (known.uid, known.generation) == (registration.uid, registration.generation):
+            self._known[registration.id] = replace(known, status=status)

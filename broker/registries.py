@@ -1,0 +1,37 @@
+"""Joins what depends on where TokenClients come from: the cluster, or a directory of files."""
+
+import socket
+from dataclasses import dataclass
+
+from broker.config import Config
+from broker.directory.notes import LoggedEvents, LoggedStatuses
+from broker.directory.registry import DirectoryRegistry
+from broker.kube.anchors import KubeAnchors
+from broker.kube.events import KubeEvents
+from broker.kube.owners import AccountOwners
+from broker.kube.registry import WatchedRegistry
+from broker.kube.session import KubeSession
+from broker.kube.status import KubeStatusWriter
+from broker.metrics import Metrics
+from broker.ports import Clock, EventRecorder, LiveRegistry, StatusWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The clients, where what is found out about them is written, and who owns their anchors."""
+
+    registry: LiveRegistry
+    statuses: StatusWriter
+    events: EventRecorder
+    anchors: KubeAnchors
+
+
+def registered(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> Registered:
+    """Return the parts for the source that the configuration names."""
+    folder = config.registry.directory
+    if folder is None:
+        events = KubeEvents(session, clock, socket.gethostname(), metrics)
+        return Registered(WatchedRegistry(session, metrics), KubeStatusWriter(session), events, KubeAnchors(session))
+    registry = DirectoryRegistry(folder, config.cluster.name, metrics)
+    anchors = KubeAnchors(session, AccountOwners(session))
+    return Registered(registry, LoggedStatuses(registry), LoggedEvents(registry), anchors)

@@ -1,0 +1,111 @@
+"""Issue nothing unless the admission policies that limit the broker are in force, as last tried."""
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from broker.errors import BrokerError, Reason
+from broker.model.token import MintedToken, TokenSpec
+from broker.ports import Clock, Minter
+
+log = structlog.get_logger(__name__)
+
+EVERY_SECONDS = 60.0
+AGAIN_SECONDS = 5.0
+"""How soon it is tried again where a policy was missing, or nothing could be found out."""
+
+COUNTS_SECONDS = 300.0
+"""How long a trial counts where those after it could not be made."""
+
+
+class Probe(Protocol):
+    """Tries what must be refused."""
+
+    async def missing(self) -> tuple[str, ...]:
+        """Return the policies that did not refuse. Raises BrokerError where that cannot be found out."""
+
+
+class CanaryMetrics(Protocol):
+    """What is told about the policies."""
+
+    def policies_missing(self, names: tuple[str, ...]) -> None:
+        """Set which policies are not in force."""
+
+
+class Canary:
+    """Tries the policies once a minute. A mismatch of an account's name opens them silently: only trying tells."""
+
+    def __init__(self, probe: Probe, clock: Clock, metrics: CanaryMetrics) -> None:
+        self._probe = probe
+        self._clock = clock
+        self._metrics = metrics
+        self._missing: tuple[str, ...] = ()
+        self._tried_at: float | None = None
+        self._why = "they were not tried yet"
+
+    def fault(self) -> BrokerError | None:
+        """Return why nothing may be issued, or None."""
+        if self._tried_at is None or self._clock.monotonic() - self._tried_at > COUNTS_SECONDS:
+            return _unproved(self._why)
+        return _missing(self._missing) if self._missing else None
+
+    async def run(self) -> None:
+        """Try them until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(EVERY_SECONDS if self.fault() is None else AGAIN_SECONDS)
+
+    async def look(self) -> None:
+        """Try them once."""
+        try:
+            missing = await self._probe.missing()
+        except BrokerError as error:
+            self._why = error.operator_detail
+            log.warning("canary.not_tried", reason=str(error.reason), detail=error.operator_detail)
+            return
+        if missing != self._missing or self._tried_at is None:
+            log.log(30 if missing else 20, "canary.tried", missing=list(missing))
+        self._missing, self._tried_at = missing, self._clock.monotonic()
+        self._metrics.policies_missing(missing)
+
+
+class GuardedMinter:
+    """Mints while the canary lives; implements :class:`broker.ports.Minter`."""
+
+    def __init__(self, minter: Minter, canary: Canary) -> None:
+        self._minter = minter
+        self._canary = canary
+
+    async def mint(self, spec: TokenSpec) -> MintedToken:
+        """Return a token. Raises BrokerError(policy_missing), and those of :meth:`broker.ports.Minter.mint`."""
+        self._require()
+        return await self._minter.mint(spec)
+
+    async def rehearse(self, spec: TokenSpec) -> MintedToken:
+        """Try out :meth:`mint`; raises what it would raise."""
+        self._require()
+        return await self._minter.rehearse(spec)
+
+    def _require(self) -> None:
+        fault = self._canary.fault()
+        if fault is not None:
+            raise fault
+
+
+def _missing(names: tuple[str, ...]) -> BrokerError:
+    listed = ", ".join(names)
+    return _fault(f"The admission policy {listed} did not refuse what it must: apply deploy/base/policies again.")
+
+
+def _unproved(why: str) -> BrokerError:
+    return _fault(f"The admission policies that limit the broker could not be tried: {why}")
+
+
+def _fault(operator_detail: str) -> BrokerError:
+    return BrokerError(
+        Reason.POLICY_MISSING,
+        "The broker's own limits are not known to be in force, so it issues nothing; its operators have been told.",
+        operator_detail=operator_detail,
+        retry_after=10,
+    )

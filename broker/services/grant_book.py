@@ -1,0 +1,89 @@
+"""Which grants tokens may be handed out for, made ready ahead so that issuing asks and writes nothing more."""
+
+from dataclasses import dataclass, field
+
+from broker.errors import BrokerError, Fault, Reason
+from broker.model.client import Client, ClientId, Grant
+from broker.model.token import Anchor
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A grant that was tried out, and is what its owner and the operator say that it is.
+
+    ``anchor`` is None where the grant's tokens are not bound. ``account_uid`` pins the ServiceAccount that was looked
+    at; it is empty where another replica has looked.
+    """
+
+    grant: Grant
+    anchor: Anchor | None
+    account_uid: str
+
+
+@dataclass(slots=True)
+class _Pages:
+    uid: str
+    prepared: dict[str, Prepared] = field(default_factory=dict)
+    barred: dict[str, Fault] = field(default_factory=dict)
+
+
+class GrantBook:
+    """Remembers by client and grant; nothing of a client that was made again, or of a grant that has changed."""
+
+    def __init__(self) -> None:
+        self._clients: dict[ClientId, _Pages] = {}
+
+    def get(self, client: Client, grant: Grant) -> Prepared | None:
+        """Return a grant that was prepared as it stands now, or None."""
+        pages = self._clients.get(client.id)
+        if pages is None or pages.uid != client.uid:
+            return None
+        prepared = pages.prepared.get(grant.name)
+        return prepared if prepared is not None and prepared.grant == grant else None
+
+    def fault(self, client: Client, grant: Grant) -> Fault | None:
+        """Return why a grant is not prepared, where that is known, or None."""
+        pages = self._clients.get(client.id)
+        return pages.barred.get(grant.name) if pages is not None and pages.uid == client.uid else None
+
+    def put(self, client: Client, prepared: Prepared) -> None:
+        """Let a grant be issued for."""
+        pages = self._pages(client)
+        pages.prepared[prepared.grant.name] = prepared
+        pages.barred.pop(prepared.grant.name, None)
+
+    def bar(self, client: Client, grant: Grant, fault: Fault) -> None:
+        """Let nothing more be issued for a grant, and remember why."""
+        pages = self._pages(client)
+        pages.prepared.pop(grant.name, None)
+        pages.barred[grant.name] = fault
+
+    def failed(self, client: Client, grant: Grant, fault: Fault) -> None:
+        """Remember why a grant could not be prepared; one that was before may be issued for all the same."""
+        if self.get(client, grant) is None:
+            self.bar(client, grant, fault)
+
+    def drop(self, client: Client, prepared: Prepared) -> None:
+        """Forget what turned out to be wrong, unless it was replaced already."""
+        if self.get(client, prepared.grant) == prepared:
+            del self._clients[client.id].prepared[prepared.grant.name]
+
+    def forget(self, client_id: ClientId) -> None:
+        """Forget a client that went, or may have nothing."""
+        self._clients.pop(client_id, None)
+
+    def _pages(self, client: Client) -> _Pages:
+        pages = self._clients.get(client.id)
+        if pages is None or pages.uid != client.uid:
+            pages = self._clients[client.id] = _Pages(client.uid)
+        return pages
+
+
+def not_ready() -> BrokerError:
+    """Return the error for a grant that is not prepared at the moment."""
+    return BrokerError(
+        Reason.ANCHOR_MISSING,
+        "The grant is being prepared; try again shortly.",
+        operator_detail="The grant's anchor was not made yet, or is gone; the TokenClient's condition says why.",
+        retry_after=2,
+    )

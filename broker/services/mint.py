@@ -1,0 +1,104 @@
+"""Mint a token of a grant that was prepared, bound to what ends it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from broker.errors import BrokerError, Reason
+from broker.model.client import Client, ClientId, Revocation
+from broker.model.decision import Allowed
+from broker.model.token import MintedToken, TokenSpec
+from broker.ports import Minter
+from broker.services.grant_book import GrantBook, Prepared, not_ready
+from broker.services.token_anchors import TokenAnchors
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A token and what was decided about it.
+
+    ``id`` is what it is revoked by where it has an end of its own, and the token's ``jti`` where it shares one.
+    """
+
+    id: str
+    token: MintedToken
+    allowed: Allowed
+    namespace: str
+    subject: str
+
+
+class GrantMinter:
+    """Mints by the book. ``recheck`` is called when a grant's set-up turns out broken."""
+
+    def __init__(
+        self, *, minter: Minter, book: GrantBook, tokens: TokenAnchors, recheck: Callable[[ClientId], None]
+    ) -> None:
+        self._minter = minter
+        self._book = book
+        self._tokens = tokens
+        self._recheck = recheck
+
+    async def mint(self, client: Client, allowed: Allowed) -> Issued:
+        """Return a fresh token.
+
+        Raises BrokerError: why the grant is not prepared, too_many_tokens, and what the minter raises.
+        """
+        prepared = self._prepared(client, allowed)
+        try:
+            if allowed.grant.revocation is Revocation.TOKEN:
+                return await self._with_its_own_end(client, allowed, prepared)
+            spec = _spec(client, allowed, prepared)
+            token = await self._minter.mint(spec)
+        except BrokerError as error:
+            self._learn(client, prepared, error)
+            raise
+        return Issued(token.jti, token, allowed, spec.namespace, spec.subject)
+
+    def abandon(self, client: Client, issued: Issued) -> None:
+        """End a token that is not handed out after all, where it has an end of its own."""
+        if issued.allowed.grant.revocation is Revocation.TOKEN:
+            self._tokens.abandon(client, issued.allowed.grant, issued.id)
+
+    async def _with_its_own_end(self, client: Client, allowed: Allowed, prepared: Prepared) -> Issued:
+        token_id, anchor = await self._tokens.make(client, prepared)
+        spec = _spec(client, allowed, replace(prepared, anchor=anchor))
+        try:
+            token = await self._minter.mint(spec)
+        except BaseException:  # also where the caller is gone: the token may have been minted all the same
+            self._tokens.abandon(client, allowed.grant, token_id)
+            raise
+        return Issued(token_id, token, allowed, spec.namespace, spec.subject)
+
+    def _prepared(self, client: Client, allowed: Allowed) -> Prepared:
+        prepared = self._book.get(client, allowed.grant)
+        if prepared is None:
+            self._recheck(client.id)
+            fault = self._book.fault(client, allowed.grant)
+            raise fault.error() if fault else not_ready()
+        return prepared
+
+    def _learn(self, client: Client, prepared: Prepared, error: BrokerError) -> None:
+        if error.reason is Reason.ANCHOR_MISSING:
+            self._book.drop(client, prepared)
+        if _is_worth_a_recheck(error):
+            self._recheck(client.id)
+
+
+def _spec(client: Client, allowed: Allowed, prepared: Prepared) -> TokenSpec:
+    return TokenSpec(
+        client.id.namespace,
+        allowed.grant.service_account,
+        allowed.audience,
+        allowed.ttl_seconds,
+        prepared.anchor,
+        prepared.account_uid,
+    )
+
+
+def _is_worth_a_recheck(error: BrokerError) -> bool:
+    """Tell whether a failed mint says something about the grant's set-up, so that its status should follow."""
+    return error.reason in {
+        Reason.SERVICE_ACCOUNT_MISSING,
+        Reason.BROKER_NOT_AUTHORIZED,
+        Reason.ANCHOR_MISSING,
+        Reason.KUBERNETES_REJECTED,
+    }

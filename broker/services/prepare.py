@@ -1,0 +1,131 @@
+"""Make one grant ready: try out a mint, look at what its account may do, and only then make its anchor."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from broker.errors import BrokerError, Fault, Reason
+from broker.model.anchor import grant_anchor, trial_anchor
+from broker.model.client import Client, ClientId, Grant, Revocation
+from broker.model.decision import Rules, allowed_audiences, grant_problem
+from broker.model.status import AccessFacts
+from broker.model.token import Anchor, MintedToken, TokenSpec
+from broker.ports import Anchors, Leader, Minter
+from broker.services.ending import Ender
+from broker.services.grant_book import GrantBook, Prepared, not_ready
+from broker.services.token_anchors import TokenAnchors
+
+ENDING = frozenset(
+    {Reason.ACCESS_NOT_AS_DECLARED, Reason.ACCOUNT_TOO_STRONG, Reason.LIMITS_EXCEEDED, Reason.GRANT_FORBIDDEN}
+)
+"""Findings that end what was handed out already: it should never have been, or not any more."""
+
+
+class AccessCheck(Protocol):
+    """What is needed of :mod:`broker.services.verify`."""
+
+    async def check(self, client: Client, grant: Grant, token: MintedToken) -> AccessFacts:
+        """Return what a grant's account may do, asked with a token of its own.
+
+        Raises BrokerError: account_too_strong, access_not_as_declared, kubernetes_unavailable, kubernetes_timeout.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What preparing a grant acts with."""
+
+    anchors: Anchors
+    minter: Minter
+    access: AccessCheck
+    ender: Ender
+    tokens: TokenAnchors
+    leader: Leader
+
+
+class Preparer:
+    """Puts grants into the book, or bars them there. The anchor is the leader's word that a grant was looked at.
+
+    Where another replica leads, its anchor is used if it is there, and is never made: a replica that lost sight of
+    a suspension must not give tokens a new life.
+    """
+
+    def __init__(self, hands: Hands, book: GrantBook, rules: Rules) -> None:
+        self._hands = hands
+        self._book = book
+        self._rules = rules
+        self._ended: set[tuple[ClientId, str, Grant]] = set()
+
+    async def prepare(self, client: Client, grant: Grant) -> AccessFacts | None:
+        """Return what was found out about the account, where this replica looked.
+
+        Raises BrokerError: grant_forbidden, limits_exceeded, account_too_strong, access_not_as_declared, and those of
+        anchors and minter.
+        """
+        try:
+            return await self._prepare(client, grant)
+        except BrokerError as error:
+            if error.reason in ENDING:
+                await self._bar(client, grant, error)
+            else:
+                self._book.failed(client, grant, Fault.of(error))
+            raise
+
+    async def _prepare(self, client: Client, grant: Grant) -> AccessFacts | None:
+        problem = grant_problem(client.id.namespace, grant, self._rules)
+        if problem is not None:
+            raise BrokerError(problem.reason, problem.detail)
+        if not self._hands.leader.leading:
+            await self._follow(client, grant)
+            return None
+        token = await self._try_out(client, grant)
+        facts = await self._hands.access.check(client, grant, token)
+        prepared = Prepared(grant, await self._anchor(client, grant), token.account_uid)
+        self._book.put(client, prepared)
+        self._ended.discard((client.id, client.uid, grant))
+        await self._hands.tokens.sweep(client, prepared)
+        return facts
+
+    async def _follow(self, client: Client, grant: Grant) -> None:
+        anchor = None
+        if grant.revocation is not Revocation.NONE:
+            anchor = await self._hands.anchors.find(client, grant_anchor(client.uid, grant))
+            if anchor is None:
+                known = self._book.get(client, grant)
+                if known is not None:
+                    self._book.drop(client, known)
+                raise not_ready()
+        self._book.put(client, Prepared(grant, anchor, ""))
+
+    async def _try_out(self, client: Client, grant: Grant) -> MintedToken:
+        """Mint for the grant's first audience, and for the API server's, which has to be asked as the account."""
+        trial = await self._hands.anchors.ensure(client, trial_anchor(client.uid, grant))
+        audience = allowed_audiences(grant, self._rules)[0]
+        token = await self._rehearse(client, grant, trial, audience)
+        if audience == self._rules.api_audience:
+            return token
+        return await self._rehearse(client, grant, trial, self._rules.api_audience)
+
+    async def _rehearse(self, client: Client, grant: Grant, trial: Anchor, audience: str) -> MintedToken:
+        spec = TokenSpec(client.id.namespace, grant.service_account, audience, grant.ttl.default_seconds, trial)
+        return await self._hands.minter.rehearse(spec)
+
+    async def _anchor(self, client: Client, grant: Grant) -> Anchor | None:
+        if grant.revocation is Revocation.NONE:
+            return None
+        if not self._hands.leader.leading:
+            raise not_ready()  # it was lost while the grant was looked at
+        return await self._hands.anchors.ensure(client, grant_anchor(client.uid, grant))
+
+    async def _bar(self, client: Client, grant: Grant, error: BrokerError) -> None:
+        """Let nothing be issued from now on, and end what was, once; where that fails, the next visit tries again."""
+        self._book.bar(client, grant, Fault.of(error))
+        key = (client.id, client.uid, grant)
+        if self._hands.leader.leading and key not in self._ended:
+            with suppress(BrokerError):  # counted by the ender
+                await self._hands.ender.end(client.id, client.uid, [grant], str(error.reason))
+                self._ended.add(key)
+
+    def forget(self, client_id: ClientId) -> None:
+        """Forget a client that went."""
+        self._ended = {key for key in self._ended if key[0] != client_id}
