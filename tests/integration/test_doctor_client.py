@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.broker import BrokerProcess, Tenant
 from tests.support.doctor import Told, bound_token, doctor
+from tests.support.processes import until
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 OPT_IN = {"tokenbroker.dev/clients": "enabled"}
@@ -212,3 +213,50 @@ async def test_codes_of_another_release(tenant: Tenant, tmp_path: Path, code: st
     told = await doctor(tenant.cluster, "--request-id", "r-1", "--audit-log", str(log))
 
     assert told.state("request.some.event") == ("problem" if code else "ok")
+
+
+async def test_the_audit_log_tells_whose_a_token_was_and_when_it_ended(tenant: Tenant, broker: BrokerProcess) -> None:
+    """A token that its client gave up: who had it, since when it is refused, and how its client is now."""
+    client = await tenant.ready_client("web", "web", revocation="Token")
+    first, second = [(await broker.call("POST", "/v1/tokens", {}, auth=client.auth)).body for _ in range(2)]
+    gone = await broker.call("DELETE", f"/v1/tokens/{first['id']}", auth=client.auth)
+    log = ("--audit-log", str(broker.audit_file))
+    ended = await doctor(tenant.cluster, "--token-file", "-", *log, stdin=first["token"])
+    living = await doctor(tenant.cluster, "--token-file", "-", *log, stdin=second["token"])
+
+    assert gone.status == 204, gone.body
+    assert f"the broker issued it to {client.id}, grant default" in ended.text("token.issued")
+    assert "the broker ended it (by_client" in ended.text("token.ended")
+    assert "as recorded: " in ended.text("token.anchor")
+    assert ended.state("client.exists") == "ok"
+    assert living.problems == set()
+
+
+async def test_a_grant_that_was_ended_ends_its_tokens(tenant: Tenant, broker: BrokerProcess) -> None:
+    """Records about a whole grant count for each of its tokens; those of other clients do not."""
+    client = await tenant.ready_client("web", "web")
+    other = await tenant.client("other", {"serviceAccount": {"name": "web"}})
+    await tenant.until_reason("other", "Ready")
+    kept = (await broker.call("POST", "/v1/tokens", {}, auth=other.auth)).body
+    token = (await broker.call("POST", "/v1/tokens", {}, auth=client.auth)).body
+    await tenant.patch("web", {"suspend": True})
+
+    async def recorded() -> bool:
+        return any(it["event"] == "token.revoked" for it in broker.records(client.id))
+
+    await until(recorded, what="the broker has ended the grant's tokens")
+    log = ("--audit-log", str(broker.audit_file))
+    ended = await doctor(tenant.cluster, "--token-file", "-", *log, stdin=token["token"])
+    living = await doctor(tenant.cluster, "--token-file", "-", *log, stdin=kept["token"])
+
+    assert "token.ended" in ended.problems
+    assert living.state("token.ended") == ""
+
+
+async def test_a_token_that_the_audit_log_does_not_know(tenant: Tenant, tmp_path: Path) -> None:
+    """It cannot be told whose it is; a log that nothing is looked for in is refused."""
+    token = await bound_token(tenant.cluster, tenant.namespace, "web", "anchor")
+    (tmp_path / "log").write_text("")
+    told = await doctor(tenant.cluster, "--token-file", "-", "--audit-log", str(tmp_path / "log"), stdin=token)
+
+    assert (told.code, told.state("token.issued")) == (0, "cannot tell")

@@ -184,7 +184,7 @@ async def test_events_tell_when_an_anchor_went(tenant: Tenant, token: str) -> No
     await tenant.cluster.request("POST", f"/api/v1/namespaces/{tenant.namespace}/events", event)
     told = await _ask(tenant, token)
 
-    assert "Events say: 2026-11-25T09:00:00Z revoked by hand" in told.text("token.anchor")
+    assert "as recorded: 2026-11-25T09:00:00Z revoked by hand" in told.text("token.anchor")
 
 
 async def test_an_account_that_was_deleted(tenant: Tenant, token: str) -> None:

@@ -2,7 +2,7 @@
 
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -46,7 +46,8 @@ class Question:
     token: Sensitive | None
     client: ClientId | None
     grant: str
-    request: Request | None
+    request_id: str
+    log: Sequence[str] | None
     can: WrittenWish | None
     install: bool
     url: str
@@ -83,14 +84,14 @@ def doctor(
             token=read_token(token_file) if token_file else None,
             client=_client(client),
             grant=grant,
-            request=_request(request_id, audit_log),
+            request_id=request_id,
+            log=_lines(audit_log),
             can=parse_wish(can) if can else None,
             install=install,
             url=url,
             tls=trust(ca_file),
         )
-        if can and question.token is None and question.client is None and question.request is None:
-            raise usage("--can is about an account: name a token, a client or a request.")
+        _check_together(question, audit_log)
         account = BrokerAccount(*broker.partition("/")[::2])
     run(_answer(Access(kubeconfig, context), account, question, output))
 
@@ -102,16 +103,22 @@ def _client(text: str) -> ClientId | None:
     return found
 
 
-def _request(identity: str, log: str) -> Request | None:
-    if bool(identity) != bool(log):
-        raise usage("--request-id and --audit-log go together: which request, and in which log it stands.")
-    if not identity:
+def _check_together(question: Question, audit_log: str) -> None:
+    asked = question.token is not None or question.request_id
+    if bool(question.request_id) > bool(audit_log) or bool(audit_log) > bool(asked):
+        raise usage("--audit-log is where a --request-id stands, or what is known of a --token-file: name both.")
+    if question.can and not asked and question.client is None:
+        raise usage("--can is about an account: name a token, a client or a request.")
+
+
+def _lines(log: str) -> list[str] | None:
+    """Return the lines of the broker's log; None where none is named."""
+    if not log:
         return None
     try:
         if log == "-":
-            return Request(identity, find(sys.stdin, "request_id", identity))
-        with Path(log).open(encoding="utf-8", errors="replace") as opened:
-            return Request(identity, find(opened, "request_id", identity))
+            return sys.stdin.readlines()
+        return Path(log).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise usage(f"--audit-log {log} cannot be read: {error.strerror}.") from None
 
@@ -135,10 +142,11 @@ async def _answer(access: Access, broker: BrokerAccount, question: Question, out
 
 async def _findings(asked: Doctor, question: Question) -> AsyncIterator[Finding]:
     if question.token is not None:
-        async for finding in asked.token(question.token):
+        async for finding in asked.token(question.token, question.log):
             yield finding
-    if question.request is not None:
-        async for finding in asked.request(question.request):
+    if question.request_id:
+        request = Request(question.request_id, find(question.log or (), "request_id", question.request_id))
+        async for finding in asked.request(request):
             yield finding
     if question.client is not None:
         async for finding in asked.client(question.client, question.grant):

@@ -1,11 +1,11 @@
 """Joins what is found out to what it means, for each of the doctor's questions."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from broker.cli.cluster import Cluster
-from broker.cli.doctor import client, client_facts, requests, token, token_facts, vault_copy
+from broker.cli.doctor import client, client_facts, history, requests, token, token_facts, vault_copy
 from broker.cli.doctor.actions import Wish
 from broker.cli.doctor.client import ClientFacts
 from broker.cli.doctor.findings import Finding, problem, unknown
@@ -29,19 +29,27 @@ class Doctor:
     vault: Vault | None
     here: datetime
 
-    async def token(self, presented: Sensitive) -> AsyncIterator[Finding]:
-        """Tell why a token is refused. Raises CommandError for what is no JWT."""
+    async def token(self, presented: Sensitive, log: Iterable[str] | None) -> AsyncIterator[Finding]:
+        """Tell why a token is refused; ``log`` is the broker's audit log. Raises CommandError for what is no JWT."""
         claims = token.claims_of(decode(presented.reveal()))
         if claims is None:
             text = "this JWT is no token of a ServiceAccount that a TokenRequest made, and the broker makes no others"
             yield problem("token.kind", text, "tokenbroker token inspect FILE   # shows what it says")
             return
+        told = history.trace(log, claims.jti) if log is not None else None
         facts = await token_facts.gather(self.cluster, presented, claims, self.here)
+        if told is not None:
+            facts = replace(facts, events=(*facts.events, told.end)) if told.end else facts
+            for finding in history.diagnose(told, claims.new_token):
+                yield finding
         for finding in token.diagnose(facts):
             yield finding
         if self.can is not None and not token.foreign(facts.issuer, claims):
             good = presented if facts.accepted else None
             yield await self._may(self.can, claims.namespace, claims.account, good)
+        if told is not None and told.client is not None:
+            async for finding in self.client(told.client, told.grant):
+                yield finding
 
     async def client(self, asked: ClientId, grant: str) -> AsyncIterator[Finding]:
         """Tell why a client gets no tokens."""

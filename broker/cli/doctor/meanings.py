@@ -41,6 +41,14 @@ CONDITIONS = {
     "Pending": Meaning(
         "The broker has not tried it out yet.", "kubectl logs -n tokenbroker deployment/tokenbroker   # does it run?"
     ),
+    "AccessMissing": Meaning(
+        "The account lacks what the grant's expect.allow declares.",
+        "tokenbroker doctor --client CLIENT --can 'VERB RESOURCE -n NAMESPACE'   # prints the Role that gives it",
+    ),
+    "RulesIncomplete": Meaning(
+        "An authorizer of the cluster cannot list its rules, so what the account may do could not be verified.",
+        "tokenbroker doctor --client CLIENT --can 'VERB RESOURCE -n NAMESPACE'   # asks the authorizer itself",
+    ),
     "ProofNotAccepted": Meaning(
         "The broker's configuration does not take one of the client's proofs.",
         "list the issuer in oidc.issuers, set listen.tls.client_ca_file, or change the TokenClient's authentication",

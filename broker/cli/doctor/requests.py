@@ -33,11 +33,12 @@ class Request:
 
 def find(lines: Iterable[str], name: str, value: str) -> tuple[Record, ...]:
     """Return the JSON lines in which a field has a value; ``kubectl logs --prefix`` may stand before them."""
-    parsed = (_parsed(line) for line in lines if value in line)
-    return tuple(it for it in parsed if it.get(name) == value)
+    records = (parsed(line) for line in lines if value in line)
+    return tuple(it for it in records if it.get(name) == value)
 
 
-def _parsed(line: str) -> Record:
+def parsed(line: str) -> Record:
+    """Return a JSON line, or nothing where it is none."""
     try:
         document = json.loads(line[line.index("{") :])
     except ValueError:

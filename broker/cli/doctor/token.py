@@ -230,7 +230,7 @@ def _anchor(facts: TokenFacts) -> Finding:
 def _since(facts: TokenFacts) -> str:
     """Say when the anchor went, as far as it can be known."""
     if facts.events:
-        return f"Events say: {facts.events[-1]}"
+        return f"as recorded: {facts.events[-1]}"
     successor, issued = facts.bound.time("creationTimestamp"), facts.claims.issued
     until = f"{both(successor, facts.here)}, when the other one was made" if successor else "now"
     after = both(issued, facts.here) if issued else "the token was issued"
