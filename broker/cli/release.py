@@ -24,6 +24,6 @@ def manifests() -> list[dict[str, Any]]:
     return [it for name in listed for it in yaml.safe_load_all(text(f"{BASE}/{name}")) if it]
 
 
-def manifest(kind: str, name: str) -> dict[str, Any] | None:
-    """Return one of them, or None where this release has no such object."""
-    return next((it for it in manifests() if (it["kind"], it["metadata"]["name"]) == (kind, name)), None)
+def manifest(kind: str, name: str) -> dict[str, Any]:
+    """Return one of them. Raises StopIteration where this release has no such object."""
+    return next(it for it in manifests() if (it["kind"], it["metadata"]["name"]) == (kind, name))

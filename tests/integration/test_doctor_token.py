@@ -109,6 +109,11 @@ async def test_a_token_for_somebody_else(tenant: Tenant, token: str) -> None:
     assert "for vault alone" in told.text("token.audience")
     assert f"kubectl create token web -n {tenant.namespace}" in told.text("token.audience")
 
+    nobody = tenant.cluster.kubeconfig_for(await tenant.cluster.token_for(tenant.namespace, "web"))
+    by_issuer = await _ask(tenant, vault, user=nobody)
+
+    assert "unless its --api-audiences say otherwise" in by_issuer.text("token.audience")
+
 
 async def test_a_token_of_another_issuer(tenant: Tenant, token: str) -> None:
     """It is not shown to this cluster, which has no business to see it."""
@@ -325,3 +330,22 @@ async def test_what_cannot_be_asked_is_refused(tenant: Tenant, token: str, asked
 
     assert told.code == 2
     assert "--can" in told.stderr
+
+
+@pytest.mark.parametrize(("kind", "root"), [("Pod", "/api/v1/namespaces/{}/pods"), ("Node", "/api/v1/nodes")])
+async def test_tokens_that_are_bound_to_something_else(tenant: Tenant, token: str, kind: str, root: str) -> None:
+    """Pods and nodes end their tokens as anchors do."""
+    assert token
+    name, where = f"doctor-{kind.lower()}", root.format(tenant.namespace)
+    spec = {"serviceAccountName": "web", "containers": [{"name": "c", "image": "i"}]} if kind == "Pod" else {}
+    await tenant.cluster.request("POST", where, {"metadata": {"name": name}, "spec": spec})
+    _, found = await tenant.cluster.request("GET", f"{where}/{name}")
+    bound = {"kind": kind, "apiVersion": "v1", "name": name, "uid": found["metadata"]["uid"]}
+    path = f"/api/v1/namespaces/{tenant.namespace}/serviceaccounts/web/token"
+    _, answer = await tenant.cluster.request("POST", path, {"spec": {"boundObjectRef": bound}})
+    before = await _ask(tenant, answer["status"]["token"])
+    await tenant.cluster.request("DELETE", f"{where}/{name}?gracePeriodSeconds=0")
+    after = await _ask(tenant, answer["status"]["token"])
+
+    assert before.state("token.anchor") == "ok"
+    assert f"{kind} {tenant.namespace}/{name} is gone" in after.text("token.anchor")

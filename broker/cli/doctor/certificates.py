@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -59,6 +60,14 @@ async def server(asked: Server, tls: ssl.SSLContext, now: datetime) -> Finding:
     except (OSError, TimeoutError) as error:
         return unknown(identity, f"the {name} at {url} cannot be reached from here ({error or 'no answer in time'})")
     shown = writer.get_extra_info("ssl_object").getpeercert()
-    writer.close()
+    await _closed(writer)
     end = datetime.fromtimestamp(ssl.cert_time_to_seconds(shown["notAfter"]), UTC)
     return ending(identity, f"the certificate of the {name} at {url}", end, now, mend)
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    """End a connection; a server that does not say goodbye is not waited for."""
+    writer.close()
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(SECONDS):
+            await writer.wait_closed()

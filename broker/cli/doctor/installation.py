@@ -14,7 +14,7 @@ from broker.cli.doctor.findings import Finding, unknown
 from broker.cli.doctor.settings import Settings
 from broker.cli.doctor.vault_facts import Vault
 from broker.cli.errors import CommandError
-from broker.cli.manifests import BrokerAccount, Manifest
+from broker.cli.manifests import BrokerAccount
 from broker.cli.minting import needs, shipped_rbac
 from broker.cli.resources import Kind
 
@@ -43,7 +43,9 @@ class Installation:
     async def findings(self) -> AsyncIterator[Finding]:
         """Yield how everything is, one part after the other."""
         settings = await install_facts.configuration(self.cluster, self.broker)
-        yield schema.diagnose(_shipped("CustomResourceDefinition", schema.NAME), *await install_facts.crd(self.cluster))
+        yield schema.diagnose(
+            release.manifest("CustomResourceDefinition", schema.NAME), *await install_facts.crd(self.cluster)
+        )
         for part in (self._policies(), self._rights(), self._vault(settings), self._servers(settings)):
             async for finding in part:
                 yield finding
@@ -52,8 +54,8 @@ class Installation:
 
     async def _policies(self) -> AsyncIterator[Finding]:
         for name in policies.POLICIES:
-            shipped = _shipped("ValidatingAdmissionPolicy", name)
-            binding = _shipped("ValidatingAdmissionPolicyBinding", name)
+            shipped = release.manifest("ValidatingAdmissionPolicy", name)
+            binding = release.manifest("ValidatingAdmissionPolicyBinding", name)
             found = await install_facts.policy(self.cluster, name)
             yield policies.diagnose(name, shipped, binding, found, self.broker)
         outcome = await install_facts.try_in_the_brokers_name(self.cluster, self.broker)
@@ -109,11 +111,3 @@ class Installation:
         mend = "put the API server's current CA into cluster.ca_file, or mend cluster.server"
         asked = Server("certificate.api-server", "API server", settings.server, mend)
         yield await certificates.server(asked, tls, self.here)
-
-
-def _shipped(kind: str, name: str) -> Manifest:
-    """Return an object of this release. Raises RuntimeError where it was left out of the package."""
-    found = release.manifest(kind, name)
-    if found is None:
-        raise RuntimeError(f"this package has no {kind} {name}")
-    return found

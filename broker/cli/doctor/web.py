@@ -57,7 +57,7 @@ async def get(url: str, tls: ssl.SSLContext, token: Sensitive | None = None) -> 
     except TimeoutError:
         return Reply(failure=f"it did not answer within {DEADLINE_SECONDS:g} s")
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        return Reply(failure=str(error))
+        return Reply(failure=str(error) or type(error).__name__)
 
 
 def _document(body: bytes) -> dict[str, Any] | None:
