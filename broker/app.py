@@ -101,7 +101,7 @@ def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: Nea
         "credentials": parts.session.refresh_forever,
         "lease": parts.leadership.run,
         "registry": parts.clients.registry.run,
-        "reconcile": reconciler.queue.run,
+        "reconcile": _looking(parts, reconciler),
         "status": shared.board.queue.run,
         "near-misses": near_misses.queue.run,
         "abandoned-tokens": shared.tokens.queue.run,
@@ -111,6 +111,19 @@ def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: Nea
     if parts.canary is not None:
         jobs["canary"] = parts.canary.run
     return jobs
+
+
+def _looking(parts: Parts, reconciler: Reconciler) -> Job:
+    """Return what visits clients, once it can be known whether anything may be issued for them."""
+
+    async def run() -> None:
+        if parts.namespaces is not None:
+            await parts.namespaces.synced.wait()
+        if parts.canary is not None:
+            await parts.canary.looked.wait()
+        await reconciler.queue.run()
+
+    return run
 
 
 def _copy_jobs(copies: Around, keeper: Rotator) -> dict[str, Job]:
@@ -173,10 +186,10 @@ def _follow(parts: Parts, reconciler: Reconciler, keeper: Rotator | None) -> Non
             keeper.changed(client_id)
 
     def led(leading: bool) -> None:  # noqa: FBT001 - told, not asked
-        if leading:
-            reconciler.lead()
-            if keeper is not None:
-                keeper.lead()
+        if not leading:
+            return reconciler.stand_back()
+        reconciler.lead()
+        return keeper.lead() if keeper is not None else None
 
     parts.clients.registry.on_change = changed
     if parts.namespaces is not None:

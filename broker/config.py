@@ -183,7 +183,7 @@ class AuditConfig(Section):
 class LeaseConfig(Section):
     """The Lease by which one replica leads, in the broker's own namespace."""
 
-    name: DnsLabel = "tokenbroker"
+    name: DnsLabel = "tokenbroker-leader"
     duration_seconds: Annotated[int, Field(ge=5, le=300)] = 15
     """How long after its last sign of life a leader is replaced. It stops by itself after two thirds of that."""
 
@@ -235,6 +235,13 @@ class Config(BaseSettings):
     namespace: DnsLabel = "tokenbroker"
     """The broker's own namespace: nothing in it is ever granted."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _limits_can_match(self) -> Self:
+        for number, limit in enumerate(self.limits[:-1]):
+            if not limit.namespaces and not limit.namespace_labels:
+                raise ValueError(f"limits: entry {number + 1} is for every namespace, so none after it counts")
+        return self
 
     @model_validator(mode="after")
     def _labels_are_known(self) -> Self:

@@ -1,10 +1,9 @@
 """Joins what the operator allows in a namespace: the configuration's word, and the namespace's labels."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from broker.config import Config, LimitConfig
-from broker.model.limits import OPT_IN, OPTED_IN, LimitRule, NamespaceLimits, limits_for
+from broker.model.limits import LimitRule, NamespaceLimits, labelled, limits_for
 
 
 def namespace_limits(
@@ -13,15 +12,19 @@ def namespace_limits(
     """Return what tells the limits of a namespace.
 
     ``labels`` is None where the broker may not know them (clients in a directory): then a namespace counts as opted
-    in, and admission has the last word on it.
+    in, and admission has the last word on it, and on unbound tokens.
     """
     rules = tuple(map(_rule, config.limits))
+    found: dict[str, tuple[Mapping[str, str], NamespaceLimits]] = {}
 
     def limits(namespace: str) -> NamespaceLimits:
         if labels is None:
             return limits_for(rules, namespace, {})
         known = labels(namespace)
-        return replace(limits_for(rules, namespace, known), opted_in=known.get(OPT_IN) == OPTED_IN)
+        before = found.get(namespace)
+        if before is None or before[0] is not known:  # it is asked on each request, and changes hardly ever
+            before = found[namespace] = (known, labelled(limits_for(rules, namespace, known), known))
+        return before[1]
 
     return limits
 

@@ -298,8 +298,11 @@ class VaultStore(Protocol):
 class StatusWriter(Protocol):
     """Writes what operators see on the resource."""
 
-    async def write(self, registration: Registration, status: Mapping[str, Any]) -> None:
-        """Replace the status. Raises BrokerError: kubernetes_unavailable, kubernetes_timeout."""
+    async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:
+        """Replace the status; ``exactly``: only if the resource has not changed since it was seen.
+
+        Raises BrokerError: kubernetes_unavailable (also where it has changed), kubernetes_timeout.
+        """
 
 
 class EventRecorder(Protocol):

@@ -39,7 +39,7 @@ async def demo(*, once: bool) -> None:
         print("Starting etcd, kube-apiserver, kube-controller-manager and OpenBao ...", flush=True)
         async with Lab.start() as lab:
             await install(lab.cluster)
-            async with BrokerProcess.start(lab, log_level="info") as broker:
+            async with BrokerProcess.start(lab, log_level="info", limits=[]) as broker:
                 print(f"  all up after {time.monotonic() - started:.1f} s", flush=True)
                 state = await _state(lab, broker, folder)
                 story = Story(_environment(lab, state, folder))

@@ -41,7 +41,7 @@ def add(
                 proved = await with_caller(new, caller, cluster)
                 whole = completed(proved, new.id.namespace or cluster.namespace, handover)
                 await _judge(cluster, whole, allow_strong=told.allow_strong)
-                await opt_namespace_in(cluster, whole.id.namespace, wanted=opt_in)
+                await opt_namespace_in(cluster, whole, wanted=opt_in)
                 _report(whole.id, await create_client(cluster, whole), handover, output)
 
     run(work())

@@ -1,4 +1,4 @@
-"""Asks a broker for a token over HTTP; the one module that knows aiohttp.
+"""Asks a broker for a token over HTTP, or to end one; the one module that knows aiohttp.
 
 No proxy of the environment is used and no redirect is followed: the secret goes to the host that was named,
 and nowhere else.
@@ -19,10 +19,12 @@ import aiohttp
 
 from broker.cli.credentials import Credentials
 from broker.cli.errors import CommandError, ExitCode, usage
-from broker.cli.problem import explain
+from broker.cli.problem import explain, problem
+from broker.model.sensitive import Sensitive
 
 DEADLINE_SECONDS = 30.0
 MAX_ANSWER_BYTES = 1024 * 1024
+_Answer = tuple[int, Mapping[str, str], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +43,38 @@ class Ask:
 
 async def get_token(credentials: Credentials, ask: Ask) -> dict[str, Any]:
     """Return the broker's answer, which holds the token. Raises CommandError."""
+    status, headers, document = await _call(credentials, "POST", "/v1/tokens", json=_asked(credentials, ask))
+    return _token(status, headers, document)
+
+
+async def revoke_id(credentials: Credentials, token_id: str) -> None:
+    """End the token of that id, if the client has one. Raises CommandError."""
+    # A JWT does not say for which client it is.
+    query = f"?client={quote_plus(credentials.client)}" if credentials.bearer else ""
+    _done(*await _call(credentials, "DELETE", f"/v1/tokens/{quote_plus(token_id)}{query}"))
+
+
+async def revoke_token(credentials: Credentials, token: Sensitive) -> None:
+    """End a token, if it is the client's own (RFC 7009). Raises CommandError."""
+    form = {"token": token.reveal()} | ({"client_id": credentials.client} if credentials.bearer else {})
+    _done(*await _call(credentials, "POST", "/oauth2/revoke", data=form))
+
+
+async def _call(credentials: Credentials, method: str, path: str, **body: Any) -> _Answer:
     connector = aiohttp.TCPConnector(ssl=_tls(credentials.ca_file))
     try:
         async with (
             asyncio.timeout(DEADLINE_SECONDS),
             aiohttp.ClientSession(connector=connector, trust_env=False) as session,
-            session.post(
-                f"{credentials.url}/v1/tokens",
-                json=_asked(credentials, ask),
+            session.request(
+                method,
+                f"{credentials.url}{path}",
                 headers={"Authorization": _authorization(credentials), "Accept": "application/json"},
                 allow_redirects=False,
+                **body,
             ) as response,
         ):
-            return _token(response.status, response.headers, await _body(response))
+            return response.status, response.headers, await _body(response)
     except TimeoutError:
         raise _unavailable(credentials, f"it did not answer within {DEADLINE_SECONDS:g} s") from None
     except (aiohttp.ClientError, OSError) as error:
@@ -97,6 +118,11 @@ def _token(status: int, headers: Mapping[str, str], document: dict[str, Any]) ->
     if status == HTTPStatus.OK and isinstance(document.get("token"), str):
         return document
     raise explain(status, document, headers.get("Retry-After"))
+
+
+def _done(status: int, headers: Mapping[str, str], document: dict[str, Any]) -> None:
+    if status not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
+        raise explain(status, problem(document), headers.get("Retry-After"))
 
 
 def _unavailable(credentials: Credentials, why: str) -> CommandError:

@@ -4,10 +4,11 @@ import re
 from typing import Any
 
 from broker.cli.errors import CommandError, usage
-from broker.cli.manifests import NewClient, token_client
+from broker.cli.manifests import BrokerAccount, NewClient, token_client
 from broker.model.access import parse_action
-from broker.model.client import DNS_LABEL, DNS_SUBDOMAIN
+from broker.model.client import DNS_LABEL, DNS_SUBDOMAIN, Grant
 from broker.model.decision import Rules, grant_problem
+from broker.model.limits import NamespaceLimits
 from broker.registration.manifest import read_registration
 
 _AUDIENCE = re.compile(r"[\x21-\x7e]{1,256}", re.ASCII)
@@ -29,11 +30,21 @@ def check(new: NewClient) -> None:
     if registration.client is None:
         reason = registration.fault.message if registration.fault else "it is not valid"
         raise usage(f"the TokenClient would be refused: {reason}.")
-    rules = Rules(broker_namespace=new.broker.namespace, api_audience="")
     for grant in registration.client.grants:
-        problem = grant_problem(new.id.namespace, grant, rules)
+        problem = never_granted(new.id.namespace, grant, new.broker)
         if problem:
-            raise CommandError(problem.detail)
+            raise CommandError(problem)
+
+
+def never_granted(namespace: str, grant: Grant, broker: BrokerAccount) -> str | None:
+    """Return why no broker serves a grant, or None. What its operator limits besides is not known here."""
+    rules = Rules(broker.namespace, api_audience="", limits=_unlimited)
+    problem = grant_problem(namespace, grant, rules)
+    return problem.detail if problem else None
+
+
+def _unlimited(_namespace: str) -> NamespaceLimits:
+    return NamespaceLimits(strong_accounts=True, unbound_tokens=True)
 
 
 def _check_names(new: NewClient) -> None:

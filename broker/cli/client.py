@@ -15,6 +15,7 @@ from broker.cli.output import Output, printable, show, table
 from broker.cli.removing import belongings, remove_all
 from broker.cli.render import render
 from broker.cli.resources import Kind
+from broker.cli.revoke_all import revoke_all
 from broker.cli.rotate import rotate_secret
 from broker.cli.run import run
 from broker.cli.views import COLUMNS, details, row
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
     group.command("show")(show_client)
     group.command()(config)
     group.command()(rotate_secret)
+    group.command()(revoke_all)
     group.command()(suspend)
     group.command()(resume)
     group.command()(remove)
@@ -91,7 +93,7 @@ def suspend(
     kubeconfig: opt.Kubeconfig = "",
     context: opt.Context = None,
 ) -> None:
-    """Stop issuing tokens for a client at once. Tokens that it holds live on until they expire."""
+    """Stop issuing tokens for a client, and end all that it has, also in Vault, within about 15 s."""
     run(_set_suspended(Access(kubeconfig, context), namespace, name, suspended=True))
 
 
@@ -102,7 +104,7 @@ def resume(
     kubeconfig: opt.Kubeconfig = "",
     context: opt.Context = None,
 ) -> None:
-    """Issue tokens again for a client that was suspended."""
+    """Issue tokens again for a client that was suspended. Those that it had stay ended."""
     run(_set_suspended(Access(kubeconfig, context), namespace, name, suspended=False))
 
 

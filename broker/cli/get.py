@@ -1,6 +1,5 @@
 """``tokenbroker token get``: a token from a broker, printed, or kept fresh in a file."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +7,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from broker.cli.credentials import Given, find
+from broker.cli import calling as who
+from broker.cli.credentials import find
 from broker.cli.errors import usage
 from broker.cli.keep import Fetched, keep
 from broker.cli.run import run
@@ -28,29 +28,12 @@ class TokenOutput(StrEnum):
 
 def get(
     *,
-    url: Annotated[str | None, typer.Option(envvar="TOKENBROKER_URL", help="The broker.")] = None,
-    client: Annotated[
-        str | None, typer.Option(envvar="TOKENBROKER_CLIENT", metavar="NAMESPACE/NAME", help="Who you are.")
-    ] = None,
-    secret_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="TOKENBROKER_SECRET_FILE",
-            help="The file with the client's secret; TOKENBROKER_SECRET may hold the secret itself instead.",
-        ),
-    ] = None,
-    jwt_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="TOKENBROKER_JWT_FILE",
-            help="Instead: the file with a JWT of the client's issuer, or with a ServiceAccount's token.",
-        ),
-    ] = None,
-    credentials: Annotated[
-        Path | None,
-        typer.Option(help="A JSON or YAML file with url, client, secret_file, jwt_file or secret, and ca_file."),
-    ] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="Trust the broker's certificate by this CA only.")] = None,
+    url: who.Url = None,
+    client: who.Caller = None,
+    secret_file: who.SecretFile = None,
+    jwt_file: who.JwtFile = None,
+    credentials: who.CredentialsFile = None,
+    ca_file: who.CaFile = None,
     grant: Annotated[str | None, typer.Option(help="Which grant; may be left out where there is one.")] = None,
     ttl: Annotated[str | None, typer.Option(help="How long it shall live, such as 30m.")] = None,
     audience: Annotated[str | None, typer.Option(help="Whom it is for.")] = None,
@@ -70,8 +53,7 @@ def get(
 
     async def ask() -> dict[str, Any]:
         # Everything is read anew each time, so that a secret can be replaced while this goes on.
-        secret = os.environ.get("TOKENBROKER_SECRET")
-        given = Given(url, client, secret_file, Sensitive(secret) if secret else None, jwt_file, ca_file)
+        given = who.given(url, client, secret_file, jwt_file, ca_file)
         return await get_token(find(given, credentials), Ask(grant, ttl, audience))
 
     async def fetch() -> Fetched:

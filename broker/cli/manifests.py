@@ -4,11 +4,11 @@ Whoever applies them needs to hold the rights they give: the broker has no part 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from broker.model.access import PolicyRule
-from broker.model.client import ClientId
+from broker.model.client import ClientId, Expect, Revocation
 
 Manifest = dict[str, Any]
 
@@ -57,14 +57,6 @@ class Vault:
 
 
 @dataclass(frozen=True, slots=True)
-class Expect:
-    """What the account must and must not be able to do, as ``kubectl auth can-i`` writes it."""
-
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class NewGrant:
     """What tokens the client may have of its account; durations as the resource writes them."""
 
@@ -73,8 +65,8 @@ class NewGrant:
     max_ttl: str
     audiences: tuple[str, ...]
     vault: Vault | None
-    revocation: str = "Grant"
-    expect: Expect = Expect()
+    revocation: Revocation = Revocation.GRANT
+    expect: Expect = field(default_factory=Expect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +131,7 @@ def _grant(new: NewGrant, account: Account) -> Manifest:
     grant["ttl"] = {"default": new.ttl, "max": new.max_ttl}
     if new.vault:
         grant["vault"] = _vault(new.vault)
-    grant["revocation"] = new.revocation
+    grant["revocation"] = new.revocation.value
     expect = {"allow": list(new.expect.allow), "deny": list(new.expect.deny)}
     if any(expect.values()):
         grant["expect"] = {key: texts for key, texts in expect.items() if texts}

@@ -7,14 +7,7 @@ from typing import Annotated
 import typer
 
 from broker.cli.output import Output
-
-
-class Revocation(StrEnum):
-    """What ``--revocation`` takes."""
-
-    GRANT = "Grant"
-    TOKEN = "Token"  # noqa: S105 - no password
-    NONE = "None"
+from broker.model.client import Revocation
 
 
 class AddFormat(StrEnum):

@@ -23,6 +23,12 @@ def explain(status: int, problem: dict[str, Any], retry_after: str | None) -> Co
     return CommandError(f"{' '.join(parts)} ({reference})", _code(status), wait)
 
 
+def problem(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an error of OAuth 2.0 (RFC 6749, 5.2) as a problem; a problem stays what it is."""
+    said = {"code": document.get("error"), "detail": document.get("error_description")}
+    return document | {key: value for key, value in said.items() if isinstance(value, str)}
+
+
 _REFERENCES = {"code": "code", "request_id": "request"}
 
 

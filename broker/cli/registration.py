@@ -13,10 +13,10 @@ from broker.cli.checks import check
 from broker.cli.cluster import Cluster
 from broker.cli.errors import CommandError, usage
 from broker.cli.handover import Handover, new_secret
-from broker.cli.manifests import Account, BrokerAccount, Expect, Manifest, NewClient, NewGrant, Rights, Vault
+from broker.cli.manifests import Account, BrokerAccount, Manifest, NewClient, NewGrant, Rights, Vault
 from broker.cli.resources import Kind
 from broker.cli.rule_texts import parse_cluster_wide_rule, parse_rule
-from broker.model.client import ClientId
+from broker.model.client import ClientId, Expect, Revocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Told:
     ttl: opt.Ttl = "15m"
     max_ttl: opt.MaxTtl = "1h"
     audience: opt.Audiences = None
-    revocation: opt.RevocationUnit = opt.Revocation.GRANT
+    revocation: opt.RevocationUnit = Revocation.GRANT
     vault: opt.KeepInVault = False
     vault_ttl: opt.VaultTtl = None
     renew_before: opt.RenewBefore = None
@@ -92,7 +92,7 @@ def new_client(name: str, told: Told) -> NewClient:
         owner=told.owner,
         account=Account(told.service_account, told.create),
         rights=_rights(told),
-        grant=NewGrant(told.grant, told.ttl, told.max_ttl, audiences, vault, told.revocation.value, expect),
+        grant=NewGrant(told.grant, told.ttl, told.max_ttl, audiences, vault, told.revocation, expect),
         broker=BrokerAccount(*told.broker.partition("/")[::2]),
         digest="",
         proofs=(

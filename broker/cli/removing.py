@@ -1,5 +1,7 @@
 """What belongs to a client, and its removal."""
 
+import asyncio
+
 import typer
 
 from broker.cli.cluster import Cluster
@@ -8,6 +10,7 @@ from broker.cli.manifests import Manifest, labels, wide_labels
 from broker.cli.resources import Kind
 from broker.model.client import ClientId
 
+WAIT_SECONDS, POLL_SECONDS = 60.0, 0.3
 _LABELLED = (Kind.ROLE_BINDING, Kind.ROLE, Kind.SERVICE_ACCOUNT)
 _WIDE = (Kind.CLUSTER_ROLE_BINDING, Kind.CLUSTER_ROLE)
 
@@ -41,5 +44,36 @@ async def _wide_belongings(cluster: Cluster, client: ClientId) -> list[Manifest]
 
 
 async def remove_all(cluster: Cluster, manifests: list[Manifest]) -> list[Manifest]:
-    """Delete exactly these objects and return those that were still there. Raises CommandError."""
-    return [manifest for manifest in manifests if await cluster.delete(manifest)]
+    """Delete exactly these objects and return those that were still there.
+
+    The broker needs its Role to end the tokens: so all else waits until the TokenClient is really gone. Raises
+    CommandError, also where it is not after a minute.
+    """
+    gone = []
+    for manifest in manifests:
+        if await cluster.delete(manifest):
+            gone.append(manifest)
+        if manifest["kind"] == Kind.TOKEN_CLIENT.value.kind:
+            await _until_gone(cluster, manifest)
+    return gone
+
+
+async def _until_gone(cluster: Cluster, client: Manifest) -> None:
+    metadata = client["metadata"]
+    for _ in range(int(WAIT_SECONDS / POLL_SECONDS)):
+        found = await cluster.get(Kind.TOKEN_CLIENT, metadata["namespace"], metadata["name"])
+        if found is None or found["metadata"]["uid"] != metadata["uid"]:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+    raise _held(metadata["namespace"], metadata["name"])
+
+
+def _held(namespace: str, name: str) -> CommandError:
+    return CommandError(
+        f"TokenClient {name} is being deleted, and issues nothing more, but the broker has not let it go within "
+        f"{WAIT_SECONDS:g} s: it ends the tokens first. Its Role is left for that. Run this command again when the "
+        "broker runs. Where there is no broker any more, end the tokens and let it go yourself: "
+        f"kubectl delete secret -n {namespace} -l tokenbroker.dev/client={name} && kubectl patch tokenclient {name} "
+        f'-n {namespace} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\'',
+        ExitCode.UNAVAILABLE,
+    )

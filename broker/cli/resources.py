@@ -19,6 +19,7 @@ class Kind(Enum):
     """The kinds that the commands deal with."""
 
     SERVICE_ACCOUNT = Resource("ServiceAccount", "/api/v1", "", "serviceaccounts")
+    SECRET = Resource("Secret", "/api/v1", "", "secrets")
     ROLE = Resource("Role", "/apis/rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io", "roles")
     ROLE_BINDING = Resource("RoleBinding", ROLE.root, ROLE.group, "rolebindings")
     CLUSTER_ROLE = Resource("ClusterRole", ROLE.root, ROLE.group, "clusterroles")

@@ -1,20 +1,18 @@
 """What registration would say about manifests. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from broker.cli.manifest_files import FromFile, mapping, mappings
+from broker.cli.checks import never_granted
+from broker.cli.manifest_files import FromFile, mappings
 from broker.cli.manifests import BrokerAccount
-from broker.cli.opting_in import ENABLED, LABEL, line
+from broker.cli.opting_in import MINTS, MINTS_UNBOUND, has, line
 from broker.cli.pool import Pool
 from broker.cli.problem_lines import Problem
 from broker.model.access import Action, PolicyRule, Rules, grants, parse_action, read_rules
 from broker.model.api_resources import Catalogue
 from broker.model.api_words import cluster_scoped, rule_problems
-from broker.model.client import Client, ClientId, Grant
-from broker.model.decision import Rules as GrantRules
-from broker.model.decision import grant_problem
+from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.expectations import Outcome, verify
 from broker.model.strength import strong_reasons
 from broker.registration.manifest import read_registration
@@ -50,15 +48,14 @@ def _client(found: FromFile, pool: Pool, settings: Settings) -> Iterator[Problem
     if read.client is None:
         yield _error(found, read.fault.message if read.fault else "is not valid", "see docs/registration.md")
         return
-    yield from _opt_in(found, pool, read.client.id.namespace)
-    written = found.manifest["spec"]["grants"]
-    for grant, document in zip(read.client.grants, written, strict=True):
+    yield from _opt_in(found, pool, read.client)
+    for grant in read.client.grants:
         yield from _grant(found, pool, settings, read.client, grant)
-        yield from _expectations(found, pool, grant, mapping(document.get("expect")))
+        yield from _expectations(found, pool, grant)
 
 
 def _grant(found: FromFile, pool: Pool, settings: Settings, client: Client, grant: Grant) -> Iterator[Problem]:
-    problem = grant_problem(client.id.namespace, grant, GrantRules(settings.broker.namespace, api_audience=""))
+    problem = never_granted(client.id.namespace, grant, settings.broker)
     if problem:
         yield _error(found, f"grant {grant.name}: {problem}", "name another account, in another namespace")
     yield from _account(found, pool, grant)
@@ -112,37 +109,46 @@ def _strength(found: FromFile, pool: Pool, settings: Settings, grant: Grant) -> 
         yield Problem(found.file, found.thing, what, mend, is_error=not settings.allow_strong)
 
 
-def _expectations(found: FromFile, pool: Pool, grant: Grant, expect: Mapping[str, Any]) -> Iterator[Problem]:
+def _expectations(found: FromFile, pool: Pool, grant: Grant) -> Iterator[Problem]:
     """Yield what cannot be meant, and what the rights that are known contradict."""
     if pool.catalogue is None:
         return  # how they are written was seen with the rest of the resource
     namespace = found.manifest["metadata"]["namespace"]
     rules = pool.rules(namespace, BrokerAccount(namespace, grant.service_account))
-    for expected in ("allow", "deny"):
-        for text in expect.get(expected) or ():
+    for expected, texts in (("allow", grant.expect.allow), ("deny", grant.expect.deny)):
+        for text in texts:
             try:
                 action = parse_action(text).resolved(pool.catalogue)
             except ValueError as error:
                 yield _error(found, f"grant {grant.name}: expect.{expected}: {error}", "write the nearest right one")
-                continue
-            yield from _contradiction(found, grant, expected, action, rules)
+            else:
+                yield from _contradiction(found, grant, expected, action, rules)
 
 
 def _contradiction(found: FromFile, grant: Grant, expected: str, action: Action, rules: Rules) -> Iterator[Problem]:
-    actions = {"allow": [action], "deny": []} if expected == "allow" else {"allow": [], "deny": [action]}
-    (finding,) = verify(actions["allow"], actions["deny"], rules)
+    allow, deny = ([action], []) if expected == "allow" else ([], [action])
+    (finding,) = verify(allow, deny, rules)
     if finding.outcome is Outcome.FAILED:
         mend = "give the account the right" if expected == "allow" else "give the account less"
         yield Problem(found.file, found.thing, f"grant {grant.name}: {finding}", mend, is_error=expected == "deny")
 
 
-def _opt_in(found: FromFile, pool: Pool, namespace: str) -> Iterator[Problem]:
+def _opt_in(found: FromFile, pool: Pool, client: Client) -> Iterator[Problem]:
+    namespace = client.id.namespace
     space = pool.find("Namespace", None, namespace)
-    labels = mapping(space["metadata"].get("labels")) if space else {}
-    if labels.get(LABEL) == ENABLED or (space is None and not pool.sees("Namespace")):
-        return
-    what = f"the namespace {namespace} does not let the broker mint" if space else f"there is no namespace {namespace}"
-    yield Problem(found.file, found.thing, what, f"have a cluster admin run {line(namespace)}", is_error=False)
+    if space is None and pool.sees("Namespace"):
+        yield _closed(found, f"there is no namespace {namespace}", namespace, MINTS)
+    elif space and not has(space, MINTS):
+        yield _closed(found, f"the namespace {namespace} does not let the broker mint", namespace, MINTS)
+    unbound = any(grant.revocation is Revocation.NONE for grant in client.grants)
+    if space and unbound and not has(space, MINTS_UNBOUND):
+        what = f"the namespace {namespace} does not let the broker mint what cannot be revoked"
+        yield _closed(found, what, namespace, MINTS_UNBOUND)
+
+
+def _closed(found: FromFile, what: str, namespace: str, label: tuple[str, str]) -> Problem:
+    mend = f"have a cluster admin run {line(namespace, label)}"
+    return Problem(found.file, found.thing, what, mend, is_error=False)
 
 
 def _role(found: FromFile, catalogue: Catalogue | None) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from broker.cli.get import get
 from broker.cli.jwt import decode, describe
 from broker.cli.output import Output, printable, show
 from broker.cli.token_file import read_token
+from broker.cli.token_revoke import revoke
 
 
 class InspectOutput(StrEnum):
@@ -23,11 +24,12 @@ class InspectOutput(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        help="Get a token from a broker, or read what a token says.",
+        help="Get a token from a broker, end it, or read what it says.",
         no_args_is_help=True,
         rich_markup_mode=None,
     )
     group.command("get")(get)
+    group.command("revoke")(revoke)
     group.command("inspect")(inspect)
     app.add_typer(group, name="token")
 

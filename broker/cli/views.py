@@ -21,11 +21,16 @@ def row(found: Manifest, now: datetime) -> list[str]:
         metadata["name"],
         ready.get("status", _UNKNOWN),
         ready.get("reason", _UNKNOWN),
-        ", ".join(grant["name"] for grant in spec["grants"]),
+        ", ".join(_named(grant, status) for grant in spec["grants"]),
         relative(parse_time(expires), now) if expires else _UNKNOWN,
         spec.get("owner", _UNKNOWN),
         span((now - parse_time(metadata["creationTimestamp"])).total_seconds()),
     ]
+
+
+def _named(grant: Manifest, status: Manifest) -> str:
+    known: Manifest = next((it for it in status.get("grants", []) if it["name"] == grant["name"]), {})
+    return f"{grant['name']} (strong)" if known.get("strong") else str(grant["name"])
 
 
 def details(found: Manifest, now: datetime) -> Iterator[str]:
@@ -56,8 +61,10 @@ def _proofs(proofs: list[Manifest] | None) -> Iterator[str]:
 
 def _grant(grant: Manifest, known: Manifest, now: datetime) -> Iterator[str]:
     yield f"Grant {grant['name']}:"
-    yield f"  Account:    {grant['serviceAccount']['name']}"
+    strong = ", strong: it can make credentials that no revocation ends" if known.get("strong") else ""
+    yield f"  Account:    {grant['serviceAccount']['name']}{strong}"
     yield f"  TTL:        {grant['ttl']['default']}, at most {grant['ttl']['max']}"
+    yield f"  Revocation: {grant.get('revocation', 'Grant')}"
     yield f"  Audiences:  {', '.join(grant.get('audiences', [])) or 'the API server'}"
     if "vault" in grant:
         yield f"  Vault:      {_vault(known.get('vault', {}), now)}"

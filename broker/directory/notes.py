@@ -17,7 +17,7 @@ class LoggedStatuses:
     def __init__(self, registry: DirectoryRegistry) -> None:
         self._registry = registry
 
-    async def write(self, registration: Registration, status: Mapping[str, Any]) -> None:
+    async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:  # noqa: ARG002 - nobody else writes it
         """Log what is new."""
         before = set(_said(registration.status))
         self._registry.keep_status(registration, status)

@@ -1,16 +1,14 @@
 """The registered clients: a memory fed by looking at a directory, and nothing else."""
 
 import asyncio
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from broker.directory.files import Entry, look, read
 from broker.directory.resources import File, merged, read_file
-from broker.model.client import ClientId
 from broker.ports import Registration
 from broker.registration.memory import Memory, SizeMetrics
 
@@ -31,48 +29,21 @@ class DirectoryMetrics(SizeMetrics, Protocol):
         """Set how many files serve nobody because they cannot be read."""
 
 
-class DirectoryRegistry:
+class DirectoryRegistry(Memory):
     """All TokenClients of a directory; implements :class:`broker.ports.LiveRegistry`.
 
     Where the directory cannot be read, what was read last counts for 90 s.
     """
 
     def __init__(self, folder: Path, cluster: str, metrics: DirectoryMetrics) -> None:
+        super().__init__(metrics, source=f"the directory {folder}", stale_seconds=STALE_SECONDS)
         self._folder = folder
         self._cluster = cluster
         self._metrics = metrics
-        self._memory = Memory(metrics, source=f"the directory {folder}", stale_seconds=STALE_SECONDS)
         self._seen: tuple[Entry, ...] | None = None
         self._taken: tuple[Entry, ...] | None = None
         self._files: dict[str, File] = {}
         self._trouble = ""
-        self.synced = asyncio.Event()
-
-    @property
-    def on_change(self) -> Callable[[ClientId], None]:
-        """What is called with the id of each registration that came, changed or went; it must not block."""
-        return self._memory.on_change
-
-    @on_change.setter
-    def on_change(self, listener: Callable[[ClientId], None]) -> None:
-        self._memory.on_change = listener
-
-    @property
-    def fresh(self) -> bool:
-        """Tell whether the memory is young enough to decide from."""
-        return self._memory.fresh
-
-    def get(self, client_id: ClientId) -> Registration | None:
-        """Return a registration, or None. Raises BrokerError(registry_stale) when the memory is too old."""
-        return self._memory.get(client_id)
-
-    def seen(self, client_id: ClientId) -> Registration | None:
-        """Return what was known last, however old it is: to compare with, not to decide from."""
-        return self._memory.seen(client_id)
-
-    def keep_status(self, registration: Registration, status: Mapping[str, Any]) -> None:
-        """Keep a status in memory: there is no resource that could carry it."""
-        self._memory.keep_status(registration, status)
 
     async def run(self) -> None:
         """Look at the directory again and again, until cancelled."""
@@ -95,7 +66,7 @@ class DirectoryRegistry:
                 return
             self._take(files)
             self._taken = seen
-        self._memory.heard()
+        self.heard()
         self._trouble = ""
         self.synced.set()
 
@@ -112,10 +83,10 @@ class DirectoryRegistry:
                 log.warning("registry.file_broken", file=file.name, detail=file.problem)
         self._files = files
         self._metrics.registry_files(sum(bool(file.problem) for file in files.values()))
-        self._memory.replace_all(map(self._with_status, merged(files.values(), self._cluster)))
+        self.replace_all(map(self._with_status, merged(files.values(), self._cluster)))
 
     def _with_status(self, registration: Registration) -> Registration:
-        known = self._memory.seen(registration.id)
+        known = self.seen(registration.id)
         return registration if known is None else replace(registration, status=known.status)
 
     def _troubled(self, detail: str) -> None:

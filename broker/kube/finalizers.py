@@ -6,6 +6,7 @@ Without it, ``kubectl delete --cascade=orphan`` would leave anchors behind, and 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from broker.kube.answer import unavailable
 from broker.kube.session import KubeSession
@@ -23,17 +24,21 @@ class KubeFinalizers:
     def __init__(self, session: KubeSession) -> None:
         self._session = session
 
-    async def put(self, registration: Registration) -> None:
-        """Put the finalizer on, where it is not there yet and there is a resource to put it on."""
-        if registration.resource_version and FINALIZER not in registration.finalizers:
-            await self._write(registration, (*registration.finalizers, FINALIZER))
+    async def put(self, registration: Registration) -> Registration:
+        """Put the finalizer on, where it is not there yet and there is a resource to put it on.
+
+        See :meth:`broker.services.reconcile.Finalizers.put`.
+        """
+        if not registration.resource_version or FINALIZER in registration.finalizers:
+            return registration
+        return await self._write(registration, (*registration.finalizers, FINALIZER))
 
     async def release(self, registration: Registration) -> None:
         """Take the finalizer off."""
         if FINALIZER in registration.finalizers:
             await self._write(registration, [one for one in registration.finalizers if one != FINALIZER])
 
-    async def _write(self, registration: Registration, finalizers: Sequence[str]) -> None:
+    async def _write(self, registration: Registration, finalizers: Sequence[str]) -> Registration:
         namespace, name = registration.id.namespace, registration.id.name
         # The version is named, so that nobody else's finalizer gets lost.
         metadata = {
@@ -47,5 +52,9 @@ class KubeFinalizers:
             {"metadata": metadata},
             content_type="application/merge-patch+json",
         )
-        if not answer.ok and answer.status != 404:  # noqa: PLR2004 - it is gone
+        if answer.status == 404:  # noqa: PLR2004 - it is gone
+            return registration
+        if not answer.ok:
             raise unavailable(f"changing a TokenClient's finalizers answered {answer.message()}", answer.retry_after)
+        version = str(answer.json().get("metadata", {}).get("resourceVersion", ""))
+        return replace(registration, finalizers=tuple(finalizers), resource_version=version)

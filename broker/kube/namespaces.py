@@ -8,6 +8,7 @@ from broker.kube.reflector import Reflector, Resource, WatchMetrics
 from broker.kube.session import KubeSession
 
 PATH = "/api/v1/namespaces"
+NONE: Mapping[str, str] = {}
 
 
 def _nobody_listens(_namespace: str) -> None:
@@ -20,12 +21,9 @@ class WatchedNamespaces:
     def __init__(self, session: KubeSession, metrics: WatchMetrics) -> None:
         self.on_change: Callable[[str], None] = _nobody_listens
         self._labels: dict[str, Mapping[str, str]] = {}
-        self._reflector = Reflector(session, "Namespaces", PATH, self, metrics)
-
-    @property
-    def synced(self) -> asyncio.Event:
+        self.synced = asyncio.Event()
         """Set once all labels are known."""
-        return self._reflector.synced
+        self._reflector = Reflector(session, "Namespaces", PATH, self, metrics)
 
     def labels(self, namespace: str) -> Mapping[str, str]:
         """Return a namespace's labels as last seen. Raises BrokerError(registry_stale) before any were."""
@@ -36,11 +34,14 @@ class WatchedNamespaces:
                 operator_detail="The Namespaces, whose labels say what is allowed there, could not be listed yet.",
                 retry_after=5,
             )
-        return self._labels.get(namespace, {})
+        return self._labels.get(namespace, NONE)
 
     async def run(self) -> None:
         """Follow the Namespaces until cancelled."""
         await self._reflector.run()
+
+    def heard(self) -> None:
+        """Take no note of it: how old they may be, the registry decides for both."""
 
     def listed(self, resources: list[Resource]) -> None:
         """Know these and no others."""

@@ -29,6 +29,9 @@ Resource = dict[str, Any]
 class Follower(Protocol):
     """Whoever wants to know."""
 
+    def heard(self) -> None:
+        """Take note that what is known is what the API server says now."""
+
     def listed(self, resources: list[Resource]) -> None:
         """Take note of all that there is."""
 
@@ -56,13 +59,6 @@ class Reflector:
         self._follower = follower
         self._metrics = metrics
         self._version = ""
-        self._heard: float | None = None
-        self.synced = asyncio.Event()
-
-    @property
-    def fresh(self) -> bool:
-        """Tell whether what was told is young enough to decide from."""
-        return self._heard is not None and asyncio.get_running_loop().time() - self._heard < STALE_SECONDS
 
     async def run(self) -> None:
         """List, watch, and list again when the watch breaks, until cancelled."""
@@ -86,9 +82,8 @@ class Reflector:
 
     async def _list(self) -> None:
         resources = [item async for item in self._pages()]
-        self._heard_now()
+        self._follower.heard()
         self._follower.listed(resources)
-        self.synced.set()
 
     async def _pages(self) -> AsyncIterator[Resource]:
         following = ""
@@ -136,11 +131,8 @@ class Reflector:
             self._version = resource["metadata"]["resourceVersion"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise unavailable("an event of the watch cannot be read") from None
-        self._heard_now()
+        self._follower.heard()
         if kind == "DELETED":
             self._follower.gone(resource)
         elif kind in {"ADDED", "MODIFIED"}:
             self._follower.put(resource)
-
-    def _heard_now(self) -> None:
-        self._heard = asyncio.get_running_loop().time()

@@ -4,21 +4,40 @@ An expectation is about the client's own namespace, and about the whole cluster 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from broker.model.access import Action, PolicyRule, Rules, allows
+from broker.model.api_resources import AUTHENTICATION_GROUP
 
 _STANDARD_VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 _SAME_EFFECT = {
-    "get": ("get", "list", "watch"),
-    "list": ("list", "watch"),
-    "watch": ("watch", "list"),
+    "get": ("get", "list", "watch", "patch", "delete", "deletecollection"),
+    "list": ("list", "watch", "deletecollection"),
+    "watch": ("watch", "list", "deletecollection"),
     "update": ("update", "patch"),
     "patch": ("patch", "update"),
     "delete": ("delete", "deletecollection"),
 }
-"""What has the effect of a verb: whoever may list Secrets reads them."""
+"""What has the effect of a verb. Whoever may list Secrets reads them, and so does whoever may patch or delete them: an
+empty patch, and on a dry run ``deletecollection`` and a ``delete`` in the foreground, answer with the whole object."""
+
+_WHOLE = {
+    "status": "",
+    "ephemeralcontainers": "pods",
+    "resize": "pods",
+    "approval": "certificatesigningrequests",
+    "finalize": "namespaces",
+}
+"""Subresources whose answers are the whole object, and the one resource that has them; empty for many."""
+
+_IMPERSONATION = (
+    "impersonate",
+    "impersonate:user-info",
+    "impersonate:serviceaccount",
+    "impersonate:arbitrary-node",
+    "impersonate:associated-node",
+)
 
 _STREAMS = frozenset({"exec", "attach", "portforward"})
 """Subresources of pods that GET opens as well as POST, by WebSocket (older API servers ask for get alone)."""
@@ -129,7 +148,7 @@ def _gives_part(rule: PolicyRule, action: Action) -> bool:
         return False
     if action.resource == "*":
         return _right_verb(rule, action) and _gives_something(rule, action.subresource)
-    return any(rule.covers(verb, action.group, action.combined) for verb in _verbs(action, [rule]))
+    return any(rule.covers(way.verb, way.group, way.combined) for way in _ways(action, [rule]))
 
 
 def _right_verb(rule: PolicyRule, action: Action) -> bool:
@@ -162,6 +181,8 @@ def _verbs(action: Action, giving: Iterable[PolicyRule]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(("*", *_STANDARD_VERBS, *given)))
     if action.url:
         return (action.verb,)
+    if action.verb in _IMPERSONATION:
+        return _IMPERSONATION
     if action.subresource in _STREAMS and action.verb in {"get", "create"}:
         return ("create", "get")
     return _SAME_EFFECT.get(action.verb, (action.verb,))
@@ -172,6 +193,20 @@ def _questions(action: Action, giving: list[PolicyRule]) -> Iterator[Action]:
     if action.resource == "*" or action.url.endswith("*"):
         return
     names = dict.fromkeys(name for rule in giving for name in rule.names)
-    for verb in _verbs(action, giving):
+    for way in _ways(action, giving):
         for name in [action.name] if action.name else ["", *names]:
-            yield Action(verb, action.group, action.resource, action.subresource, name, action.url, action.namespaced)
+            yield replace(way, name=name)
+
+
+def _ways(action: Action, giving: Iterable[PolicyRule]) -> Iterator[Action]:
+    """Yield all actions with the effect of one: by another verb, a part of the object, or all of it."""
+    verbs = _verbs(action, giving)
+    groups = ("", AUTHENTICATION_GROUP) if action.verb in _IMPERSONATION else (action.group,)
+    yield from (replace(action, verb=verb, group=group) for group in groups for verb in verbs)
+    if action.subresource == "scale" or (action.subresource, action.verb) == ("status", "get"):
+        yield from (replace(action, verb=verb, subresource="") for verb in verbs)
+    if action.resource and not action.subresource and action.verb in {"get", "*"}:
+        parts = [part for part, only in _WHOLE.items() if only in {"", action.resource}]
+        yield from (
+            replace(action, verb=verb, subresource=part) for part in parts for verb in ("get", "patch", "update")
+        )

@@ -5,13 +5,16 @@ bounds are the operator's own word, in the broker's configuration.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from broker.model.client import Grant, Revocation
 from broker.model.duration import format_duration
 
 OPT_IN, OPTED_IN = "tokenbroker.dev/clients", "enabled"
 """The label of namespaces in which the broker mints; admission holds it to the same (deploy/base/policies)."""
+
+UNBOUND, UNBOUND_ALLOWED = "tokenbroker.dev/unbound-tokens", "allowed"
+"""The label of namespaces in which admission lets the broker mint tokens that only expire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,12 @@ def limits_for(rules: Sequence[LimitRule], namespace: str, labels: Mapping[str, 
     return next((rule.limits for rule in rules if rule.matches(namespace, labels)), NamespaceLimits())
 
 
+def labelled(limits: NamespaceLimits, labels: Mapping[str, str]) -> NamespaceLimits:
+    """Return the limits with what the namespace's labels say: it has to opt in, and unbound tokens take both words."""
+    unbound = limits.unbound_tokens and labels.get(UNBOUND) == UNBOUND_ALLOWED
+    return replace(limits, opted_in=labels.get(OPT_IN) == OPTED_IN, unbound_tokens=unbound)
+
+
 def exceeded(grant: Grant, limits: NamespaceLimits) -> str | None:
     """Return in which way a grant wants more than the operator allows, or None."""
     if limits.max_ttl_seconds is not None:
@@ -58,5 +67,8 @@ def exceeded(grant: Grant, limits: NamespaceLimits) -> str | None:
                 f"The broker's operator allows tokens of {most} at most in this namespace: lower ttl.max and vault.ttl."
             )
     if grant.revocation is Revocation.NONE and not limits.unbound_tokens:
-        return "The broker's operator does not allow revocation: None in this namespace: use Grant or Token."
+        return (
+            "The broker's operator does not allow revocation: None in this namespace: use Grant or Token, or ask for "
+            f"unbound_tokens in the broker's limits and the label {UNBOUND}={UNBOUND_ALLOWED} on the namespace."
+        )
     return None

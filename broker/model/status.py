@@ -23,6 +23,10 @@ class VaultFacts:
     fault: Fault | None
 
 
+ACCOUNT_FINDINGS = frozenset({Reason.ACCESS_NOT_AS_DECLARED, Reason.ACCOUNT_TOO_STRONG})
+"""What looking at an account may come to; then nothing counts that was found out about it before."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccessFacts:
     """What a grant's account may do, against what its owner expects.
@@ -88,6 +92,12 @@ def grants_left(status: Mapping[str, Any], grants: Iterable[Grant]) -> tuple[For
     now = {(grant.name, grant.service_account) for grant in grants}
     listed = status.get("grants", ())
     return tuple(former for former in map(_former, listed) if (former.name, former.service_account) not in now)
+
+
+def unlisted(status: Mapping[str, Any], grants: Iterable[Grant]) -> bool:
+    """Tell whether a grant is not in a status, as it is now: then a broker that starts anew would not know of it."""
+    listed = {(former.name, former.service_account) for former in map(_former, status.get("grants", ()))}
+    return any((grant.name, grant.service_account) not in listed for grant in grants)
 
 
 def _former(listed: Mapping[str, Any]) -> FormerGrant:
@@ -251,11 +261,19 @@ def _grant(client: Client, name: str, account: str, facts: GrantFacts) -> dict[s
         "ready": facts.rehearsed and facts.fault is None,
         "subject": f"system:serviceaccount:{client.id.namespace}:{account}",
     }
-    if facts.access is not None:
-        document["strong"] = facts.access.strong
+    strong = _strong(facts)
+    if strong is not None:
+        document["strong"] = strong
     if facts.vault is not None:
         document["vault"] = _vault(facts.vault)
     return document
+
+
+def _strong(facts: GrantFacts) -> bool | None:
+    """Tell whether the account is known to be strong; one that was refused for it is shown, too."""
+    if facts.fault is not None and facts.fault.reason is Reason.ACCOUNT_TOO_STRONG:
+        return True
+    return None if facts.access is None else facts.access.strong
 
 
 def _vault(facts: VaultFacts) -> dict[str, Any]:

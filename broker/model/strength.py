@@ -11,7 +11,9 @@ from broker.model.api_resources import AUTHENTICATION_GROUP, RBAC_GROUP
 
 _WRITE = ("create", "update", "patch")
 _CHANGE = ("update", "patch")
-_READ = ("get", "list", "watch")
+_READ = ("get", "list", "watch", "delete", "deletecollection")
+"""Deleting on a dry run answers with the whole object (``patch``, which does, too, is among the writes)."""
+
 _OPEN = ("create", "get")
 _CERTIFICATES = "certificates.k8s.io"
 _ADMISSION = "admissionregistration.k8s.io"

@@ -22,14 +22,20 @@ def _nobody_listens(_client_id: ClientId) -> None:
 
 
 class Memory:
-    """The registrations by id. ``on_change`` is called with the id of each that came, changed or went."""
+    """What every :class:`broker.ports.LiveRegistry` has, whatever feeds it: registrations by id, and their age.
+
+    ``on_change`` is called with the id of each that came, changed or went; it must not block. ``synced`` is for
+    the one who feeds it to set.
+    """
 
     def __init__(self, metrics: SizeMetrics, *, source: str, stale_seconds: float) -> None:
         self.on_change: Callable[[ClientId], None] = _nobody_listens
-        self._metrics = metrics
+        self.synced = asyncio.Event()
+        self._size = metrics
         self._source = source
         self._stale_seconds = stale_seconds
         self._known: dict[ClientId, Registration] = {}
+        self._invalid: set[ClientId] = set()
         self._heard: float | None = None
 
     @property
@@ -61,14 +67,33 @@ class Memory:
         new = {registration.id: registration for registration in registrations}
         changed = [key for key in new.keys() | self._known.keys() if new.get(key) != self._known.get(key)]
         self._known = new
+        self._invalid = {key for key, registration in new.items() if registration.client is None}
         self.heard()
-        invalid = sum(registration.client is None for registration in new.values())
-        self._metrics.registry_size(len(new) - invalid, invalid)
+        self._count()
         for key in changed:
             self.on_change(key)
+
+    def put(self, registration: Registration) -> None:
+        """Know a registration, and tell of it."""
+        self._known[registration.id] = registration
+        self._invalid.discard(registration.id)
+        if registration.client is None:
+            self._invalid.add(registration.id)
+        self._count()
+        self.on_change(registration.id)
+
+    def drop(self, client_id: ClientId) -> None:
+        """Forget a registration, and tell of it."""
+        self._known.pop(client_id, None)
+        self._invalid.discard(client_id)
+        self._count()
+        self.on_change(client_id)
 
     def keep_status(self, registration: Registration, status: Mapping[str, Any]) -> None:
         """Keep the status of a registration, unless it is another one by now. It is no change to tell of."""
         known = self._known.get(registration.id)
         if known is not None and (known.uid, known.generation) == (registration.uid, registration.generation):
             self._known[registration.id] = replace(known, status=status)
+
+    def _count(self) -> None:
+        self._size.registry_size(len(self._known) - len(self._invalid), len(self._invalid))

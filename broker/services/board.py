@@ -8,6 +8,7 @@ from broker.errors import Fault
 from broker.model.client import ClientId
 from broker.model.proof_policy import ProofPolicy
 from broker.model.status import (
+    ACCOUNT_FINDINGS,
     AccessFacts,
     Condition,
     Facts,
@@ -100,7 +101,8 @@ class StatusBoard:
         ``access`` is what was found out about its account, None where the trial did not get so far.
         """
         facts = self._facts_of(client_id, grant)
-        known = facts.access if access is None else access
+        overtaken = fault is not None and fault.reason in ACCOUNT_FINDINGS
+        known = facts.access if access is None and not overtaken else access
         self._note(client_id, grant, replace(facts, rehearsed=True, fault=fault, access=known))
 
     def ended(self, client_id: ClientId, grants: Iterable[FormerGrant]) -> None:
@@ -133,6 +135,14 @@ class StatusBoard:
         """Return what trying out a mint met last, or None."""
         return self._facts_of(client_id, grant).fault
 
+    async def write_down(self, registration: Registration) -> None:
+        """Write the status of a resource that is still as it was seen.
+
+        Raises BrokerError: kubernetes_unavailable (also where it has changed), kubernetes_timeout.
+        """
+        status = status_document(self.facts(registration), self._clock.now(), registration.status)
+        await self._writer.write(registration, status, exactly=True)
+
     async def write(self, client_id: ClientId) -> float | None:
         """Bring the resource's status up to date; the queue's handler."""
         registration = self._registry.get(client_id)
@@ -143,10 +153,11 @@ class StatusBoard:
         status = status_document(facts, now, registration.status)
         if status != registration.status:
             await self._writer.write(registration, status)
-        for condition in conditions(facts, now):
-            if condition.type == "Ready":
-                self._metrics.client_ready(client_id, ready=condition.status == "True")
-            await self._tell(registration, condition)
+        ready, *parts = conditions(facts, now)
+        self._metrics.client_ready(client_id, ready=ready.status == "True")
+        await self._tell(registration, ready)
+        for part in parts:
+            await self._tell(registration, part, repeated=part.type == "Authorized" or part.reason == ready.reason)
         return RECHECK_SECONDS
 
     def _facts_of(self, client_id: ClientId, grant: str) -> GrantFacts:
@@ -157,13 +168,14 @@ class StatusBoard:
             self._grants.setdefault(client_id, {})[grant] = facts
             self.queue.add(client_id)
 
-    async def _tell(self, registration: Registration, condition: Condition) -> None:
+    async def _tell(self, registration: Registration, condition: Condition, *, repeated: bool = False) -> None:
+        """Record an Event where a condition changed; what Ready said already is ``repeated`` and is not said again."""
         key, said = (registration.id, condition.type), (condition.status, condition.reason)
         told = self._told.get(key) or _seen_before(registration, condition.type)
         self._told[key] = said
         note = EVENT_NOTES.get(condition.reason)
-        if note is None or told == said or condition.type == "Authorized":
-            return  # Ready repeats what Authorized says
+        if note is None or told == said or repeated:
+            return
         await self._events.record(registration, condition.reason, note, warning=condition.status != "True")
 
 

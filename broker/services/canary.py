@@ -43,6 +43,8 @@ class Canary:
         self._missing: tuple[str, ...] = ()
         self._tried_at: float | None = None
         self._why = "they were not tried yet"
+        self.looked = asyncio.Event()
+        """Set once they were tried, or it was tried in vain: before that nobody can say anything."""
 
     def fault(self) -> BrokerError | None:
         """Return why nothing may be issued, or None."""
@@ -53,21 +55,24 @@ class Canary:
     async def run(self) -> None:
         """Try them until cancelled."""
         while True:
-            await self.look()
-            await asyncio.sleep(EVERY_SECONDS if self.fault() is None else AGAIN_SECONDS)
+            found_out = await self.look()
+            await asyncio.sleep(EVERY_SECONDS if found_out and self.fault() is None else AGAIN_SECONDS)
 
-    async def look(self) -> None:
-        """Try them once."""
+    async def look(self) -> bool:
+        """Try them once; tell whether that could be done."""
         try:
             missing = await self._probe.missing()
         except BrokerError as error:
             self._why = error.operator_detail
             log.warning("canary.not_tried", reason=str(error.reason), detail=error.operator_detail)
-            return
+            self.looked.set()
+            return False
         if missing != self._missing or self._tried_at is None:
             log.log(30 if missing else 20, "canary.tried", missing=list(missing))
         self._missing, self._tried_at = missing, self._clock.monotonic()
         self._metrics.policies_missing(missing)
+        self.looked.set()
+        return True
 
 
 class GuardedMinter:

@@ -41,21 +41,29 @@ class Ender:
         self._new_request_id = new_request_id
         self._orphans: set[tuple[ClientId, str]] = set()
 
+    async def end_barred(self, client_id: ClientId, uid: str, grant: Named, why: str) -> None:
+        """End all tokens of a grant that may not be issued for, if there were any.
+
+        Where the broker has no rights in the namespace, it had none to make anchors with either, as far as is known:
+        that is no orphan. Raises BrokerError: kubernetes_unavailable, kubernetes_timeout.
+        """
+        try:
+            await self.end(client_id, uid, [grant], why)
+        except BrokerError as error:
+            if error.reason is not Reason.BROKER_NOT_AUTHORIZED:
+                raise
+            self._note(self._orphans - {(client_id, grant.name)})
+
     async def end(self, client_id: ClientId, uid: str, grants: Iterable[Named], why: str) -> None:
         """End all tokens of grants of the TokenClient with that UID, also those in Vault.
 
-        Raises BrokerError: broker_not_authorized, kubernetes_unavailable, kubernetes_timeout; then those grants are
-        counted as orphans until it succeeds, or the client is forgotten.
+        Each is tried. Raises BrokerError, the first: broker_not_authorized, kubernetes_unavailable,
+        kubernetes_timeout; then those grants are counted as orphans until it succeeds, or they may be issued for again.
         """
-        for grant in grants:
-            key = (client_id, grant.name)
-            try:
-                if await self._end(client_id.namespace, uid, grant):
-                    self._tell(client_id, grant, why)
-            except BrokerError:
-                self._note(self._orphans | {key})
-                raise
-            self._note(self._orphans - {key})
+        failures = [await self._try(client_id, uid, grant, why) for grant in grants]
+        for failure in failures:
+            if failure is not None:
+                raise failure
 
     async def end_or_leave(self, client_id: ClientId, uid: str, grants: Iterable[Named], why: str) -> None:
         """End all tokens of a client that is being deleted.
@@ -70,9 +78,28 @@ class Ender:
                 raise
         self.forget(client_id)
 
+    def spare(self, client_id: ClientId, grant: str) -> None:
+        """Count a grant no more: its tokens may live again."""
+        self._note(self._orphans - {(client_id, grant)})
+
+    def stand_back(self) -> None:
+        """Count nothing: another replica ends tokens, and counts those that it cannot."""
+        self._note(set())
+
     def forget(self, client_id: ClientId) -> None:
         """Count nothing of a client that went."""
         self._note({key for key in self._orphans if key[0] != client_id})
+
+    async def _try(self, client_id: ClientId, uid: str, grant: Named, why: str) -> BrokerError | None:
+        key = (client_id, grant.name)
+        try:
+            if await self._end(client_id.namespace, uid, grant):
+                self._tell(client_id, grant, why)
+        except BrokerError as error:
+            self._note(self._orphans | {key})
+            return error
+        self._note(self._orphans - {key})
+        return None
 
     async def _end(self, namespace: str, uid: str, grant: Named) -> bool:
         """Delete the anchors at the top, and tell whether there was one that tokens hung on."""

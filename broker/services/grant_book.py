@@ -39,7 +39,9 @@ class GrantBook:
         if pages is None or pages.uid != client.uid:
             return None
         prepared = pages.prepared.get(grant.name)
-        return prepared if prepared is not None and prepared.grant == grant else None
+        if prepared is None or not (prepared.grant is grant or prepared.grant == grant):
+            return None
+        return prepared
 
     def fault(self, client: Client, grant: Grant) -> Fault | None:
         """Return why a grant is not prepared, where that is known, or None."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from broker.errors import BrokerError, Reason
 from broker.model.client import Client, ClientId, Revocation
 from broker.model.decision import Allowed
+from broker.model.status import ACCOUNT_FINDINGS
 from broker.model.token import MintedToken, TokenSpec
 from broker.ports import Minter
 from broker.services.grant_book import GrantBook, Prepared, not_ready
@@ -71,8 +72,9 @@ class GrantMinter:
     def _prepared(self, client: Client, allowed: Allowed) -> Prepared:
         prepared = self._book.get(client, allowed.grant)
         if prepared is None:
-            self._recheck(client.id)
             fault = self._book.fault(client, allowed.grant)
+            if fault is None or fault.reason not in ACCOUNT_FINDINGS:
+                self._recheck(client.id)  # an account is looked at again by itself: asking does not hasten that
             raise fault.error() if fault else not_ready()
         return prepared
 

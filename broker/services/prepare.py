@@ -8,7 +8,7 @@ from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import grant_anchor, trial_anchor
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Rules, allowed_audiences, grant_problem
-from broker.model.status import AccessFacts
+from broker.model.status import ACCOUNT_FINDINGS, AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Anchors, Leader, Minter
 from broker.services.ending import Ender
@@ -29,6 +29,9 @@ class AccessCheck(Protocol):
 
         Raises BrokerError: account_too_strong, access_not_as_declared, kubernetes_unavailable, kubernetes_timeout.
         """
+
+    def forget(self, client_id: ClientId) -> None:
+        """Forget a client that went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Preparer:
         self._book = book
         self._rules = rules
         self._ended: set[tuple[ClientId, str, Grant]] = set()
+        self._trials: dict[tuple[ClientId, str, Grant], Anchor] = {}
 
     async def prepare(self, client: Client, grant: Grant) -> AccessFacts | None:
         """Return what was found out about the account, where this replica looked.
@@ -80,52 +84,84 @@ class Preparer:
             return None
         token = await self._try_out(client, grant)
         facts = await self._hands.access.check(client, grant, token)
-        prepared = Prepared(grant, await self._anchor(client, grant), token.account_uid)
+        anchor = await self._anchor(client, grant)
+        prepared = Prepared(grant, _bound(grant, anchor), token.account_uid)
         self._book.put(client, prepared)
+        self._hands.ender.spare(client.id, grant.name)
         self._ended.discard((client.id, client.uid, grant))
         await self._hands.tokens.sweep(client, prepared)
         return facts
 
     async def _follow(self, client: Client, grant: Grant) -> None:
-        anchor = None
-        if grant.revocation is not Revocation.NONE:
-            anchor = await self._hands.anchors.find(client, grant_anchor(client.uid, grant))
-            if anchor is None:
-                known = self._book.get(client, grant)
-                if known is not None:
-                    self._book.drop(client, known)
-                raise not_ready()
-        self._book.put(client, Prepared(grant, anchor, ""))
+        anchor = await self._hands.anchors.find(client, grant_anchor(client.uid, grant))
+        if anchor is None:
+            known = self._book.get(client, grant)
+            if known is not None:
+                self._book.drop(client, known)
+            raise not_ready()
+        self._book.put(client, Prepared(grant, _bound(grant, anchor), ""))
 
     async def _try_out(self, client: Client, grant: Grant) -> MintedToken:
         """Mint for the grant's first audience, and for the API server's, which has to be asked as the account."""
-        trial = await self._hands.anchors.ensure(client, trial_anchor(client.uid, grant))
+        trial = await self._trial(client, grant)
         audience = allowed_audiences(grant, self._rules)[0]
         token = await self._rehearse(client, grant, trial, audience)
         if audience == self._rules.api_audience:
             return token
         return await self._rehearse(client, grant, trial, self._rules.api_audience)
 
-    async def _rehearse(self, client: Client, grant: Grant, trial: Anchor, audience: str) -> MintedToken:
-        spec = TokenSpec(client.id.namespace, grant.service_account, audience, grant.ttl.default_seconds, trial)
-        return await self._hands.minter.rehearse(spec)
-
-    async def _anchor(self, client: Client, grant: Grant) -> Anchor | None:
+    async def _trial(self, client: Client, grant: Grant) -> Anchor | None:
+        """Return what the trial is bound to: nothing, where that is what has to be tried."""
         if grant.revocation is Revocation.NONE:
             return None
+        key = (client.id, client.uid, grant)
+        if key not in self._trials:
+            self._trials[key] = await self._hands.anchors.ensure(client, trial_anchor(client.uid, grant))
+        return self._trials[key]
+
+    async def _rehearse(self, client: Client, grant: Grant, trial: Anchor | None, audience: str) -> MintedToken:
+        spec = TokenSpec(client.id.namespace, grant.service_account, audience, grant.ttl.default_seconds, trial)
+        try:
+            return await self._hands.minter.rehearse(spec)
+        except BrokerError as error:
+            if error.reason is Reason.ANCHOR_MISSING:
+                self._trials.pop((client.id, client.uid, grant), None)
+            raise
+
+    async def _anchor(self, client: Client, grant: Grant) -> Anchor:
+        """Return the grant's anchor, made if need be, by which the other replicas know that it was looked at."""
         if not self._hands.leader.leading:
             raise not_ready()  # it was lost while the grant was looked at
-        return await self._hands.anchors.ensure(client, grant_anchor(client.uid, grant))
+        which = grant_anchor(client.uid, grant)
+        if self._book.get(client, grant) is not None:
+            found = await self._hands.anchors.find(client, which)
+            if found is not None:
+                return found
+        return await self._hands.anchors.ensure(client, which)
 
     async def _bar(self, client: Client, grant: Grant, error: BrokerError) -> None:
         """Let nothing be issued from now on, and end what was, once; where that fails, the next visit tries again."""
         self._book.bar(client, grant, Fault.of(error))
-        key = (client.id, client.uid, grant)
-        if self._hands.leader.leading and key not in self._ended:
+        if self._hands.leader.leading:
             with suppress(BrokerError):  # counted by the ender
-                await self._hands.ender.end(client.id, client.uid, [grant], str(error.reason))
-                self._ended.add(key)
+                await self._end(client, grant, error.reason)
+
+    async def _end(self, client: Client, grant: Grant, reason: Reason) -> None:
+        key = (client.id, client.uid, grant)
+        self._trials.pop(key, None)
+        if key not in self._ended:
+            await self._hands.ender.end_barred(client.id, client.uid, grant, str(reason))
+            self._ended.add(key)
+        elif reason in ACCOUNT_FINDINGS:  # which took another trial
+            await self._hands.anchors.delete(client.id.namespace, trial_anchor(client.uid, grant).name)
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
         self._ended = {key for key in self._ended if key[0] != client_id}
+        self._hands.access.forget(client_id)
+        self._trials = {key: anchor for key, anchor in self._trials.items() if key[0] != client_id}
+
+
+def _bound(grant: Grant, anchor: Anchor) -> Anchor | None:
+    """Return what tokens of a grant are bound to."""
+    return None if grant.revocation is Revocation.NONE else anchor

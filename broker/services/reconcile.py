@@ -9,7 +9,7 @@ from broker.model.anchor import Named
 from broker.model.client import Client, ClientId, Grant
 from broker.model.decision import standing
 from broker.model.schedule import spread
-from broker.model.status import AccessFacts, grants_left
+from broker.model.status import AccessFacts, grants_left, unlisted
 from broker.ports import Clock, Leader, Registration, Registry
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender
@@ -21,14 +21,20 @@ from broker.services.workqueue import WorkQueue
 RECHECK_SECONDS = 300.0
 """A grant that works is looked at again after one to two times this long, spread by the client's name."""
 
-Seen = tuple[str, int, bool]
+FIRST_SECONDS = 3600.0
+"""A client whose tokens have to end is visited as if it had waited this long: before all that only want some."""
+
+Seen = tuple[str, int, bool, datetime | None]
 
 
 class Finalizers(Protocol):
     """Puts the broker's finalizer on TokenClients: one that is deleted waits until its tokens have ended."""
 
-    async def put(self, registration: Registration) -> None:
-        """See to it that the finalizer is there. Raises BrokerError: kubernetes_unavailable, kubernetes_timeout."""
+    async def put(self, registration: Registration) -> Registration:
+        """See to it that the finalizer is there, and return what is registered then.
+
+        Raises BrokerError: kubernetes_unavailable, kubernetes_timeout.
+        """
 
     async def release(self, registration: Registration) -> None:
         """Take the finalizer off. Raises BrokerError like :meth:`put`."""
@@ -67,32 +73,38 @@ class Reconciler:
         self._prepared = prepared
         self._unowned: dict[ClientId, Registration] = {}
         self._seen: dict[ClientId, Seen] = {}
+        self._of_namespace: dict[str, set[ClientId]] = {}
         self.queue: WorkQueue[ClientId] = WorkQueue("reconcile", self.visit, workers=workers)
 
     def changed(self, client_id: ClientId) -> None:
         """Take note that a registration came, changed or went; a change of its status alone is nothing new."""
         registration = self._registry.get(client_id)
         if registration is None:
-            self.queue.add(client_id)
+            self.queue.add(client_id, -FIRST_SECONDS)
         elif self._seen.get(client_id) != _seen(registration):
             self._seen[client_id] = _seen(registration)
-            self.queue.add(client_id)
+            self._of_namespace.setdefault(client_id.namespace, set()).add(client_id)
+            self.queue.add(client_id, -FIRST_SECONDS if self._is_over(registration) else 0.0)
 
     def namespace_changed(self, namespace: str) -> None:
         """Take note that what the operator allows in a namespace may have changed."""
-        for client_id in self._seen:
-            if client_id.namespace == namespace:
-                self.queue.add(client_id)
+        for client_id in self._of_namespace.get(namespace, ()):
+            self.queue.add(client_id)
 
     def lead(self) -> None:
         """Visit everybody: this replica leads from now on."""
         for client_id in self._seen:
             self.queue.add(client_id)
 
+    def stand_back(self) -> None:
+        """Take note that this replica leads no more."""
+        self._ender.stand_back()
+
     async def visit(self, client_id: ClientId) -> float | None:
         """Prepare all grants of a client; the queue's handler. Raises the last fault, for the queue's backoff."""
         registration = self._registry.get(client_id)
         if registration is None:
+            await self._end_unowned(client_id)
             self._forget(client_id)
             return None
         client = registration.client
@@ -103,6 +115,10 @@ class Reconciler:
             self._board.queue.add(client_id)
             return None
         return await self._look_after(registration, client)
+
+    def _is_over(self, registration: Registration) -> bool:
+        client = registration.client
+        return registration.deleting or (client is not None and standing(client, self._clock.now()) is not None)
 
     async def _end_unowned(self, client_id: ClientId) -> None:
         """End the tokens of a client that no resource stood for, so that nothing was deleted with it."""
@@ -119,28 +135,38 @@ class Reconciler:
 
     async def _look_after(self, registration: Registration, client: Client) -> float:
         now = self._clock.now()
+        self._look_at_its_end(client, now)
         if not registration.resource_version:
             self._unowned[client.id] = registration
-        if self._leader.leading:
-            await self._finalizers.put(registration)
-            await self._end_left(registration, client)
         denied = standing(client, now)
+        if self._leader.leading:
+            await self._lead_on(registration, client, active=denied is None)
         if denied is None:
             await self._prepare_all(client)
         else:
             await self._stop(client, denied.reason)
-        return _next_look(client, now)
+        return RECHECK_SECONDS * (1 + spread(str(client.id)))
 
-    async def _end_left(self, registration: Registration, client: Client) -> None:
-        """End the tokens of grants that the client had once, and tell the board that they may be forgotten."""
+    async def _lead_on(self, registration: Registration, client: Client, *, active: bool) -> None:
+        """Do what has to be done before an anchor is made: it must be found again, whatever happens then."""
         left = grants_left(registration.status, client.grants)
         if left:
             await self._ender.end(client.id, client.uid, left, "grant_removed")
-            self._board.ended(client.id, left)
+        self._board.ended(client.id, left)
+        if active:
+            registration = await self._finalizers.put(registration)
+            if unlisted(registration.status, client.grants):
+                await self._board.write_down(registration)
+
+    def _look_at_its_end(self, client: Client, now: datetime) -> None:
+        """Visit a client when its registration ends, however this visit goes."""
+        if client.not_after is not None and client.not_after > now:
+            self.queue.add(client.id, (client.not_after - now).total_seconds() + 1)
 
     async def _stop(self, client: Client, why: Reason) -> None:
         """End the tokens of a client that is suspended, or whose time is over."""
         self._book.forget(client.id)
+        self._preparer.forget(client.id)
         self._board.queue.add(client.id)
         if self._leader.leading:
             await self._ender.end(client.id, client.uid, client.grants, str(why))
@@ -169,6 +195,11 @@ class Reconciler:
 
     def _forget(self, client_id: ClientId) -> None:
         self._seen.pop(client_id, None)
+        others = self._of_namespace.get(client_id.namespace, set()) - {client_id}
+        if others:
+            self._of_namespace[client_id.namespace] = others
+        else:
+            self._of_namespace.pop(client_id.namespace, None)
         self._unowned.pop(client_id, None)
         self._book.forget(client_id)
         self._tokens.forget(client_id)
@@ -178,12 +209,5 @@ class Reconciler:
 
 
 def _seen(registration: Registration) -> Seen:
-    return registration.uid, registration.generation, registration.deleting
-
-
-def _next_look(client: Client, now: datetime) -> float:
-    """Return the seconds until the next visit: not later than the end of the registration."""
-    look = RECHECK_SECONDS * (1 + spread(str(client.id)))
-    if client.not_after is None or client.not_after <= now:
-        return look
-    return min(look, (client.not_after - now).total_seconds() + 1)
+    asked = registration.client.rotate_requested if registration.client is not None else None
+    return registration.uid, registration.generation, registration.deleting, asked

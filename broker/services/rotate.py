@@ -226,11 +226,28 @@ class Rotator:
         """Return the anchor above those of all versions, which only the leader makes."""
         which = vault_anchor(target.client.uid, target.grant)
         if self._leader.leading:
-            return await self._anchors.ensure(target.client, which)
+            made = await self._anchors.ensure(target.client, which)
+            await self._not_overtaken(target, made)
+            return made
         found = await self._anchors.find(target.client, which)
         if found is None:
             raise not_ready()
         return found
+
+    async def _not_overtaken(self, target: Target, made: Anchor) -> None:
+        """Take an anchor away again where the client's tokens were ended while it was made.
+
+        Raises BrokerError: anchor_missing, registry_stale, and those of :meth:`broker.ports.Anchors.delete`.
+        """
+        registration = self._registry.get(target.key.client)
+        client = registration.client if registration is not None and not registration.deleting else None
+        grant = client.grant(target.grant.name) if client is not None and client.uid == target.client.uid else None
+        if client is None or standing(client, self._clock.now()) is not None or grant != target.grant:
+            await self._anchors.delete(target.client.id.namespace, made.name, made.uid)
+            raise not_ready()
+        if self._book.get(target.client, target.grant) is None:
+            await self._anchors.delete(target.client.id.namespace, made.name, made.uid)
+            self._cleared(target)
 
     async def _own(self, target: Target) -> StoredCopy | None:
         """Return the target's own copy, or None where its path is free. Raises BrokerError(vault_path_taken)."""
@@ -272,7 +289,8 @@ class Rotator:
             times += [renewal(copy.label, target)] if active else []
         look = CHECK_SECONDS * (1 + spread(str(target.key)))
         waits = [look, *((time - now).total_seconds() for time in times)]
-        return max(SHORTEST_WAIT_SECONDS, min(waits))
+        wait, asked = max(SHORTEST_WAIT_SECONDS, min(waits)), target.client.rotate_requested
+        return min(wait, (asked - now).total_seconds()) if asked is not None and asked > now else wait
 
     def _show(self, target: Target, copy: StoredCopy) -> None:
         label = copy.label

@@ -14,7 +14,8 @@ import yaml
 
 from broker.directory import registry as looking
 from broker.errors import BrokerError, Reason
-from broker.kube import registry as watching
+from broker.kube import reflector as watching
+from broker.model.client import Client, ClientId
 from tests.support.bad_specs import GOOD, GRANT, PROOFS
 from tests.support.broker import token_client
 from tests.support.marks import own_cluster
@@ -186,6 +187,24 @@ async def test_what_stands_in_the_status_changes_nothing(followed: Followed) -> 
     assert registration.client.generation != 7
 
 
+async def test_whoever_is_told_can_ask_at_once(source: Source, namespace: str) -> None:
+    """Also at the first sight of the source, when nothing was believed a moment ago."""
+    followed = Followed(source, source.registry(Told()), Told(), namespace)
+    await followed.put("web", GOOD)
+    found: list[ClientId] = []
+
+    def told(client_id: ClientId) -> None:
+        registration = followed.registry.get(client_id)
+        if registration is not None:
+            found.append(registration.id)
+
+    followed.registry.on_change = told
+    async with followed.running():
+        await followed.registry.synced.wait()
+
+    assert followed.id("web") in found
+
+
 async def test_nothing_is_decided_before_the_source_was_seen(source: Source) -> None:
     """An empty memory is not an empty registry."""
     registry = source.registry(Told())
@@ -239,14 +258,20 @@ async def test_defaults_are_the_same_from_both(
     api_server: ClusterSource, tmp_path: Path, grant: dict[str, Any]
 ) -> None:
     """Files have no API server that completes them."""
-    await _read_alike(api_server, tmp_path, text_of("default", "web", GOOD | {"grants": [grant]}))
+    from_cluster, from_files = await _both(api_server, tmp_path, text_of("default", "web", GOOD | {"grants": [grant]}))
+
+    assert from_cluster == from_files
 
 
 @own_cluster
 @pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS.keys())
 async def test_proofs_are_the_same_from_both(api_server: ClusterSource, tmp_path: Path, proof: dict[str, Any]) -> None:
     """Each kind of them."""
-    await _read_alike(api_server, tmp_path, text_of("default", "web", GOOD | {"authentication": [proof]}))
+    from_cluster, from_files = await _both(
+        api_server, tmp_path, text_of("default", "web", GOOD | {"authentication": [proof]})
+    )
+
+    assert from_cluster == from_files
 
 
 @own_cluster
@@ -254,10 +279,13 @@ async def test_proofs_are_the_same_from_both(api_server: ClusterSource, tmp_path
 async def test_yaml_is_read_as_kubectl_reads_it(api_server: ClusterSource, tmp_path: Path, line: str) -> None:
     """What it takes for a text, a truth or a time."""
     text = yaml.safe_dump(token_client("default", "web", **GOOD)) + "".join(f"  {one}\n" for one in line.split("\n"))
-    await _read_alike(api_server, tmp_path, text)
+    from_cluster, from_files = await _both(api_server, tmp_path, text)
+
+    assert from_cluster == from_files
 
 
-async def _read_alike(api_server: ClusterSource, folder: Path, text: str) -> None:
+async def _both(api_server: ClusterSource, folder: Path, text: str) -> list[Client]:
+    """Return a client as it is read from each source, but for what only one of them can know."""
     sources: list[Source] = [api_server, DirectorySource(folder / "clients")]
     clients = []
     for source in sources:
@@ -267,8 +295,7 @@ async def _read_alike(api_server: ClusterSource, folder: Path, text: str) -> Non
         await source.remove(followed.id("web"))
         assert client is not None
         clients.append(replace(client, uid="", generation=0))
-
-    assert clients[0] == clients[1]
+    return clients
 
 
 def _known(followed: Followed, name: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from broker.config import load
+from broker.config import LeaseConfig, load
 from tests.support.bad_specs import BAD, GOOD, PROOFS
 from tests.support.broker import ROOT, Tenant, token_client
 from tests.support.lab import Lab
@@ -22,6 +22,19 @@ async def test_the_example_overlay_renders(installed: Lab) -> None:
     volumes = deployment["spec"]["template"]["spec"]["volumes"]
     assert {"name": "config", "configMap": {"name": config["metadata"]["name"]}} in volumes
     assert set(config["data"]) == {"config.yaml", "cluster-ca.crt"}
+
+
+@pytest.mark.parametrize("overlay", ["example", "tenant"])
+async def test_overlays_change_no_name_that_a_role_is_limited_to(installed: Lab, overlay: str) -> None:
+    """Kustomize takes names in a Role for those of generated objects that are called alike."""
+    documents = yaml.safe_load_all(
+        await installed.cluster.kubectl("kustomize", str(ROOT / "deploy" / "overlays" / overlay))
+    )
+    roles = {one["metadata"]["name"]: one["rules"] for one in documents if one["kind"] == "Role"}
+
+    names = [rule["resourceNames"] for rule in roles["tokenbroker-lease"] if "resourceNames" in rule]
+    assert names == [[LeaseConfig().name]]
+    assert ("tokenbroker-canary" in roles) is (overlay == "example")
 
 
 @pytest.mark.parametrize("folder", ["base", "overlays/example"])

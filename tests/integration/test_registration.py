@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import yaml
 
 from tests.integration.test_cli import Shop, cluster, shop  # fixtures
@@ -129,8 +130,17 @@ async def test_an_admin_of_the_namespace_gives_no_rights_on_the_whole_cluster(sh
     assert await shop.names() == before
 
 
-async def test_the_namespace_is_opted_in_on_request(shop: Shop) -> None:
+@pytest_asyncio.fixture(loop_scope="session")
+async def closed(shop: Shop) -> Shop:
+    """Return a namespace where the broker may not mint."""
+    labels = {"metadata": {"labels": {"tokenbroker.dev/clients": None}}}
+    await shop.cluster.request("PATCH", f"/api/v1/namespaces/{shop.namespace}", labels)
+    return shop
+
+
+async def test_the_namespace_is_opted_in_on_request(closed: Shop) -> None:
     """Without it the missing label is told with the line to run; with the label nothing is said."""
+    shop = closed
     plain = await shop.add()
     before = await label(shop)
     opted = await shop.add("--opt-in")
@@ -146,8 +156,23 @@ async def test_the_namespace_is_opted_in_on_request(shop: Shop) -> None:
     assert "warning" not in again.stderr
 
 
-async def test_who_may_not_opt_in_learns_whom_to_ask(shop: Shop) -> None:
+async def test_tokens_that_nothing_ends_need_a_label_of_their_own(shop: Shop) -> None:
+    """Which a registration does not set: its absence is told, with the line to run."""
+    told = [await shop.add("--revocation", "None")]
+    line = f"kubectl label namespace {shop.namespace} tokenbroker.dev/unbound-tokens=allowed"
+    await shop.cluster.kubectl(*line.split()[1:])
+    told.append(await shop.add("--revocation", "None"))
+    _, client = await shop.get("TokenClient", "web")
+
+    assert [ended.code for ended in told] == [0, 0], told[0].stderr
+    assert f"ask a cluster admin to run: {line}" in told[0].stderr
+    assert "ask a cluster admin" not in told[1].stderr
+    assert client["spec"]["grants"][0]["revocation"] == "None"
+
+
+async def test_who_may_not_opt_in_learns_whom_to_ask(closed: Shop) -> None:
     """Before anything is made; without --opt-in the client is made all the same."""
+    shop = closed
     user = await shop.member("boss", "admin")
     before = await shop.names()
     refused = await shop.add("--opt-in", user=user)
@@ -192,6 +217,32 @@ async def test_a_policy_that_refuses_the_client_is_told(shop: Shop) -> None:
     assert await shop.names() == set()
 
 
+async def test_who_may_not_mint_for_an_account_may_not_register_it(shop: Shop) -> None:
+    """The policy's refusal says which right is missing, and the line that it names gives it."""
+    rules: list[dict[str, Any]] = [
+        {"apiGroups": ["tokenbroker.dev"], "resources": ["tokenclients"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["serviceaccounts", "namespaces"], "verbs": ["get"]},
+        {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": ["*"]},
+    ]
+    await shop.post("Role", {"metadata": {"name": "registrar"}, "rules": rules})
+    await shop.post("ServiceAccount", {"metadata": {"name": "registrar"}})
+    who = f"{shop.namespace}:registrar"
+    where = ("-n", shop.namespace, f"--serviceaccount={who}")
+    await shop.cluster.kubectl("create", "rolebinding", "registrar", "--role=registrar", *where)
+    user = shop.cluster.kubeconfig_for(await shop.cluster.token_for(shop.namespace, "registrar"))
+    before = await shop.names()
+    refused = await shop.add(user=user)
+    left = await shop.names()
+    line = refused.stderr.partition("for that right: kubectl ")[2].replace("<your user name>", "USER")
+    await shop.cluster.kubectl(*line.replace("USER", f"system:serviceaccount:{who}").split())
+    made = await shop.add(user=user)
+
+    assert refused.code == 1
+    assert "refuses the TokenClient web: grants[0]: you may not create tokens of the account web. " in refused.stderr
+    assert left == before
+    assert made.code == 0, made.stderr
+
+
 async def _denied(shop: Shop) -> bool:
     """Tell whether a TokenClient that is as good as any is refused."""
     spec = {"grants": [{"serviceAccount": {"name": "web"}, "vault": {}}]}
@@ -229,8 +280,9 @@ async def test_rules_lists_what_the_cluster_has(shop: Shop) -> None:
     assert (code, wrong) == (1, "error: the cluster has no resource 'podz'; the nearest: pods.\n")
 
 
-async def test_rendered_manifests_pass_the_check_and_a_broken_one_does_not(shop: Shop, tmp_path: Path) -> None:
+async def test_rendered_manifests_pass_the_check_and_a_broken_one_does_not(closed: Shop, tmp_path: Path) -> None:
     """What `client render` prints is right but for what the cluster lacks; the API server has its say on a dry run."""
+    shop = closed
     rendered = await shop.run(
         "client", "render", "ci", "--service-account", "web", "--rule", "get pods", "--no-secret", "--vault"
     )

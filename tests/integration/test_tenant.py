@@ -193,8 +193,12 @@ async def test_a_token_is_got_and_used_and_ends_with_its_client(shop: Shop) -> N
     await until_refused(shop, token)
 
     assert (used, secrets) == (200, 403)
-    _, left = await shop.cluster.request("GET", f"{CORE}/secrets?fieldSelector=type%3Dtokenbroker.dev/anchor")
-    assert left["items"] == []
+
+    async def nothing_left() -> bool:
+        _, left = await shop.cluster.request("GET", f"{CORE}/secrets?fieldSelector=type%3Dtokenbroker.dev/anchor")
+        return not left["items"]
+
+    await until(nothing_left, what="no anchor is left")
     await shop.apply(client(shop))
     assert (await shop.cluster.request("GET", f"{CORE}/pods", token=await token_of(shop)))[0] == 200
     await until_refused(shop, token)
@@ -207,9 +211,10 @@ async def test_a_token_ends_with_its_account(shop: Shop) -> None:
     _, listed = await shop.cluster.request("GET", f"{CORE}/secrets?fieldSelector=type%3Dtokenbroker.dev/anchor")
     _, account = await shop.cluster.request("GET", f"{CORE}/serviceaccounts/reporter")
 
-    [anchor] = listed["items"]
+    kinds = {anchor["metadata"]["labels"]["tokenbroker.dev/anchor"] for anchor in listed["items"]}
     owner = {"apiVersion": "v1", "kind": "ServiceAccount", "name": "reporter", "uid": account["metadata"]["uid"]}
-    assert anchor["metadata"]["ownerReferences"] == [owner]
+    assert kinds == {"grant", "trial"}
+    assert [anchor["metadata"]["ownerReferences"] for anchor in listed["items"]] == [[owner], [owner]]
 
 
 async def test_a_broken_file_serves_nobody_and_a_suspended_client_is_told_so(shop: Shop) -> None:

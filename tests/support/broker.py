@@ -25,6 +25,8 @@ from tests.support.processes import Program, free_port, until
 ROOT = Path(__file__).parents[2]
 ACCOUNT = ("tokenbroker", "tokenbroker")
 CONFIG, AUDIT, METRICS, REPLIES = "config.yaml", "audit.jsonl", "metrics.txt", "replies.jsonl"
+STRONG = [{"namespaces": ["shop"], "strong_accounts": True}]
+"""The pages for CI and Argo CD let clients deploy, in the namespace shop: their operator allows that."""
 _LAST_SCRAPE_SECONDS = 5.0
 _TOKENS = frozenset({"token", "access_token", "config", "status"})
 """Where the token is in the answers of all formats."""
@@ -54,15 +56,24 @@ class BrokerProcess:
     @asynccontextmanager
     async def start(cls, lab: Lab, name: str = "broker", **overrides: Any) -> AsyncIterator[Self]:
         """Start one as the account of deploy/base, which is applied already, and stop it on leaving."""
+        async with cls.start_unready(lab, name, **overrides) as broker:
+            await broker.ready()
+            yield broker
+
+    @classmethod
+    @asynccontextmanager
+    async def start_unready(cls, lab: Lab, name: str = "broker", **overrides: Any) -> AsyncIterator[Self]:
+        """Start one like :meth:`start`, and do not wait until it is ready."""
         folder = lab.folder / name
         folder.mkdir()
-        config = await _config(lab, folder) | {"lease": _lease(name)} | overrides
+        overrides.setdefault("lease", _lease(name))
+        await _allow_lease(lab, overrides["lease"]["name"])
+        config = await _config(lab, folder) | overrides
         path = folder / CONFIG
         path.write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "broker", "serve", "--config", str(path)]
         broker = cls(lab.processes.program(name, command), config, folder)
         broker.program.start()
-        await broker.ready()
         try:
             yield broker
         finally:
@@ -176,6 +187,7 @@ async def _config(lab: Lab, folder: Path) -> dict[str, Any]:
             "token_file": str(vault_token),
             "timeout_seconds": 3,
         },
+        "limits": STRONG,
         "log_level": "debug",
     }
 
@@ -183,6 +195,22 @@ async def _config(lab: Lab, folder: Path) -> dict[str, Any]:
 def _lease(name: str) -> dict[str, Any]:
     """Return the section for a broker that waits for no other one: a Lease of its own, also in a kept cluster."""
     return {"name": f"{name}-{secrets.token_hex(4)}", "duration_seconds": 5}
+
+
+async def _allow_lease(lab: Lab, name: str) -> None:
+    """Let the broker's account hold a Lease of another name: deploy/base allows one."""
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{ACCOUNT[0]}"
+    rule = {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": [name],
+        "verbs": ["get", "update"],
+    }
+    role = {"kind": "Role", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
+    subject = {"kind": "ServiceAccount", "name": ACCOUNT[1], "namespace": ACCOUNT[0]}
+    await lab.cluster.request("POST", f"{rbac}/roles", {"metadata": {"name": name}, "rules": [rule]})
+    binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]}
+    await lab.cluster.request("POST", f"{rbac}/rolebindings", binding)
 
 
 def token_client(namespace: str, name: str, **spec: Any) -> dict[str, Any]:

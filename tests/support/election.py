@@ -106,13 +106,18 @@ def _answer(future: asyncio.Future[T], result: T) -> None:
 
 @dataclass
 class Candidate:
-    """A process: its own loop, clock and calls. ``rate`` is how fast its clock runs, ``trips`` its next calls."""
+    """A process: its own loop, clock and calls.
+
+    ``rate`` is how fast its clock runs; ``trips`` are its next calls; after the next one is sent it stands still for
+    ``stall`` seconds, and the answer and the end of its patience wait for it together.
+    """
 
     world: "World"
     name: str
     rate: float = 1.0
     offset: float = 0.0
     frozen_until: float = 0.0
+    stall: float = 0.0
     trips: list[Trip] = field(default_factory=list)
     told: list[bool] = field(default_factory=list)
     counted: list[bool] = field(default_factory=list)
@@ -151,6 +156,8 @@ class Candidate:
 
     async def _call(self, effect: Callable[[], T]) -> T:
         self.calls += 1
+        self.world.freeze(self, self.stall)
+        self.stall = 0.0
         trip = self.trips.pop(0) if self.trips else Trip()
         if trip.refused:
             raise unavailable("refused")

@@ -16,10 +16,11 @@ ANCHORS = "secrets?fieldSelector=type%3Dtokenbroker.dev/anchor"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The copy of the grant ``default`` of the client ``reader``."""
+    """The copy of the grant ``default`` of a client."""
 
     lab: Lab
     tenant: Tenant
+    client: str = "reader"
 
     async def there(self) -> bool:
         """Tell whether readers find a version."""
@@ -48,7 +49,7 @@ class Kept:
         metadata = {"custom_metadata": write_label(replace(label, retired=retired))}
         status, answer = await self.lab.vault.api("POST", self._path("metadata"), metadata)
         assert status == 204, answer
-        await self.tenant.patch("reader", {"owner": uuid.uuid4().hex})
+        await self.tenant.patch(self.client, {"owner": uuid.uuid4().hex})
 
     async def anchors(self) -> set[str]:
         """Return the UIDs of all anchors in the namespace."""
@@ -87,4 +88,4 @@ class Kept:
         return answer["data"]["metadata"]["version"], answer["data"]["data"]["token"]
 
     def _path(self, kind: str) -> str:
-        return f"secret/{kind}/tokenbroker/lab/{self.tenant.namespace}/reader/default"
+        return f"secret/{kind}/tokenbroker/lab/{self.tenant.namespace}/{self.client}/default"

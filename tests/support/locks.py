@@ -22,21 +22,21 @@ CLIENT_RULE: Rule = {
 }
 
 
-def held(outcome: Outcome, policy: str, words: str = "") -> None:
+def assert_held(outcome: Outcome, policy: str, words: str = "") -> None:
     """Assert that this policy refused, and for this reason, and nothing else did."""
     status, answer = outcome
     assert refused_by(policy, status, answer), (status, answer.get("message"))
     assert words in answer["message"]
 
 
-def forbidden(outcome: Outcome, account: str) -> None:
+def assert_forbidden(outcome: Outcome, account: str) -> None:
     """Assert that RBAC refused, and to whom."""
     status, answer = outcome
     assert (status, answer.get("reason")) == (403, "Forbidden"), answer.get("message")
     assert f'User "{account}" cannot' in answer["message"]
 
 
-def passed(outcome: Outcome, status: int = 200) -> None:
+def assert_passed(outcome: Outcome, status: int = 200) -> None:
     """Assert that nothing refused."""
     assert outcome[0] == status, outcome[1].get("message")
 
@@ -62,7 +62,7 @@ class Thief:
         thief = cls(tenant, await tenant.cluster.token_for(*tenant.broker))
         await tenant.account("reader")
         await thief.until_may_mint("reader")
-        passed(await thief.make(anchor(ownerReferences=[await thief.account_owner()])), 201)
+        assert_passed(await thief.make(anchor(ownerReferences=[await thief.account_owner()])), 201)
         return thief
 
     async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Outcome:

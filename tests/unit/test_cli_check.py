@@ -61,11 +61,18 @@ def test_what_is_complete_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        (
+            granted(revocation="None"),
+            (
+                "warning: TokenClient shop/web: the namespace shop does not let the broker mint what cannot be revoked"
+                "; have a cluster admin run kubectl label namespace shop tokenbroker.dev/unbound-tokens=allowed"
+            ),
+        ),
         ({"TokenClient": {"metadata": {"name": "web"}}}, "TokenClient web: names no namespace; write it down"),
         ({"TokenClient": {"metadata": {"name": "W", "namespace": "shop"}}}, "name that Kubernetes does not take"),
         ({"TokenClient": {"spec": None}}, "error: TokenClient shop/web: spec"),
         ({"TokenClient": {"spec": {"grants": []}}}, "spec.grants: List should have at least 1 item"),
-        (granted(serviceAccount={"name": "default"}), "The account 'default' is never granted"),
+        (granted(serviceAccount={"name": "default"}), "grant default: The account 'default' is never granted"),
         (granted(expect={"deny": ["GET pods"]}), "'GET' is not a verb"),
         (
             {"ServiceAccount": None},

@@ -6,9 +6,10 @@ import pytest
 
 from broker.cli.errors import CommandError, ExitCode
 from broker.cli.judging import Judgement, check_denied, check_words, judge, refuse_strong, say, written
-from broker.cli.manifests import Expect, NewClient, Rights
+from broker.cli.manifests import NewClient, Rights
 from broker.cli.rule_texts import parse_cluster_wide_rule, parse_rule
 from broker.model.access import PolicyRule
+from broker.model.client import Expect
 from broker.model.strength import Strength
 from tests.support.discovery import catalogue
 from tests.unit.test_manifests import GRANT, PLAIN

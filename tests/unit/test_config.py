@@ -218,7 +218,7 @@ def test_a_lease_as_it_is_by_default(tmp_path: Path, valid: dict[str, object]) -
     documents = yaml.safe_load_all((Path(__file__).parents[2] / "deploy" / "base" / "rbac.yaml").read_text())
     [rules] = [one["rules"] for one in documents if one["metadata"]["name"] == "tokenbroker-lease" and "rules" in one]
 
-    assert (lease.name, lease.duration_seconds) == ("tokenbroker", 15)
+    assert (lease.name, lease.duration_seconds) == ("tokenbroker-leader", 15)
     assert [(rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
         (None, ["create"]),
         ([lease.name], ["get", "update"]),

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from structlog.typing import EventDict
 
 from broker.directory import files as reading
 from broker.directory import registry as looking
-from broker.directory.files import look
 from broker.directory.notes import LoggedEvents, LoggedStatuses
 from broker.directory.registry import DirectoryRegistry
 from broker.ports import Registration
@@ -24,6 +24,41 @@ from tests.support.registries import DirectorySource, Followed, text_of
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "POLL_SECONDS", 0.02)
+
+
+@dataclass(slots=True)
+class Looks:
+    """Counts what is looked at and read."""
+
+    times: int = 0
+    read: list[str] = field(default_factory=list)
+
+    async def more(self, times: int) -> None:
+        """Wait for so many looks more."""
+        enough = self.times + times
+
+        async def looked() -> bool:
+            return self.times >= enough
+
+        await until(looked, what="it is looked at again")
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """Count."""
+    counted = Looks()
+
+    def look(folder: Path) -> tuple[reading.Entry, ...]:
+        counted.times += 1
+        return reading.look(folder)
+
+    def read(folder: Path, entry: reading.Entry) -> bytes | reading.Unreadable:
+        counted.read.append(entry.name)
+        return reading.read(folder, entry)
+
+    monkeypatch.setattr(looking, "look", look)
+    monkeypatch.setattr(looking, "read", read)
+    return counted
 
 
 @pytest.fixture
@@ -69,34 +104,50 @@ async def test_only_yaml_is_looked_at(followed: Followed, source: DirectorySourc
     (source.folder / "z.yaml").write_text(_good("web"))
     await followed.changes("web")
 
+    assert followed.told.sizes[-1] == (1, 0)
+
 
 async def test_file_that_is_being_written_is_not_read_by_halves(
-    source: DirectorySource, monkeypatch: pytest.MonkeyPatch
+    followed: Followed, source: DirectorySource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts once two looks in a row saw the same: what is cut off may be the restriction."""
-    source.folder.mkdir()
-    file = source.folder / "a.yaml"
-    whole = "apiVersion: tokenbroker.dev/v1alpha1\nkind: TokenClient\nmetadata: {namespace: shop, name: web}\nspec:\n"
-    whole += "  authentication: [{clientSecret: {digests: ['sha256:" + "0" * 64 + "']}}]\n"
-    whole += "  grants: [{serviceAccount: {name: reader}}]\n  suspend: true\n"
-    half = whole.removesuffix("  suspend: true\n")
-    looks = 0
+    monkeypatch.setattr(looking, "POLL_SECONDS", 0.2)
+    whole = text_of("shop", "web", {**GOOD, "suspend": True})
+    for number in range(20):
+        (source.folder / "a.yaml").write_text(whole.replace(', "suspend": true', "") + "\n" * number)
+        await asyncio.sleep(0.03)  # the writer's pace, which is faster than looks are
+    (source.folder / "a.yaml").write_text(whole)
+    await followed.changes("web")
 
-    def writing(folder: Path) -> tuple[reading.Entry, ...]:
-        nonlocal looks
-        looks += 1
-        if looks < 6:
-            file.write_text(half + "\n" * looks if looks < 5 else whole)
-        return look(folder)
+    client = followed.client("web")
+    assert client is not None
+    assert client.suspended
 
-    monkeypatch.setattr(looking, "look", writing)
-    seen: list[bool] = []
+
+async def test_directory_that_does_not_change_is_believed(
+    source: DirectorySource, monkeypatch: pytest.MonkeyPatch, looks: Looks
+) -> None:
+    """Seeing that nothing happened is news enough; nothing is read again for it."""
+    monkeypatch.setattr(looking, "STALE_SECONDS", 0.3)
+    await source.swap({"a.yaml": _good("web")})
     async with Followed.start(source, "shop") as followed:
-        client = followed.client("web")
-        assert client is not None
-        seen.append(client.suspended)
+        await looks.more(30)
 
-    assert seen == [True]
+        assert not await followed.stale()
+        assert looks.read == ["a.yaml"]
+
+
+async def test_file_that_stayed_the_same_is_not_read_again(
+    followed: Followed, source: DirectorySource, looks: Looks
+) -> None:
+    """With ten thousand clients that would take seconds."""
+    (source.folder / "a.yaml").write_text(_good("web"))
+    (source.folder / "b.yaml").write_text(_good("app"))
+    await followed.changes("web", "app")
+    (source.folder / "b.yaml").write_text(_good("app", suspend=True))
+    await followed.changes("app")
+
+    assert looks.read.count("a.yaml") == 1
 
 
 async def test_directory_that_changes_while_it_is_read_is_read_again(
@@ -182,21 +233,31 @@ async def test_link_may_lead_to_another_secret_and_nothing_of_it_is_shown(
 
 @pytest.mark.parametrize(("bound", "value"), [("MAX_FILES", 1), ("MAX_TOTAL_BYTES", 400)])
 async def test_directory_that_holds_too_much_is_not_read(
-    source: DirectorySource, bound: str, value: int, logged: list[EventDict], monkeypatch: pytest.MonkeyPatch
+    source: DirectorySource,
+    bound: str,
+    value: int,
+    logged: list[EventDict],
+    looks: Looks,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody could say which files to leave out. It is said once, and what was read before counts for a while."""
+    said = "registry.directory_unreadable"
     monkeypatch.setattr(reading, bound, value)
     await source.swap({"a.yaml": _good("web")})
     async with Followed.start(source, "shop") as followed:
+        followed.told.changed.clear()
         await source.swap({"a.yaml": _good("web", suspend=True), "b.yaml": _good("app")})
-        await until(lambda: _said(logged, "registry.directory_unreadable"), what="it is said")
+        await looks.more(5)
         client = followed.client("web")
 
         assert client is not None
         assert not client.suspended
+        assert [line["event"] for line in logged].count(said) == 1
         await source.swap({"a.yaml": _good("web", suspend=True)})
-        await until(lambda: _suspended(followed), what="it is read again")
-    assert sum(line["event"] == "registry.directory_unreadable" for line in logged) == 1
+        await followed.changes("web")
+        await source.swap({"a.yaml": _good("web"), "b.yaml": _good("app")})
+        await looks.more(5)
+    assert [line["event"] for line in logged].count(said) == 2
 
 
 async def test_directory_that_was_replaced_is_followed(followed: Followed, source: DirectorySource) -> None:
@@ -207,6 +268,8 @@ async def test_directory_that_was_replaced_is_followed(followed: Followed, sourc
     source.folder.mkdir()
     (source.folder / "a.yaml").write_text(_good("app"))
     await followed.changes("app", "web")
+
+    assert followed.client("web") is None
 
 
 async def test_status_is_kept_and_each_new_condition_logged(
@@ -273,12 +336,3 @@ def _known(followed: Followed) -> Registration:
     registration = followed.registry.get(followed.id("web"))
     assert registration is not None
     return registration
-
-
-async def _said(logged: list[EventDict], event: str) -> bool:
-    return any(line["event"] == event for line in logged)
-
-
-async def _suspended(followed: Followed) -> bool:
-    client = followed.client("web")
-    return client is not None and client.suspended

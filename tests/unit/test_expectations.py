@@ -64,7 +64,30 @@ def test_allowed_needs_a_rule_for_all_of_it(text: str, held: PolicyRule, outcome
     ("text", "held", "outcome"),
     [
         ("get secrets", rule("get", "pods"), HELD),
-        ("get secrets", rule("create,update,patch,delete", "secrets"), HELD),
+        ("get secrets", rule("create,update", "secrets"), HELD),
+        ("get secrets", rule("patch", "secrets"), FAILED),
+        ("get secrets", rule("delete", "secrets"), FAILED),
+        ("get secrets", rule("deletecollection", "secrets"), FAILED),
+        ("list secrets", rule("deletecollection", "secrets"), FAILED),
+        ("watch secrets", rule("deletecollection", "secrets"), FAILED),
+        ("list secrets", rule("patch,delete", "secrets"), HELD),
+        ("get pods", rule("update", "pods/status"), FAILED),
+        ("* pods", rule("get", "pods/resize"), FAILED),
+        ("get pods", rule("patch", "*/ephemeralcontainers"), FAILED),
+        ("get pods", rule("get", "pods/log"), HELD),
+        ("get configmaps", rule("get", "configmaps/resize"), HELD),
+        ("create pods", rule("get", "pods/status"), HELD),
+        ("get pods --subresource=status", rule("get", "pods"), FAILED),
+        ("update pods --subresource=status", rule("update", "pods"), HELD),
+        ("patch deployments --subresource=scale", rule("update", "deployments", group="apps"), FAILED),
+        ("get deployments --subresource=scale", rule("delete", "deployments", group="apps"), FAILED),
+        (
+            "impersonate sa",
+            rule("impersonate:serviceaccount", "serviceaccounts", group="authentication.k8s.io"),
+            FAILED,
+        ),
+        ("impersonate sa", rule("impersonate", "serviceaccounts"), FAILED),
+        ("impersonate users", rule("impersonate", "groups"), HELD),
         ("get secrets", rule("get", "secrets"), FAILED),
         ("get secrets", rule("list", "secrets"), FAILED),
         ("get secrets", rule("watch", "secrets"), FAILED),
@@ -98,7 +121,7 @@ def test_allowed_needs_a_rule_for_all_of_it(text: str, held: PolicyRule, outcome
         ("* *", rule("get", "clustertrustbundles", group="other.example.com"), FAILED),
         ("* *", urls("get", "/metrics"), HELD),
         ("get *", rule("list", "pods"), FAILED),
-        ("get *", rule("delete", "pods"), HELD),
+        ("get *", rule("create", "pods"), HELD),
         ("get * --subresource=log", rule("get", "pods"), HELD),
         ("get * --subresource=log", rule("get", "pods/log"), FAILED),
         ("get * --subresource=log", rule("get", "*"), FAILED),
@@ -136,7 +159,9 @@ def test_incomplete_rules_deny_nothing() -> None:
 
     assert (allowed.outcome, missing.outcome, denied.outcome, named.outcome) == (HELD, UNKNOWN, UNKNOWN, UNKNOWN)
     assert missing.questions == (action("list pods"),)
-    assert denied.questions == (action("get secrets"), action("list secrets"), action("watch secrets"))
+    verbs = [(it.verb, it.subresource) for it in denied.questions]
+    assert verbs[:6] == [(verb, "") for verb in ("get", "list", "watch", "patch", "delete", "deletecollection")]
+    assert verbs[6:] == [(verb, "status") for verb in ("get", "patch", "update")]
     assert named.questions[0] == action("get configmaps/one")
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from broker.cli.checks import check
 from broker.cli.errors import CommandError, ExitCode
-from broker.cli.manifests import Account, BrokerAccount, Expect, NewClient, NewGrant, Rights, Vault, manifests
+from broker.cli.manifests import Account, BrokerAccount, NewClient, NewGrant, Rights, Vault, manifests
+from broker.cli.output import to_yaml
+from broker.directory.resources import read_file
 from broker.model.access import PolicyRule
-from broker.model.client import ClientId
+from broker.model.client import ClientId, Expect, Revocation
 
 DIGEST = "sha256:" + "0" * 64
 GRANT = NewGrant("default", "15m", "1h", (), None)
@@ -38,7 +40,7 @@ FULL = replace(
         "2h",
         ("vault", "other"),
         Vault("12h", "4h"),
-        "Token",
+        Revocation.TOKEN,
         Expect(("list pods",), ("get secrets",)),
     ),
 )
@@ -182,7 +184,6 @@ def test_good_clients_pass(good: NewClient) -> None:
         (replace(PLAIN, broker=BrokerAccount("tokenbroker", "")), ExitCode.USAGE, "broker's account ''"),
         (replace(PLAIN, rights=Rights(("a/b",), ())), ExitCode.USAGE, "not the name of a ClusterRole"),
         (replace(PLAIN, rights=Rights((), (), ("..",))), ExitCode.USAGE, "not the name of a ClusterRole"),
-        (replace(PLAIN, grant=replace(GRANT, revocation="Never")), ExitCode.USAGE, "revocation"),
         (replace(PLAIN, grant=replace(GRANT, expect=Expect(("pods",)))), ExitCode.USAGE, "expectation 'pods' is not"),
         (replace(PLAIN, grant=replace(GRANT, expect=Expect((), ("GET x",)))), ExitCode.USAGE, "'GET' is not a verb"),
         (replace(PLAIN, grant=replace(GRANT, expect=Expect(("get pods",) * 17))), ExitCode.USAGE, "expect.allow"),
@@ -203,3 +204,12 @@ def test_what_cannot_work_is_refused(wrong: NewClient, code: ExitCode, words: st
 
     assert words in str(refused.value)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize("new", [PLAIN, FULL], ids=["plain", "full"])
+def test_what_is_printed_can_be_put_into_a_directory_of_clients(new: NewClient) -> None:
+    """The TokenClient is read as it is, and the rest beside it left alone."""
+    file = read_file("web.yaml", to_yaml(manifests(new)).encode(), "lab", None)
+
+    assert (file.problem, file.ids) == ("", (new.id,))
+    assert file.registrations[0].client is not None

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from broker.errors import BrokerError, Fault, Reason
+from broker.model.anchor import vault_anchor
 from broker.model.client import ClientId, VaultCopy
 from broker.model.vault_path import CopyKey
 from broker.ports import Origin
@@ -16,6 +17,7 @@ from broker.vault.answer import unavailable
 from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, TTL, PowerCut, World, client, grant
 
 PATH = PLACE.path(KEY)
+TOP = vault_anchor("uid-1", grant())
 
 
 @pytest.fixture
@@ -505,3 +507,147 @@ async def test_a_crash_between_any_two_calls_heals(world: World, start: str, ste
     await world.visit()
     assert not world.broken_readers()
     assert len(world.cluster.versions) == 1
+
+
+async def test_a_copy_is_replaced_when_the_anchor_above_its_versions_went(world: World) -> None:
+    """Suspending deletes it; the first visit after resuming makes another one, and a version that works."""
+    await world.visit()
+    old = world.token()
+    world.registry.put(client(suspended=True))
+    await world.cluster.delete(KEY.client.namespace, TOP.name)
+    await world.visit()
+    assert (world.token(), world.facts().version) == (old, 1)
+
+    world.registry.put(client())
+    await world.visit()
+
+    token = world.token()
+    assert token is not None
+    assert token != old
+    assert world.cluster.accepts(token)
+    assert len(world.cluster.versions) == 1
+
+
+async def test_a_crash_after_the_anchor_at_the_top_was_made_again_heals(world: World) -> None:
+    """That it is there does not make the version below the former one any better."""
+    await world.visit()
+    await world.cluster.delete(KEY.client.namespace, TOP.name)
+    await world.cluster.ensure(client(), TOP)
+    world.restart()
+
+    await world.visit()
+
+    token = world.token()
+    assert token is not None
+    assert world.cluster.accepts(token)
+
+
+async def test_a_new_version_is_written_when_somebody_asks_for_one(world: World) -> None:
+    """Once a request, and readers of the version before have their time."""
+    await world.visit()
+    old = world.token()
+    world.clock.pass_(60)
+    world.registry.put(client(rotate_requested=world.clock.now()))
+
+    await world.visit()
+    world.clock.pass_(60)
+    await world.visit()
+
+    assert world.facts().version == 2
+    assert old is not None
+    assert world.cluster.accepts(old)
+
+
+async def test_what_is_asked_for_in_the_future_is_not_done_yet(world: World) -> None:
+    """Or every visit until then would write a version."""
+    await world.visit()
+    world.registry.put(client(rotate_requested=world.clock.now() + timedelta(hours=1)))
+
+    await world.visit()
+
+    assert world.facts().version == 1
+
+
+async def test_a_request_for_a_new_version_is_news(world: World) -> None:
+    """An annotation changes no generation."""
+    world.registry.put(client())
+    world.rotator.changed(KEY.client)
+    world.rotator.queue.forget(KEY)
+
+    world.registry.put(client(rotate_requested=world.clock.now()))
+    world.rotator.changed(KEY.client)
+
+    assert len(world.rotator.queue) == 1
+
+
+async def test_a_replica_that_does_not_lead_writes_and_removes_nothing(world: World) -> None:
+    """Not even where a copy is missing, or nobody wants it."""
+    world.cluster.leading = False
+
+    await world.visit()
+    assert not world.vault.entries
+
+    world.cluster.leading = True
+    await world.visit()
+    world.cluster.leading = False
+    del world.registry.known[KEY.client]
+    await world.visit()
+
+    assert PATH in world.vault.entries
+
+
+async def test_a_delivery_of_a_follower_hangs_below_the_leaders_anchor(world: World) -> None:
+    """It makes none at the top, where a stale replica could give tokens a new life."""
+    world.cluster.leading = False
+    with pytest.raises(BrokerError, match="anchor_missing"):
+        await world.rotator.deliver(client(), "default", Origin("r"))
+
+    await world.cluster.ensure(client(), TOP)
+    delivered = await world.rotator.deliver(client(), "default", Origin("r"))
+
+    assert delivered.version == 1
+
+
+async def test_nothing_is_written_for_a_grant_that_was_not_looked_at(world: World) -> None:
+    """And nothing said of it: the reconciler is about to look."""
+    world.registry.book.forget(KEY.client)
+
+    wait = await world.visit()
+
+    assert wait == CHECK_SECONDS
+    assert not world.vault.entries
+    assert KEY not in world.watcher.facts
+
+
+async def test_a_grant_that_was_looked_at_is_visited_at_once(world: World) -> None:
+    """If it is one of those that are kept in Vault."""
+    world.rotator.changed(KEY.client)
+    world.rotator.queue.forget(KEY)
+
+    world.rotator.prepared(KEY.client, "another")
+    assert len(world.rotator.queue) == 0
+
+    world.rotator.prepared(KEY.client, "default")
+    assert len(world.rotator.queue) == 1
+
+
+async def test_whoever_begins_to_lead_visits_every_copy(world: World) -> None:
+    """What the leader before has done is not known."""
+    world.rotator.changed(KEY.client)
+    world.rotator.queue.forget(KEY)
+
+    world.rotator.lead()
+
+    assert len(world.rotator.queue) == 1
+
+
+async def test_the_copy_of_a_client_that_is_being_deleted_is_removed(world: World) -> None:
+    """It need not have gone yet: the broker's finalizer may hold it."""
+    await world.visit()
+    known = world.registry.known[KEY.client]
+    world.registry.known[KEY.client] = replace(known, deleting=True)
+
+    await world.visit()
+
+    assert not world.vault.entries
+    assert not world.cluster.anchors

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.broker import Tenant
 from tests.support.lab import Lab
-from tests.support.locks import ANCHOR, AUDIENCE, Outcome, Thief, forbidden, held, passed
+from tests.support.locks import ANCHOR, AUDIENCE, Outcome, Thief, assert_forbidden, assert_held, assert_passed
 from tests.support.processes import until
 
 POLICY = "tokenbroker-tokens"
@@ -18,7 +18,7 @@ async def label(thief: Thief, name: str, value: str | None, policy_knows: Callab
     """Change a label of the thief's namespace as operators do, and wait until policies see it."""
     path = f"/api/v1/namespaces/{thief.tenant.namespace}"
     changes = {"metadata": {"labels": {f"tokenbroker.dev/{name}": value}}}
-    passed(await thief.tenant.cluster.request("PATCH", path, changes))
+    assert_passed(await thief.tenant.cluster.request("PATCH", path, changes))
 
     async def known() -> bool:
         return policy_knows(await thief.mint(boundObjectRef=None))
@@ -41,9 +41,9 @@ async def test_token_as_the_broker_asks_for_it(thief: Thief) -> None:
 
     Where no audience is named, the policy sees the API server's own.
     """
-    passed(await thief.mint(), 201)
-    passed(await thief.mint(audiences=[]), 201)
-    passed(await thief.mint(expirationSeconds=86400), 201)
+    assert_passed(await thief.mint(), 201)
+    assert_passed(await thief.mint(audiences=[]), 201)
+    assert_passed(await thief.mint(expirationSeconds=86400), 201)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -66,7 +66,7 @@ async def test_stolen_credential_mints_no_token(attempt: str, thief: Thief) -> N
     """For the account that was registered, where it was: nothing but short tokens that can be ended."""
     changes, words = BAD[attempt]
 
-    held(await thief.mint(**changes), POLICY, words)
+    assert_held(await thief.mint(**changes), POLICY, words)
 
 
 async def test_token_for_the_account_default(thief: Thief) -> None:
@@ -74,28 +74,28 @@ async def test_token_for_the_account_default(thief: Thief) -> None:
     await thief.tenant.account("default")  # unless the cluster has made it already
     await thief.until_may_mint("default")
 
-    held(await thief.mint("default"), POLICY, "never mints for the account default")
+    assert_held(await thief.mint("default"), POLICY, "never mints for the account default")
 
 
 async def test_token_for_an_account_that_nobody_registered(thief: Thief) -> None:
     """RBAC answers: the owner's Role names the accounts."""
     await thief.tenant.cluster.request("POST", f"{thief.core}/serviceaccounts", {"metadata": {"name": "other"}})
 
-    forbidden(await thief.mint("other"), BROKER)
+    assert_forbidden(await thief.mint("other"), BROKER)
 
 
 async def test_token_in_kube_system(thief: Thief) -> None:
     """RBAC answers: no Role is there."""
     path = "/api/v1/namespaces/kube-system/serviceaccounts/generic-garbage-collector/token"
 
-    forbidden(await thief.call("POST", path, {"spec": {"audiences": [AUDIENCE]}}), BROKER)
+    assert_forbidden(await thief.call("POST", path, {"spec": {"audiences": [AUDIENCE]}}), BROKER)
 
 
 async def test_token_in_kube_namespace_that_opted_in(installed: Lab) -> None:
     """Label and Role are there, and the namespace's name is enough to refuse."""
     thief = await Thief.steal(await Tenant.create(installed.cluster, "kube-opted-in"))
 
-    held(await thief.mint(), POLICY, "kube-* or of its own namespace")
+    assert_held(await thief.mint(), POLICY, "kube-* or of its own namespace")
 
 
 @pytest.mark.parametrize("account", ["tokenbroker", "tokenbroker-canary"])
@@ -106,9 +106,9 @@ async def test_token_in_the_brokers_own_namespace(account: str, thief: Thief) ->
     outcome = await thief.call("POST", path, {"spec": spec})
 
     if account == "tokenbroker":
-        forbidden(outcome, BROKER)
+        assert_forbidden(outcome, BROKER)
     else:
-        held(outcome, POLICY, "of its own namespace")
+        assert_held(outcome, POLICY, "of its own namespace")
 
 
 @pytest.mark.parametrize("value", ["false", "", "Enabled", "true", None])
@@ -116,19 +116,19 @@ async def test_token_where_the_namespace_did_not_opt_in(value: str | None, thief
     """Only the word 'enabled' counts: a label that says false, or anything else, is as good as none."""
     await label(thief, "clients", value, lets_nothing_pass)
 
-    held(await thief.mint(), POLICY, "tokenbroker.dev/clients: enabled")
+    assert_held(await thief.mint(), POLICY, "tokenbroker.dev/clients: enabled")
 
 
 async def test_unbound_token_where_the_operator_allows_it(thief: Thief) -> None:
     """The second label lets unbound tokens pass, and no other limit falls with it."""
     await label(thief, "unbound-tokens", "allowed", allows)
 
-    passed(await thief.mint(), 201)
-    held(await thief.mint(boundObjectRef=None, audiences=["x"]), POLICY, "one audience")
-    held(await thief.mint(boundObjectRef=None, expirationSeconds=86401), POLICY, "86400 seconds at most")
-    held(await thief.mint(**BAD["bound_to_a_pod"][0]), POLICY, "bound to an anchor")
+    assert_passed(await thief.mint(), 201)
+    assert_held(await thief.mint(boundObjectRef=None, audiences=["x"]), POLICY, "one audience")
+    assert_held(await thief.mint(boundObjectRef=None, expirationSeconds=86401), POLICY, "86400 seconds at most")
+    assert_held(await thief.mint(**BAD["bound_to_a_pod"][0]), POLICY, "bound to an anchor")
     await label(thief, "clients", None, lets_nothing_pass)
-    held(await thief.mint(boundObjectRef=None), POLICY, "tokenbroker.dev/clients: enabled")
+    assert_held(await thief.mint(boundObjectRef=None), POLICY, "tokenbroker.dev/clients: enabled")
 
 
 @pytest.mark.parametrize("value", ["true", "enabled", "false"])
@@ -137,4 +137,4 @@ async def test_unbound_token_where_the_label_says_something_else(value: str, thi
     await label(thief, "unbound-tokens", "allowed", allows)
     await label(thief, "unbound-tokens", value, lambda outcome: not allows(outcome))
 
-    held(await thief.mint(boundObjectRef=None), POLICY, "bound to an anchor")
+    assert_held(await thief.mint(boundObjectRef=None), POLICY, "bound to an anchor")

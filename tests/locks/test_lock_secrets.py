@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.locks import RBAC, Thief, anchor, held, passed, until_may
+from tests.support.locks import RBAC, Thief, anchor, assert_held, assert_passed, until_may
 
 POLICY = "tokenbroker-secrets"
 OWNER: dict[str, Any] = anchor()["metadata"]["ownerReferences"][0]
@@ -21,7 +21,7 @@ def labels(**changes: str | None) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["grant", "vault", "version", "bucket", "token", "trial"])
 async def test_anchor_of_each_kind(kind: str, thief: Thief) -> None:
     """What the broker makes passes, and the refusals below are for what they change."""
-    passed(await thief.make(anchor(name=NAME, labels=labels(anchor=kind)), "?dryRun=All"), 201)
+    assert_passed(await thief.make(anchor(name=NAME, labels=labels(anchor=kind)), "?dryRun=All"), 201)
 
 
 @pytest.mark.parametrize("kind", ["Secret", "ServiceAccount"])
@@ -29,7 +29,7 @@ async def test_anchor_that_belongs_to_another_anchor_or_an_account(kind: str, th
     """Buckets own tokens' anchors, and accounts own all where there are no TokenClients."""
     owner = {"apiVersion": "v1", "kind": kind, "name": "x", "uid": "0a1b"}
 
-    passed(await thief.make(anchor(name=NAME, ownerReferences=[owner]), "?dryRun=All"), 201)
+    assert_passed(await thief.make(anchor(name=NAME, ownerReferences=[owner]), "?dryRun=All"), 201)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -72,22 +72,24 @@ async def test_stolen_credential_makes_no(attempt: str, thief: Thief) -> None:
     """RBAC allows it to create Secrets there; admission refuses all but anchors that go with their owner."""
     secret, words = BAD[attempt]
 
-    held(await thief.make(secret, "?dryRun=All"), POLICY, words)
+    assert_held(await thief.make(secret, "?dryRun=All"), POLICY, words)
 
 
 async def test_stolen_credential_makes_no_secret_in_its_own_namespace(thief: Thief) -> None:
     """The canary's Role allows it there, so that the broker can see that admission does not."""
     body = {"metadata": {"name": "mine"}, "type": "Opaque"}
 
-    held(await thief.call("POST", "/api/v1/namespaces/tokenbroker/secrets", body), POLICY, "creates anchors only")
+    assert_held(
+        await thief.call("POST", "/api/v1/namespaces/tokenbroker/secrets", body), POLICY, "creates anchors only"
+    )
 
 
 async def test_stolen_credential_deletes_no_foreign_secret(thief: Thief) -> None:
     """RBAC allows it to delete Secrets there; admission looks at what it would delete."""
     await thief.tenant.cluster.request("POST", f"{thief.core}/secrets", {"metadata": {"name": "foreign"}})
 
-    held(await thief.call("DELETE", f"{thief.core}/secrets/foreign"), POLICY, "deletes anchors only")
-    passed(await thief.call("DELETE", f"{thief.core}/secrets/{anchor()['metadata']['name']}"))
+    assert_held(await thief.call("DELETE", f"{thief.core}/secrets/foreign"), POLICY, "deletes anchors only")
+    assert_passed(await thief.call("DELETE", f"{thief.core}/secrets/{anchor()['metadata']['name']}"))
 
 
 async def test_stolen_credential_changes_no_secret(thief: Thief) -> None:
@@ -106,4 +108,4 @@ async def test_stolen_credential_changes_no_secret(thief: Thief) -> None:
     await until_may(cluster, thief.token, namespace=namespace, verb="patch", resource="secrets")
     path = f"{thief.core}/secrets/{anchor()['metadata']['name']}"
 
-    held(await thief.call("PATCH", path, {"metadata": {"labels": {"a": "b"}}}), POLICY, "changes no Secret")
+    assert_held(await thief.call("PATCH", path, {"metadata": {"labels": {"a": "b"}}}), POLICY, "changes no Secret")

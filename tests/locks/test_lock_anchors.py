@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.broker import Tenant, token_client
 from tests.support.kubectl import KubectlError
-from tests.support.locks import ANCHOR, Thief, User, anchor, held, passed, until_may
+from tests.support.locks import ANCHOR, Thief, User, anchor, assert_held, assert_passed, until_may
 from tests.support.processes import until
 
 POLICY = "tokenbroker-anchors"
@@ -31,19 +31,19 @@ SQUATTERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("squatter", SQUATTERS)
 async def test_editor_squats_an_anchors(squatter: str, editor: User) -> None:
     """What bears an anchor's name or type is the broker's alone to make."""
-    held(await editor.call("POST", editor.secrets, SQUATTERS[squatter]), POLICY, "only the broker makes anchors")
+    assert_held(await editor.call("POST", editor.secrets, SQUATTERS[squatter]), POLICY, "only the broker makes anchors")
 
 
 async def test_editor_makes_other_secrets(editor: User) -> None:
     """Nothing else is anybody's business here."""
-    passed(await editor.call("POST", editor.secrets, {"metadata": {"generateName": "mine-"}}), 201)
+    assert_passed(await editor.call("POST", editor.secrets, {"metadata": {"generateName": "mine-"}}), 201)
 
 
 async def test_cluster_admin_makes_no_anchor(tenant: Tenant) -> None:
     """Even who may do anything has to take the policy away first, which is seen."""
     path = f"/api/v1/namespaces/{tenant.namespace}/secrets"
 
-    held(await tenant.cluster.request("POST", path, anchor()), POLICY, "only the broker makes anchors")
+    assert_held(await tenant.cluster.request("POST", path, anchor()), POLICY, "only the broker makes anchors")
 
 
 OWNER = {"apiVersion": "v1", "kind": "ServiceAccount", "name": "editor", "uid": "0a1b"}
@@ -59,12 +59,12 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("change", CHANGES)
 async def test_editor_puts_on_an_anchor_a(change: str, editor: User) -> None:
     """A finalizer would keep its tokens alive for a minute, a second owner for good."""
-    held(await editor.call("PATCH", f"{editor.secrets}/{ANCHOR}", CHANGES[change]), POLICY, "nobody changes one")
+    assert_held(await editor.call("PATCH", f"{editor.secrets}/{ANCHOR}", CHANGES[change]), POLICY, "nobody changes one")
 
 
 async def test_editor_changes_an_anchors_type(editor: User) -> None:
     """Kubernetes itself refuses: a Secret's type stays what it was, for anchors and for what would become one."""
-    passed(await editor.call("POST", editor.secrets, {"metadata": {"name": "mine"}}), 201)
+    assert_passed(await editor.call("POST", editor.secrets, {"metadata": {"name": "mine"}}), 201)
 
     away = await editor.call("PATCH", f"{editor.secrets}/{ANCHOR}", {"type": "Opaque"})
     into = await editor.call("PATCH", f"{editor.secrets}/mine", {"type": "tokenbroker.dev/anchor"})
@@ -75,7 +75,7 @@ async def test_editor_changes_an_anchors_type(editor: User) -> None:
 
 async def test_editor_ends_tokens(editor: User, thief: Thief) -> None:
     """Whoever may delete Secrets may delete anchors: ending tokens is never refused."""
-    passed(await editor.call("DELETE", f"{editor.secrets}/{ANCHOR}"))
+    assert_passed(await editor.call("DELETE", f"{editor.secrets}/{ANCHOR}"))
 
     assert (await thief.mint())[0] == 404
 
@@ -83,7 +83,7 @@ async def test_editor_ends_tokens(editor: User, thief: Thief) -> None:
 async def test_foreground_deletion_of_an_anchor_ends(editor: User) -> None:
     """The garbage collector may take its own finalizer off, or the anchor would stay and its tokens live."""
     options = {"propagationPolicy": "Foreground"}
-    passed(await editor.call("DELETE", f"{editor.secrets}/{ANCHOR}", options))
+    assert_passed(await editor.call("DELETE", f"{editor.secrets}/{ANCHOR}", options))
 
     async def gone() -> bool:
         return (await editor.call("GET", f"{editor.secrets}/{ANCHOR}"))[0] == 404
@@ -99,9 +99,9 @@ async def test_anchor_goes_with_its_client(thief: Thief) -> None:
     owner = {key: client[key] for key in ("apiVersion", "kind")} | {
         key: client["metadata"][key] for key in ("name", "uid")
     }
-    passed(await thief.make(anchor(name="tokenbroker-anchor-owned", ownerReferences=[owner])), 201)
+    assert_passed(await thief.make(anchor(name="tokenbroker-anchor-owned", ownerReferences=[owner])), 201)
     path = f"{thief.core}/secrets/tokenbroker-anchor-owned"
-    passed(await tenant.cluster.request("DELETE", f"{tenant.path}/web"))
+    assert_passed(await tenant.cluster.request("DELETE", f"{tenant.path}/web"))
 
     async def gone() -> bool:
         return (await tenant.cluster.request("GET", path))[0] == 404

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.kubectl import KubectlError
 from tests.support.lab import Lab
-from tests.support.locks import RBAC, Thief, User, forbidden
+from tests.support.locks import RBAC, Thief, User, assert_forbidden
 
 BROKER = "system:serviceaccount:tokenbroker:tokenbroker"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
@@ -56,7 +56,7 @@ FORBIDDEN: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     ),
     "read_another_lease": ("GET", f"{LEASES}/other", None),
     "take_another_lease": ("PUT", f"{LEASES}/other", {"metadata": {"name": "other"}}),
-    "delete_its_lease": ("DELETE", f"{LEASES}/tokenbroker", None),
+    "delete_its_lease": ("DELETE", f"{LEASES}/tokenbroker-leader", None),
     "take_a_lease_elsewhere": ("POST", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", MINE),
     "have_a_certificate_signed": (
         "POST",
@@ -81,7 +81,7 @@ async def test_stolen_credential_may_not(attempt: str, thief: Thief) -> None:
     method, path, body = (FORBIDDEN | REMOVED)[attempt]
     names = {"core": thief.core, "clients": thief.tenant.path, "rbac": f"{RBAC}/namespaces/{thief.tenant.namespace}"}
 
-    forbidden(await thief.call(method, path.format(**names), body), BROKER)
+    assert_forbidden(await thief.call(method, path.format(**names), body), BROKER)
 
 
 async def test_stolen_credential_applies_no_new_client(thief: Thief) -> None:
@@ -114,7 +114,7 @@ async def test_namespace_admin_cannot_opt_in(thief: Thief) -> None:
     change = {"metadata": {"labels": {"tokenbroker.dev/unbound-tokens": "allowed"}}}
     outcome = await user.call("PATCH", f"/api/v1/namespaces/{thief.tenant.namespace}", change)
 
-    forbidden(outcome, f"system:serviceaccount:{thief.tenant.namespace}:boss")
+    assert_forbidden(outcome, f"system:serviceaccount:{thief.tenant.namespace}:boss")
 
 
 async def test_on_call_role_is_bound_to_nobody(installed: Lab) -> None:

@@ -8,7 +8,7 @@ import yaml
 from tests.support.bad_specs import DIGEST, OTHER_DIGEST, largest
 from tests.support.broker import ROOT, Tenant, token_client
 from tests.support.lab import Lab
-from tests.support.locks import CLIENT_RULE, User, held, minting, passed
+from tests.support.locks import CLIENT_RULE, User, assert_held, assert_passed, minting
 
 POLICY = "tokenbroker-registration"
 CRD = yaml.safe_load((ROOT / "deploy" / "base" / "crd.yaml").read_text())
@@ -34,9 +34,10 @@ def full_spec() -> dict[str, Any]:
 
 
 async def registered(tenant: Tenant, **spec: Any) -> str:
-    """Register the client ``web`` as a cluster admin and return its path."""
-    body = token_client(tenant.namespace, "web", **(full_spec() | spec))
-    passed(await tenant.cluster.request("POST", tenant.path, body), 201)
+    """Register the client ``web`` as a cluster admin and return its path; None leaves a field out."""
+    wanted = {name: value for name, value in (full_spec() | spec).items() if value is not None}
+    body = token_client(tenant.namespace, "web", **wanted)
+    assert_passed(await tenant.cluster.request("POST", tenant.path, body), 201)
     return f"{tenant.path}/web"
 
 
@@ -58,24 +59,26 @@ async def test_editor_grants_an_account_that_he_could_mint_for(editor: User) -> 
     """Who may create tokens of an account may let a client do so."""
     body = token_client(editor.namespace, "web", grants=[{"serviceAccount": {"name": "weak"}, "vault": {}}])
 
-    passed(await editor.call("POST", editor.clients, body), 201)
-    passed(await editor.call("PATCH", f"{editor.clients}/web", {"spec": {"owner": "me"}}))
+    assert_passed(await editor.call("POST", editor.clients, body), 201)
+    assert_passed(await editor.call("PATCH", f"{editor.clients}/web", {"spec": {"owner": "me"}}))
 
 
 async def test_editor_grants_an_account_that_he_could_not_mint_for(editor: User) -> None:
     """The message says which right is missing."""
     body = token_client(editor.namespace, "web", grants=[{"serviceAccount": {"name": "strong"}, "vault": {}}])
 
-    held(await editor.call("POST", editor.clients, body), POLICY, "you may not create tokens of the account strong")
+    assert_held(
+        await editor.call("POST", editor.clients, body), POLICY, "you may not create tokens of the account strong"
+    )
 
 
 async def test_editor_replaces_the_account_of_his_own_client(editor: User) -> None:
     """The new object is what counts: what he could mint for before does not help."""
     body = token_client(editor.namespace, "web", grants=[{"serviceAccount": {"name": "weak"}, "vault": {}}])
-    passed(await editor.call("POST", editor.clients, body), 201)
+    assert_passed(await editor.call("POST", editor.clients, body), 201)
     strong = {"spec": {"grants": [{"serviceAccount": {"name": "strong"}, "vault": {}}]}}
 
-    held(await editor.call("PATCH", f"{editor.clients}/web", strong), POLICY, "account strong")
+    assert_held(await editor.call("PATCH", f"{editor.clients}/web", strong), POLICY, "account strong")
 
 
 async def test_editor_puts_a_strong_account_behind_a_weak_one(editor: User) -> None:
@@ -83,7 +86,7 @@ async def test_editor_puts_a_strong_account_behind_a_weak_one(editor: User) -> N
     grants = [{"name": account, "serviceAccount": {"name": account}, "vault": {}} for account in ("weak", "strong")]
     body = token_client(editor.namespace, "web", grants=grants)
 
-    held(await editor.call("POST", editor.clients, body), POLICY, "grants[1]")
+    assert_held(await editor.call("POST", editor.clients, body), POLICY, "grants[1]")
 
 
 async def test_editor_changes_only_the_authentication_of_a_strong_client(editor: User, tenant: Tenant) -> None:
@@ -91,7 +94,7 @@ async def test_editor_changes_only_the_authentication_of_a_strong_client(editor:
     path = await registered(tenant)
     mine = {"spec": {"authentication": [secret_proof(OTHER_DIGEST)]}}
 
-    held(await editor.call("PATCH", path, mine), POLICY, "account strong")
+    assert_held(await editor.call("PATCH", path, mine), POLICY, "account strong")
 
 
 async def test_right_of_another_namespace_does_not_count(editor: User, installed: Lab) -> None:
@@ -109,38 +112,46 @@ async def test_right_of_another_namespace_does_not_count(editor: User, installed
     await there.until_may(CLIENT_RULE)
     body = token_client(other.namespace, "web", grants=[{"serviceAccount": {"name": "weak"}, "vault": {}}])
 
-    held(await there.call("POST", there.clients, body), POLICY, "account weak")
+    assert_held(await there.call("POST", there.clients, body), POLICY, "account weak")
 
 
 async def test_on_call_suspends_and_cannot_resume(on_call: User, tenant: Tenant) -> None:
     """The switch is pulled without the rights; putting it back would be issuing."""
     path = await registered(tenant)
 
-    passed(await on_call.call("PATCH", path, {"spec": {"suspend": True}}))
-    held(await on_call.call("PATCH", path, {"spec": {"suspend": False}}), POLICY, "account strong")
-    held(await on_call.call("PATCH", path, {"spec": {"suspend": None}}), POLICY, "account strong")
-    passed(await on_call.call("PATCH", path, {"metadata": {"annotations": {"incident": "42"}}}))
+    assert_passed(await on_call.call("PATCH", path, {"spec": {"suspend": True}}))
+    assert_held(await on_call.call("PATCH", path, {"spec": {"suspend": False}}), POLICY, "account strong")
+    assert_held(await on_call.call("PATCH", path, {"spec": {"suspend": None}}), POLICY, "account strong")
+
+
+async def test_on_call_annotates_a_client(on_call: User, tenant: Tenant) -> None:
+    """What leaves the specification alone passes, suspended or not: the spec is what lock 3 guards."""
+    path = await registered(tenant)
+
+    assert_passed(await on_call.call("PATCH", path, {"metadata": {"annotations": {"incident": "42"}}}))
+    assert_passed(await on_call.call("PATCH", path, {"spec": {"suspend": True}}))
+    assert_passed(await on_call.call("PATCH", path, {"metadata": {"annotations": {"incident": "43"}}}))
 
 
 async def test_on_call_suspends_what_was_explicitly_not_suspended(on_call: User, tenant: Tenant) -> None:
     """From false to true is as good as from nothing to true."""
     path = await registered(tenant, suspend=False)
 
-    passed(await on_call.call("PATCH", path, {"spec": {"suspend": True}}))
+    assert_passed(await on_call.call("PATCH", path, {"spec": {"suspend": True}}))
 
 
 async def test_on_call_unsuspends_by_leaving_the_field_out(on_call: User, tenant: Tenant) -> None:
     """False and absent are both resumed, and taking "false" away is no suspension either."""
     path = await registered(tenant, suspend=False)
 
-    held(await on_call.call("PATCH", path, {"spec": {"suspend": None}}), POLICY, "account strong")
+    assert_held(await on_call.call("PATCH", path, {"spec": {"suspend": None}}), POLICY, "account strong")
 
 
 async def test_entitled_user_resumes(editor: User, tenant: Tenant) -> None:
     """Who could mint for all its accounts puts a client back."""
     path = await registered(tenant, suspend=True, grants=[{"serviceAccount": {"name": "weak"}, "vault": {}}])
 
-    passed(await editor.call("PATCH", path, {"spec": {"suspend": False}}))
+    assert_passed(await editor.call("PATCH", path, {"spec": {"suspend": False}}))
 
 
 CHANGES: dict[str, Any] = {
@@ -172,7 +183,7 @@ async def test_on_call_changes_nothing_else_that_the_schema_knows(
     path = await registered(tenant)
 
     outcome = await on_call.call("PATCH", path, {"spec": {name: CHANGES[name]} | more})
-    held(outcome, POLICY, "you may not create tokens")
+    assert_held(outcome, POLICY, "you may not create tokens")
 
 
 @pytest.mark.parametrize("name", sorted(set(SPEC) - {"suspend", "grants"}))
@@ -180,8 +191,19 @@ async def test_on_call_removes_nothing_that_is_optional(name: str, on_call: User
     """Without an end, an owner or a proof a client is another one, suspended in the same breath or not."""
     path = await registered(tenant, **{name: CHANGES[name]})
 
-    held(await on_call.call("PATCH", path, {"spec": {name: None}}), POLICY, "account strong")
-    held(await on_call.call("PATCH", path, {"spec": {name: None, "suspend": True}}), POLICY, "account strong")
+    assert_held(await on_call.call("PATCH", path, {"spec": {name: None}}), POLICY, "account strong")
+    assert_held(await on_call.call("PATCH", path, {"spec": {name: None, "suspend": True}}), POLICY, "account strong")
+
+
+@pytest.mark.parametrize("name", sorted(set(SPEC) - {"suspend", "grants"}))
+async def test_on_call_adds_nothing_that_was_not_there(name: str, on_call: User, tenant: Tenant) -> None:
+    """A proof that slips in with the suspension would be there when somebody resumes."""
+    path = await registered(tenant, **{name: None})
+
+    assert_held(await on_call.call("PATCH", path, {"spec": {name: CHANGES[name]}}), POLICY, "account strong")
+    assert_held(
+        await on_call.call("PATCH", path, {"spec": {name: CHANGES[name], "suspend": True}}), POLICY, "account strong"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(GRANT))
@@ -191,7 +213,7 @@ async def test_on_call_changes_nothing_of_a_grant(name: str, on_call: User, tena
     [grant] = full_spec()["grants"]
     change = {"grants": [grant | {name: GRANT_CHANGES[name]}], "suspend": True}
 
-    held(await on_call.call("PATCH", path, {"spec": change}), POLICY, "you may not create tokens")
+    assert_held(await on_call.call("PATCH", path, {"spec": change}), POLICY, "you may not create tokens")
 
 
 async def test_on_call_adds_and_removes_no_grant(on_call: User, tenant: Tenant) -> None:
@@ -200,8 +222,8 @@ async def test_on_call_adds_and_removes_no_grant(on_call: User, tenant: Tenant) 
     path = await registered(tenant, grants=[grant, grant | {"name": "second"}])
 
     more = [grant, grant | {"name": "second"}, grant | {"name": "third"}]
-    held(await on_call.call("PATCH", path, {"spec": {"grants": more}}), POLICY, "account strong")
-    held(await on_call.call("PATCH", path, {"spec": {"grants": [grant]}}), POLICY, "account strong")
+    assert_held(await on_call.call("PATCH", path, {"spec": {"grants": more}}), POLICY, "account strong")
+    assert_held(await on_call.call("PATCH", path, {"spec": {"grants": [grant]}}), POLICY, "account strong")
 
 
 ACCOUNTS = [grant["serviceAccount"]["name"] for grant in largest()["grants"]]
@@ -212,19 +234,19 @@ async def test_largest_client_by_an_entitled_user(tenant: Tenant) -> None:
     user = await User.create(tenant, "entitled", CLIENT_RULE, minting(ACCOUNTS))
     path = f"{user.clients}/web"
 
-    passed(await user.call("POST", user.clients, token_client(tenant.namespace, "web", **largest())), 201)
-    passed(await user.call("PATCH", path, {"spec": {"owner": "p" * 253}}))
-    passed(await user.call("PATCH", path, {"spec": {"suspend": True}}))
-    passed(await user.call("PATCH", path, {"spec": {"suspend": False}}))
+    assert_passed(await user.call("POST", user.clients, token_client(tenant.namespace, "web", **largest())), 201)
+    assert_passed(await user.call("PATCH", path, {"spec": {"owner": "p" * 253}}))
+    assert_passed(await user.call("PATCH", path, {"spec": {"suspend": True}}))
+    assert_passed(await user.call("PATCH", path, {"spec": {"suspend": False}}))
 
 
 async def test_largest_client_is_suspended_by_on_call(on_call: User, tenant: Tenant) -> None:
     """An emergency is no moment to meet a cost limit."""
     body = token_client(tenant.namespace, "web", **largest())
-    passed(await tenant.cluster.request("POST", tenant.path, body), 201)
+    assert_passed(await tenant.cluster.request("POST", tenant.path, body), 201)
 
-    passed(await on_call.call("PATCH", f"{tenant.path}/web", {"spec": {"suspend": True}}))
-    held(await on_call.call("PATCH", f"{tenant.path}/web", {"spec": {"suspend": False}}), POLICY, "grants[0]")
+    assert_passed(await on_call.call("PATCH", f"{tenant.path}/web", {"spec": {"suspend": True}}))
+    assert_held(await on_call.call("PATCH", f"{tenant.path}/web", {"spec": {"suspend": False}}), POLICY, "grants[0]")
 
 
 @pytest.mark.parametrize("missing", range(8))
@@ -234,7 +256,7 @@ async def test_largest_client_with_one_right_missing(missing: int, tenant: Tenan
     user = await User.create(tenant, "entitled", CLIENT_RULE, minting(rights))
     outcome = await user.call("POST", user.clients, token_client(tenant.namespace, "web", **largest()))
 
-    held(outcome, POLICY, f"grants[{missing}]: you may not create tokens of the account {ACCOUNTS[missing]}")
+    assert_held(outcome, POLICY, f"grants[{missing}]: you may not create tokens of the account {ACCOUNTS[missing]}")
 
 
 def test_as_many_grants_are_judged_as_the_schema_allows() -> None:
@@ -252,4 +274,4 @@ async def test_no_client_is_registered_where_nothing_may_be_granted(namespace: s
     body = token_client(namespace, "x", grants=[{"serviceAccount": {"name": "x"}, "vault": {}}])
     path = f"/apis/tokenbroker.dev/v1alpha1/namespaces/{namespace}/tokenclients"
 
-    held(await installed.cluster.request("POST", path, body), POLICY, "never granted")
+    assert_held(await installed.cluster.request("POST", path, body), POLICY, "never granted")

@@ -8,7 +8,7 @@ import pytest_asyncio
 from tests.support.broker import ROOT, Tenant, token_client
 from tests.support.cluster import EXTERNAL, Cluster
 from tests.support.installed import install
-from tests.support.locks import Thief, held, passed
+from tests.support.locks import Thief, assert_held, assert_passed
 
 OVERLAY = ROOT / "tests" / "deploy" / "elsewhere"
 ACCOUNT = ("elsewhere", "minter")
@@ -26,33 +26,33 @@ async def stranger() -> AsyncIterator[Thief]:
 
 async def test_it_makes_anchors_and_mints(stranger: Thief) -> None:
     """The broker can work there: its anchor was made, and a token is."""
-    passed(await stranger.mint(), 201)
+    assert_passed(await stranger.mint(), 201)
 
 
 async def test_it_mints_no_unbound_token(stranger: Thief) -> None:
     """Lock 2 knows who it is."""
-    held(await stranger.mint(boundObjectRef=None), "tokenbroker-tokens", "bound to an anchor")
+    assert_held(await stranger.mint(boundObjectRef=None), "tokenbroker-tokens", "bound to an anchor")
 
 
 async def test_it_mints_nothing_in_its_own_namespace(stranger: Thief) -> None:
     """Lock 2 knows where it is; its name is not tokenbroker."""
     path = "/api/v1/namespaces/elsewhere/serviceaccounts/tokenbroker-canary/token"
 
-    held(await stranger.call("POST", path, {"spec": {}}), "tokenbroker-tokens", "of its own namespace")
+    assert_held(await stranger.call("POST", path, {"spec": {}}), "tokenbroker-tokens", "of its own namespace")
 
 
 async def test_it_makes_no_secret_but_an_anchor(stranger: Thief) -> None:
     """Lock 2 knows who it is here, too."""
-    held(await stranger.make({"metadata": {"name": "mine"}}), "tokenbroker-secrets", "creates anchors only")
+    assert_held(await stranger.make({"metadata": {"name": "mine"}}), "tokenbroker-secrets", "creates anchors only")
 
 
 async def test_it_changes_no_client(stranger: Thief) -> None:
     """And here."""
     tenant = stranger.tenant
     body = token_client("shop", "web", grants=[{"serviceAccount": {"name": "reader"}, "vault": {}}])
-    passed(await tenant.cluster.request("POST", tenant.path, body), 201)
+    assert_passed(await tenant.cluster.request("POST", tenant.path, body), 201)
 
-    held(await stranger.call("PATCH", f"{tenant.path}/web", {"spec": {"suspend": True}}), "tokenbroker-clients")
+    assert_held(await stranger.call("PATCH", f"{tenant.path}/web", {"spec": {"suspend": True}}), "tokenbroker-clients")
 
 
 async def test_nothing_is_registered_in_its_own_namespace(stranger: Thief) -> None:
@@ -68,8 +68,8 @@ async def test_nothing_is_registered_in_its_own_namespace(stranger: Thief) -> No
         for tenant in tenants
     ]
 
-    held(own, "tokenbroker-registration", "never granted")
-    passed(other, 201)
+    assert_held(own, "tokenbroker-registration", "never granted")
+    assert_passed(other, 201)
 
 
 async def test_nobody_else_makes_an_anchor(stranger: Thief) -> None:

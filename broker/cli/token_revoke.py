@@ -1,0 +1,72 @@
+"""``tokenbroker token revoke``: end a token before its time."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.cli import calling as who
+from broker.cli.credentials import find
+from broker.cli.errors import usage
+from broker.cli.run import run
+from broker.model.anchor import TOKEN_ID
+from broker.model.sensitive import Sensitive
+
+MAX_TOKEN_CHARACTERS = 65536
+
+
+def revoke(
+    token_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The token's id, as the broker's answer has it.")
+    ] = None,
+    *,
+    token_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Instead: the file with the token itself; - is stdin.")
+    ] = None,
+    url: who.Url = None,
+    client: who.Caller = None,
+    secret_file: who.SecretFile = None,
+    jwt_file: who.JwtFile = None,
+    credentials: who.CredentialsFile = None,
+    ca_file: who.CaFile = None,
+) -> None:
+    """End a token of a grant with revocation Token; the API server refuses it within about 15 s."""
+    from broker.cli.broker_api import revoke_id, revoke_token  # noqa: PLC0415 - aiohttp takes long to load
+
+    async def work() -> None:
+        _one_of(token_id, token_file)
+        proof = find(who.given(url, client, secret_file, jwt_file, ca_file), credentials)
+        if token_file is not None:
+            await revoke_token(proof, _read(token_file))
+        else:
+            await revoke_id(proof, token_id or "")
+        typer.echo("revoked, if there was such a token of this client", err=True)
+
+    run(work())
+
+
+def _one_of(token_id: str | None, token_file: str | None) -> None:
+    if token_id is not None and token_id.startswith("eyJ"):
+        raise usage("give the token on stdin (--token-file -) or in a file: process lists show arguments.")
+    if (token_id is None) == (token_file is None):
+        raise usage("which token? Give its id, or --token-file with the token itself, and not both.")
+    if token_id is not None and not TOKEN_ID.fullmatch(token_id):
+        raise usage(
+            "that is not the id of a token with an end of its own, 24 hexadecimal digits: "
+            "tokens of grants without revocation: Token share theirs."
+        )
+
+
+def _read(file: str) -> Sensitive:
+    try:
+        if file == "-":
+            text = sys.stdin.read(MAX_TOKEN_CHARACTERS)
+        else:
+            with Path(file).open(encoding="utf-8") as opened:
+                text = opened.read(MAX_TOKEN_CHARACTERS)
+    except (OSError, UnicodeDecodeError):
+        raise usage(f"{file} cannot be read as a file with a token.") from None
+    if not text.strip():
+        raise usage(f"{file} holds no token.")
+    return Sensitive(text.strip())

@@ -1,0 +1,111 @@
+"""Lock 2: what a thief of the broker's credential can change about TokenClients. The broker does not run."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.bad_specs import largest
+from tests.support.broker import token_client
+from tests.support.locks import Thief, assert_held, assert_passed
+
+POLICY = "tokenbroker-clients"
+OURS, OTHER = "tokenbroker.dev/anchors", "example.com/other"
+
+
+async def register(thief: Thief, *finalizers: str) -> str:
+    """Register a client as its owner would, and return its path."""
+    body = token_client(thief.tenant.namespace, "web", grants=[{"serviceAccount": {"name": "reader"}, "vault": {}}])
+    body["metadata"] |= {"labels": {"team": "shop"}, "annotations": {"a": "b"}, "finalizers": list(finalizers)}
+    assert_passed(await thief.tenant.cluster.request("POST", thief.tenant.path, body), 201)
+    return f"{thief.tenant.path}/web"
+
+
+def metadata(**changes: Any) -> dict[str, Any]:
+    """Return a change of metadata that puts the broker's finalizer on, too."""
+    return {"metadata": {"finalizers": [OTHER, OURS]} | changes}
+
+
+async def test_broker_puts_its_finalizer_on_and_takes_it_off(thief: Thief) -> None:
+    """That is what it may patch TokenClients for, next to the finalizers of others."""
+    path = await register(thief, OTHER)
+
+    assert_passed(await thief.call("PATCH", path, metadata()))
+    assert_passed(await thief.call("PATCH", path, {"metadata": {"finalizers": [OTHER]}}))
+
+
+async def test_broker_lets_go_of_a_client_that_is_being_deleted(thief: Thief) -> None:
+    """With its finalizer off, the client is gone."""
+    path = await register(thief, OURS)
+    assert_passed(await thief.tenant.cluster.request("DELETE", path))
+
+    assert_passed(await thief.call("PATCH", path, {"metadata": {"finalizers": None}}))
+    assert_passed(await thief.call("GET", path), 404)
+
+
+async def test_broker_puts_its_finalizer_on_the_largest_client(thief: Thief) -> None:
+    """Comparing all of it is within what CEL may cost."""
+    body = token_client(thief.tenant.namespace, "web", **largest())
+    assert_passed(await thief.tenant.cluster.request("POST", thief.tenant.path, body), 201)
+
+    assert_passed(await thief.call("PATCH", f"{thief.tenant.path}/web", {"metadata": {"finalizers": [OURS]}}))
+
+
+OWNER = {"apiVersion": "v1", "kind": "Secret", "name": "x", "uid": "0a1b"}
+SPEC: dict[str, dict[str, Any]] = {
+    "grant": {"grants": [{"serviceAccount": {"name": "reader"}, "vault": {"ttl": "24h"}}]},
+    "authentication": {"authentication": [{"clientSecret": {"digests": ["sha256:" + "0" * 64]}}]},
+    "suspension": {"suspend": True},
+}
+METADATA: dict[str, dict[str, Any]] = {
+    "new_label": {"labels": {"more": "x"}},
+    "label": {"labels": {"team": "x"}},
+    "lost_labels": {"labels": None},
+    "annotation": {"annotations": {"tokenbroker.dev/rotate-requested": "2027-01-01T00:00:00Z"}},
+    "lost_annotations": {"annotations": None},
+    "owner": {"ownerReferences": [OWNER]},
+}
+FINALIZERS: dict[str, list[str] | None] = {
+    "added": [OTHER, "example.com/mine"],
+    "replaced": [OURS],
+    "lost": None,
+}
+
+
+@pytest.mark.parametrize("change", SPEC)
+async def test_stolen_credential_changes_the_specification(change: str, thief: Thief) -> None:
+    """RBAC lets it patch TokenClients, lock 3 whatever is about an account it may mint for; lock 2 holds it."""
+    path = await register(thief, OTHER)
+
+    outcome = await thief.call("PATCH", path, metadata() | {"spec": SPEC[change]})
+    assert_held(outcome, POLICY, "changes nothing of a TokenClient")
+
+
+@pytest.mark.parametrize("change", METADATA)
+async def test_stolen_credential_changes_metadata(change: str, thief: Thief) -> None:
+    """Next to its own finalizer nothing passes: an owner that is not there would have the client deleted."""
+    path = await register(thief, OTHER)
+
+    assert_held(await thief.call("PATCH", path, metadata(**METADATA[change])), POLICY, "changes no metadata")
+
+
+@pytest.mark.parametrize("change", FINALIZERS)
+async def test_stolen_credential_changes_a_finalizer_of_others(change: str, thief: Thief) -> None:
+    """Others wait for what their finalizers stand for."""
+    path = await register(thief, OTHER)
+
+    outcome = await thief.call("PATCH", path, {"metadata": {"finalizers": FINALIZERS[change]}})
+    assert_held(outcome, POLICY, "no finalizer but its own")
+
+
+async def test_stolen_credential_changes_a_client_by_its_status(thief: Thief) -> None:
+    """The status may be patched, and nothing else is changed on that way: Kubernetes drops the rest."""
+    path = await register(thief, OTHER)
+    _, before = await thief.call("GET", path)
+    more = metadata(labels={"team": "x"}, ownerReferences=[OWNER]) | {"spec": {"suspend": True}}
+
+    assert_passed(await thief.call("PATCH", f"{path}/status", more | {"status": {"observedGeneration": 1}}))
+    _, after = await thief.call("GET", path)
+    kept = ("finalizers", "labels", "annotations", "ownerReferences")
+    assert after["status"] == {"observedGeneration": 1}
+    assert after["spec"] == before["spec"]
+    assert [after["metadata"].get(name) for name in kept] == [before["metadata"].get(name) for name in kept]

@@ -1,0 +1,273 @@
+"""Ending tokens: what is tried, what is counted, and who is not overtaken."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from broker.errors import BrokerError, Reason
+from broker.model.anchor import AnchorId, vault_anchor
+from broker.model.client import Client, ClientId
+from broker.model.token import Anchor
+from broker.ports import Origin
+from broker.services.reconcile import RECHECK_SECONDS
+from broker.services.token_anchors import BUCKET_SECONDS, BUCKETS_IN_USE, MAX_TOKENS
+from tests.support.endings import SINGLY, TOGETHER, WEB, EndingWorld, web
+from tests.support.rotation import KEY, HandClock, grant
+
+AWAY = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
+FORBIDDEN = BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role")
+
+
+@pytest.fixture
+async def world() -> EndingWorld:
+    """Return a world with one client that is served."""
+    world = EndingWorld()
+    world.register(web())
+    await world.settle()
+    return world
+
+
+def plans(world: EndingWorld) -> list[float]:
+    """Return a list that takes up in how many seconds visits are planned from now on, which never come."""
+    planned: list[float] = []
+
+    def add(key: ClientId, delay: float = 0.0) -> None:
+        del key
+        planned.append(delay)
+
+    world.reconciler.queue.add = add  # type: ignore[method-assign]
+    return planned
+
+
+async def test_what_cannot_be_ended_is_counted_until_it_is(world: EndingWorld) -> None:
+    """Without its Role the broker ends nothing, says of how many grants, and goes on when it has the Role again."""
+    world.cluster.delete_fault = FORBIDDEN
+    world.register(web(suspended=True, generation=2))
+    await world.settle()
+    assert world.orphans() == 2
+
+    world.cluster.delete_fault = None
+    await world.settle()
+    assert world.orphans() == 0
+    assert not world.tops()
+
+
+async def test_what_may_live_again_is_counted_no_more(world: EndingWorld) -> None:
+    """A client that was resumed before its tokens could be ended has nothing that should have."""
+    world.cluster.delete_fault = FORBIDDEN
+    world.register(web(suspended=True, generation=2))
+    await world.settle()
+    world.register(web(generation=3))
+    await world.settle()
+
+    assert world.orphans() == 0
+
+
+async def test_who_leads_no_more_counts_nothing(world: EndingWorld) -> None:
+    """The next leader counts what it cannot end; the gauges of two must not add up."""
+    world.cluster.delete_fault = AWAY
+    world.register(web(suspended=True, generation=2))
+    await world.settle()
+    world.reconciler.stand_back()
+
+    assert world.orphans() == 0
+
+
+async def test_a_grant_that_cannot_be_ended_holds_up_no_other(world: EndingWorld) -> None:
+    """The first failure is told, after all have been tried."""
+    first, second = web().grants
+    gone = world.cluster.anchors.copy()
+    delete = world.cluster.delete
+
+    async def stubborn(namespace: str, name: str, uid: str | None = None) -> bool:
+        if name in {which for which in gone if which.startswith(vault_anchor("uid-1", first).name)}:
+            raise AWAY
+        return await delete(namespace, name, uid)
+
+    world.cluster.delete = stubborn  # type: ignore[method-assign]
+    with pytest.raises(BrokerError, match="away"):
+        await world.ender.end(WEB, "uid-1", [first, second], "client_suspended")
+
+    assert world.orphans() == 1
+    assert len(world.tops()) == 2  # the stubborn one, and the trial anchor that comes after it
+
+
+async def test_a_grant_that_goes_a_second_time_is_remembered_until_it_has_ended(world: EndingWorld) -> None:
+    """That it had ended once says nothing about its new anchors."""
+    only = (grant(name=TOGETHER, vault=None),)
+    world.register(web(grants=only, generation=2))
+    await world.settle()
+    world.register(web(generation=3))
+    await world.settle()
+    world.register(web(grants=only, generation=4))
+    world.cluster.delete_fault = AWAY
+    await world.settle()
+    world.restart()
+    world.cluster.delete_fault = None
+    await world.settle()
+
+    assert world.tops() == world.wanted()
+
+
+async def test_a_copy_that_is_overtaken_by_a_suspension_makes_no_anchor(world: EndingWorld) -> None:
+    """The anchor above versions is made while the client is suspended and its anchors are deleted: it goes again."""
+    ensure = world.cluster.ensure
+    world.cluster.anchors.clear()
+
+    async def overtaken(client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
+        if which == vault_anchor(client.uid, client.grants[0]):
+            world.register(web(suspended=True, generation=2))
+            await world.reconciler.visit(WEB)
+        return await ensure(client, which, parent)
+
+    world.cluster.ensure = overtaken  # type: ignore[method-assign]
+    with pytest.raises(BrokerError, match="anchor_missing"):
+        await world.rotator.deliver(web(), SINGLY, Origin("r"))
+
+    assert not world.cluster.anchors
+
+
+async def test_a_copy_that_is_overtaken_by_a_finding_makes_no_anchor(world: EndingWorld) -> None:
+    """The same, where the account was found to be able to do what its owner denies."""
+    ensure = world.cluster.ensure
+
+    async def overtaken(client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
+        if which == vault_anchor(client.uid, client.grants[0]):
+            world.cluster.denied.add("reporter")
+            with pytest.raises(BrokerError):
+                await world.reconciler.visit(WEB)
+        return await ensure(client, which, parent)
+
+    world.cluster.ensure = overtaken  # type: ignore[method-assign]
+    with pytest.raises(BrokerError, match="access_not_as_declared"):
+        await world.rotator.deliver(web(), SINGLY, Origin("r"))
+
+    assert vault_anchor("uid-1", web().grants[0]).name not in world.cluster.anchors
+
+
+async def test_the_end_of_a_registration_is_not_missed_where_a_grant_fails(world: EndingWorld) -> None:
+    """A visit that fails is tried again with backoff, which may be a minute: the end comes to its time."""
+    world.register(web(not_after=world.clock.now() + timedelta(seconds=7), generation=2))
+    world.cluster.denied.add("reporter")
+    planned = plans(world)
+    with pytest.raises(BrokerError):
+        await world.reconciler.visit(WEB)
+
+    assert planned == [8]
+
+
+async def test_a_client_that_works_is_looked_at_again_within_twice_the_period(world: EndingWorld) -> None:
+    """Deletions that were lost, and accounts that changed, are found then."""
+    wait = await world.reconciler.visit(WEB)
+
+    assert wait is not None
+    assert RECHECK_SECONDS <= wait <= 2 * RECHECK_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({"suspended": True, "generation": 2}, True),
+        ({"owner": "somebody else", "generation": 2}, False),
+        ({"rotate_requested": HandClock().now()}, False),
+    ],
+)
+async def test_who_has_to_end_is_visited_first(world: EndingWorld, change: dict[str, object], *, first: bool) -> None:
+    """After a start ten thousand clients wait to be prepared; a suspension waits for none of them."""
+    world.reconciler.changed(WEB)
+    planned = plans(world)
+    world.register(web(**change))
+    world.reconciler.changed(WEB)
+    world.reconciler.changed(WEB)
+
+    assert len(planned) == 1
+    assert (planned[0] < 0) is first
+
+
+async def test_a_client_of_a_directory_that_went_has_its_tokens_ended(world: EndingWorld) -> None:
+    """No resource was deleted with it, so the broker deletes its anchors itself."""
+    known = world.cluster.get(WEB)
+    assert known is not None
+    from_file = replace(known, resource_version="")
+    get = world.cluster.get
+    world.cluster.get = lambda client_id: from_file if client_id == WEB else get(client_id)  # type: ignore[method-assign]
+    await world.reconciler.visit(WEB)
+    del world.cluster.resources[WEB]
+    world.cluster.get = get  # type: ignore[method-assign]
+    world.cluster.delete_fault = AWAY
+    with pytest.raises(BrokerError):
+        await world.reconciler.visit(WEB)
+    world.cluster.delete_fault = None
+    await world.reconciler.visit(WEB)
+
+    assert not world.cluster.anchors
+
+
+async def test_a_follower_makes_no_anchor(world: EndingWorld) -> None:
+    """It hands out tokens of the leader's anchor while that is there, and answers 503 where it is not."""
+    world.restart()
+    world.cluster.leading = False
+    await world.settle()
+    assert world.accepts((await world.issue(grant_name=TOGETHER))[1])
+
+    world.cluster.anchors.clear()
+    await world.settle()
+    with pytest.raises(BrokerError, match="anchor_missing"):
+        await world.issue(grant_name=TOGETHER)
+    assert not world.cluster.anchors
+
+
+async def test_a_token_that_could_not_be_written_down_is_ended(world: EndingWorld) -> None:
+    """Nobody has it; it must not be good for anything either."""
+    world.audit.fault = BrokerError(Reason.AUDIT_UNAVAILABLE, "disk full")
+    with pytest.raises(BrokerError, match="audit_unavailable"):
+        await world.issue()
+    (token,) = [value for value, (uid, _) in world.cluster.tokens.items() if "-t" in world.anchor_name(uid)]
+    assert world.accepts(token)
+    await world.until_abandoned()
+
+    assert not world.accepts(token)
+
+
+async def test_buckets_go_when_all_their_tokens_have_ended(world: EndingWorld) -> None:
+    """Not before: the last token of a bucket may live as long as tokens may at all. And each is deleted once."""
+    await world.issue()
+    buckets = world.buckets()
+    assert len(buckets) == 1
+    world.clock.pass_(BUCKET_SECONDS * BUCKETS_IN_USE)
+    await world.reconciler.visit(WEB)
+    assert world.buckets() == buckets
+
+    world.clock.pass_(2 * BUCKET_SECONDS)
+    await world.reconciler.visit(WEB)
+    assert not world.buckets()
+    world.power.calls.clear()
+    await world.reconciler.visit(WEB)
+    assert "delete" not in world.power.calls
+
+
+async def test_a_grant_has_room_for_so_many_tokens(world: EndingWorld) -> None:
+    """One more is refused, and told when there is room again; the next bucket has room."""
+    for _ in range(MAX_TOKENS):
+        await world.issue()
+    with pytest.raises(BrokerError, match="too_many_tokens") as refused:
+        await world.issue()
+    assert refused.value.retry_after is not None
+    assert 0 < refused.value.retry_after <= BUCKET_SECONDS
+
+    world.clock.pass_(refused.value.retry_after)
+    await world.issue()
+
+
+async def test_a_new_version_is_asked_for_a_moment_ahead(world: EndingWorld) -> None:
+    """Times of annotations are whole seconds, rounded up: the copy is visited when that second is there."""
+    asked = world.clock.now() + timedelta(seconds=0.4)
+    world.register(web(rotate_requested=asked))
+    wait = await world.rotator.visit(KEY)
+    assert wait == pytest.approx(0.4)
+    before = world.in_vault()
+    world.clock.pass_(0.4)
+    await world.rotator.visit(KEY)
+
+    assert world.in_vault() != before

@@ -1,0 +1,266 @@
+"""How an account is looked at: what is asked, how often, and what follows. In virtual time, with fakes."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from broker.errors import BrokerError, Reason
+from broker.model.access import Action, PolicyRule, Rules
+from broker.model.api_resources import Catalogue
+from broker.model.client import Expect
+from broker.model.decision import Rules as OperatorRules
+from broker.model.limits import NamespaceLimits
+from broker.model.sensitive import Sensitive
+from broker.model.status import AccessFacts
+from broker.model.strength import strong_questions
+from broker.model.token import MintedToken
+from broker.services.verify import CATALOGUE_SECONDS, STRENGTH_SECONDS, Verifier
+from tests.support.discovery import catalogue
+from tests.support.rotation import KEY, HandClock, client, grant
+
+PODS = PolicyRule(("get", "list"), ("",), ("pods",))
+SECRETS = PolicyRule(("get",), ("",), ("secrets",))
+CREATES = PolicyRule(("create",), ("",), ("pods",))
+DOUBT = "a webhook cannot list its rules"
+
+
+@dataclass
+class FakeReviews:
+    """Implements AccessReviews: what the API server says, and what it was asked."""
+
+    held: Rules = field(default_factory=lambda: Rules((PODS,)))
+    allowed_actions: set[str] = field(default_factory=set)
+    asked: list[Action] = field(default_factory=list)
+    catalogues: int = 0
+    tokens: set[str] = field(default_factory=set)
+
+    async def rules(self, token: Sensitive, namespace: str) -> Rules:
+        """Return the rules."""
+        assert namespace == KEY.client.namespace
+        self.tokens.add(token.reveal())
+        return self.held
+
+    async def allowed(self, token: Sensitive, action: Action, namespace: str) -> bool:
+        """Answer a question."""
+        assert namespace == KEY.client.namespace
+        self.tokens.add(token.reveal())
+        self.asked.append(action)
+        return str(action) in self.allowed_actions
+
+    async def catalogue(self) -> Catalogue:
+        """Return a small cluster's."""
+        self.catalogues += 1
+        return catalogue()
+
+
+class Bench:
+    """A verifier among fakes."""
+
+    def __init__(self, *, strong_accounts: bool = False) -> None:
+        self.reviews, self.clock = FakeReviews(), HandClock()
+        limits = NamespaceLimits(strong_accounts=strong_accounts)
+        rules = OperatorRules("tokenbroker", "https://kubernetes.default.svc", limits=lambda _namespace: limits)
+        self.verifier = Verifier(self.reviews, rules, self.clock)
+
+    async def check(self, *, allow: tuple[str, ...] = (), deny: tuple[str, ...] = (), uid: str = "u-1") -> AccessFacts:
+        """Look at the account of a client with these expectations."""
+        now = self.clock.now()
+        token = MintedToken(Sensitive("the-token"), "jti", now, now, "sha", account_uid=uid)
+        checked = grant(expect=Expect(allow, deny))
+        return await self.verifier.check(client(grants=(checked,)), checked, token)
+
+    async def refusal(self, **expectations: tuple[str, ...]) -> BrokerError:
+        """Return the error of a look."""
+        with pytest.raises(BrokerError) as refused:
+            await self.check(**expectations)  # type: ignore[arg-type]
+        return refused.value
+
+
+async def test_weak_account_without_expectations_takes_one_question() -> None:
+    """Its rules, asked as the account itself; nothing is asked about what they show."""
+    bench = Bench()
+
+    assert await bench.check() == AccessFacts()
+    assert (bench.reviews.asked, bench.reviews.catalogues) == ([], 0)
+    assert bench.reviews.tokens == {"the-token"}
+
+
+async def test_strong_account_is_refused_with_its_reasons() -> None:
+    """Three are named and the others counted; the caller is told no name."""
+    bench = Bench()
+    bench.reviews.held = Rules(
+        (SECRETS, CREATES, replace(CREATES, resources=("pods/exec",)), replace(CREATES, resources=("secrets",)))
+    )
+    error = await bench.refusal()
+
+    assert error.reason is Reason.ACCOUNT_TOO_STRONG
+    assert "The account reporter is strong: it may" in error.operator_detail
+    assert "; and 1 more. Take these rights" in error.operator_detail
+    assert error.operator_detail.count("by the rule") == 3
+    assert "reporter" not in error.detail
+
+
+async def test_three_reasons_are_all_named() -> None:
+    """Nothing more is counted then."""
+    bench = Bench()
+    bench.reviews.held = Rules((SECRETS, CREATES, replace(CREATES, resources=("pods/exec",))))
+
+    assert "more" not in (await bench.refusal()).operator_detail
+
+
+async def test_strong_account_passes_where_it_is_allowed() -> None:
+    """It is shown as strong, and its expectations are looked at all the same."""
+    bench = Bench(strong_accounts=True)
+    bench.reviews.held = Rules((SECRETS,))
+
+    assert await bench.check() == AccessFacts(strong=True)
+    assert (await bench.refusal(deny=("get secrets",))).reason is Reason.ACCESS_NOT_AS_DECLARED
+
+
+async def test_rules_in_doubt_are_asked_about_once_an_hour() -> None:
+    """All questions, sequentially; afterwards the answer is remembered, also that it is a weak one."""
+    bench = Bench()
+    bench.reviews.held = Rules((PODS,), DOUBT)
+    await bench.check()
+    first = list(bench.reviews.asked)
+    bench.clock.pass_(STRENGTH_SECONDS - 1)
+    await bench.check()
+    still = len(bench.reviews.asked)
+    bench.clock.pass_(1)
+    await bench.check()
+
+    assert first == list(strong_questions())
+    assert still == len(first)
+    assert len(bench.reviews.asked) == 2 * len(first)
+
+
+async def test_strength_that_only_the_authorizer_knows() -> None:
+    """Refused by its word; remembered for the hour, and named without a rule."""
+    bench = Bench()
+    bench.reviews.held, bench.reviews.allowed_actions = Rules((PODS,), DOUBT), {"create pods"}
+    error = await bench.refusal()
+    asked = len(bench.reviews.asked)
+    again = await bench.refusal()
+
+    assert error.reason is again.reason is Reason.ACCOUNT_TOO_STRONG
+    assert "it may create pods, which runs code" in error.operator_detail
+    assert "by the rule" not in error.operator_detail
+    assert len(bench.reviews.asked) == asked
+
+
+async def test_account_that_was_made_again_is_asked_about_anew() -> None:
+    """What was found out was about another one."""
+    bench = Bench()
+    bench.reviews.held = Rules((PODS,), DOUBT)
+    await bench.check()
+    await bench.check(uid="u-2")
+
+    assert len(bench.reviews.asked) == 2 * len(strong_questions())
+
+
+async def test_client_that_went_is_forgotten() -> None:
+    """And other clients are not."""
+    bench = Bench()
+    bench.reviews.held = Rules((PODS,), DOUBT)
+    await bench.check()
+    bench.verifier.forget(replace(KEY.client, name="other"))
+    await bench.check()
+    before = len(bench.reviews.asked)
+    bench.verifier.forget(KEY.client)
+    await bench.check()
+
+    assert (before, len(bench.reviews.asked)) == (len(strong_questions()), 2 * len(strong_questions()))
+
+
+async def test_strength_that_the_rules_show_needs_no_question() -> None:
+    """Also where there may be more."""
+    bench = Bench(strong_accounts=True)
+    bench.reviews.held = Rules((SECRETS,), DOUBT)
+
+    assert (await bench.check()).strong
+    assert bench.reviews.asked == []
+
+
+async def test_what_the_cluster_serves_is_read_every_ten_minutes() -> None:
+    """Only where there is an expectation to read."""
+    bench = Bench()
+    await bench.check(allow=("list pods",))
+    bench.clock.pass_(CATALOGUE_SECONDS)
+    await bench.check(allow=("list pods",))
+    before = bench.reviews.catalogues
+    bench.clock.pass_(1)
+    await bench.check(allow=("list pods",))
+
+    assert (before, bench.reviews.catalogues) == (1, 2)
+
+
+async def test_what_holds_is_certain_and_asks_nothing() -> None:
+    """Allowed by a rule, denied by none."""
+    bench = Bench()
+
+    assert await bench.check(allow=("list pods",), deny=("get secrets", "create pods")) == AccessFacts()
+    assert bench.reviews.asked == []
+
+
+async def test_denied_right_names_three_of_its_rules() -> None:
+    """To the operator; the caller learns that something is wrong, not what."""
+    bench = Bench()
+    error = await bench.refusal(deny=("get pods", "list pods", "watch pods", "* pods"))
+
+    assert error.reason is Reason.ACCESS_NOT_AS_DECLARED
+    assert f"deny 'get pods' does not hold: the rule {PODS} allows it" in error.operator_detail
+    assert error.operator_detail.count("does not hold") == 3
+    assert "pods" not in error.detail
+
+
+async def test_missing_right_is_a_certain_doubt() -> None:
+    """It stops nothing."""
+    facts = await Bench().check(allow=("list configmaps",))
+
+    assert facts == AccessFacts(certain=True, doubts=("allow 'list configmaps' does not hold: no rule allows it.",))
+
+
+async def test_expectation_in_doubt_is_settled_by_the_authorizer() -> None:
+    """Denied and not allowed: held. Denied and allowed: refused, by the authorizer's word."""
+    bench = Bench()
+    bench.reviews.held = Rules((PODS,), DOUBT)
+    held = await bench.check(allow=("list pods",), deny=("get configmaps",))
+    bench.reviews.allowed_actions = {"list configmaps"}
+    error = await bench.refusal(deny=("get configmaps",))
+
+    assert held == AccessFacts()
+    assert "the API server's authorizer allows it" in error.operator_detail
+    assert [str(one) for one in bench.reviews.asked if one.resource == "configmaps"] == [
+        "get configmaps",
+        "list configmaps",
+        "watch configmaps",
+    ] * 2
+
+
+async def test_expectation_that_nobody_can_settle_is_no_pass() -> None:
+    """No review asks about any resource."""
+    bench = Bench()
+    bench.reviews.held = Rules((PODS,), DOUBT)
+    facts = await bench.check(deny=("delete *",))
+
+    assert facts == AccessFacts(certain=False, doubts=("deny 'delete *' could not be verified.",))
+
+
+@pytest.mark.parametrize("kind", ["allow", "deny"])
+async def test_expectation_that_means_nothing_in_the_cluster_is_no_pass(kind: str) -> None:
+    """It is told first, and what else does not hold after it."""
+    bench = Bench()
+    expectations = {"allow": ("list configmaps",), "deny": ()}
+    expectations[kind] = (*expectations[kind], "get sprockets")
+    facts = await bench.check(allow=expectations["allow"], deny=expectations["deny"])
+
+    assert not facts.certain
+    assert "get sprockets" in facts.doubts[0]
+    assert "allow 'list configmaps' does not hold" in facts.doubts[1]
+
+
+async def test_three_doubts_are_told() -> None:
+    """A condition has room for so many."""
+    texts = ("get sprockets", "get wheels", "get cogs", "get gears")
+
+    assert len((await Bench().check(allow=texts)).doubts) == 3
