@@ -15,14 +15,8 @@ RBAC_GROUP = "rbac.authorization.k8s.io"
 async def installed_cluster() -> AsyncIterator[Cluster]:
     """Start it, and end it on leaving."""
     async with Cluster.start() as cluster:
-        await install_as_released(cluster)
+        await install(cluster)
         yield cluster
-
-
-async def install_as_released(cluster: Cluster) -> None:
-    """Apply deploy/base, without what tests give the broker's account besides."""
-    await install(cluster)
-    await cluster.request("DELETE", f"{RBAC}/namespaces/tokenbroker/rolebindings/tokenbroker-any-lease")
 
 
 async def opted_in(cluster: Cluster, namespace: str) -> Tenant:
