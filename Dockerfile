@@ -6,6 +6,8 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/tokenbroker UV_LINK_MODE=copy UV_COMPILE_BYTECOD
 COPY pyproject.toml uv.lock ./
 RUN uv sync --frozen --no-dev --no-install-project
 COPY README.md LICENSE openapi.yaml ./
+COPY deploy deploy
+COPY docs/errors.md docs/errors.md
 COPY broker broker
 RUN uv sync --frozen --no-dev --no-editable
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-COMMANDS = ("serve", "client", "token", "rules", "check")
+COMMANDS = ("serve", "client", "token", "rules", "check", "doctor")
 """The first words; each is a module of this package with a function ``register(app)``."""
 
 

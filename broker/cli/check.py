@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from broker.cli import options as opt
+from broker.cli.check_access import check_access
+from broker.cli.check_rbac import check_rbac
 from broker.cli.cluster import Access, connect
 from broker.cli.errors import ExitCode, errors_shown, usage
 from broker.cli.manifest_files import read_files
@@ -29,6 +31,8 @@ def register(app: typer.Typer) -> None:
     """Add the command and its subcommands."""
     group = typer.Typer(rich_markup_mode=None)
     group.callback(invoke_without_command=True)(check)
+    group.command("rbac")(check_rbac)
+    group.command("access")(check_access)
     app.add_typer(group, name="check")
 
 

@@ -17,6 +17,7 @@ from broker.cli.manifests import Manifest
 from broker.cli.refusals import Attempt, discovered, explain
 from broker.cli.resources import Kind, path
 from broker.model.api_resources import DISCOVERY_TYPE, Catalogue, parse_catalogue
+from broker.model.sensitive import Sensitive
 
 DEADLINE_SECONDS = 30.0
 LOGIN_SECONDS = 120.0
@@ -26,7 +27,19 @@ PAGE = 500
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
+_TRUST = ("ssl_ca_cert", "verify_ssl", "disable_strict_ssl_verification", "tls_server_name", "proxy")
+"""What a kubeconfig says about the server, and not about its user."""
+
 _UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API server said, whatever its status; ``date`` is its own clock's, as the header has it."""
+
+    status: int
+    document: Manifest
+    date: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +140,30 @@ class Cluster:
         answer = await self._call("PATCH", path(kind, namespace, name), manifest, query=query, content_type=APPLY)
         _checked(*answer, Attempt("patch", kind, namespace, name))
 
+    async def ask(
+        self,
+        method: str,
+        where: str,
+        body: Manifest | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Make one call, such as the POST of a review or the GET of a raw path; a refusal is an answer, too."""
+        return await self._answer(method, where, body, query=query, headers=headers)
+
+    @asynccontextmanager
+    async def bearer(self, token: Sensitive) -> AsyncIterator["Cluster"]:
+        """Yield the same API server, asked with a token and nothing else of the kubeconfig's user."""
+        from kubernetes_asyncio import client  # noqa: PLC0415 - loaded already, by connect
+
+        mine = self._client.configuration
+        settings = client.Configuration(host=mine.host, api_key={"BearerToken": f"Bearer {token.reveal()}"})
+        for name in _TRUST:
+            setattr(settings, name, getattr(mine, name))
+        async with client.ApiClient(settings) as opened:
+            yield Cluster(opened, self.namespace, self._failures)
+
     async def _call(
         self,
         method: str,
@@ -137,18 +174,33 @@ class Cluster:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> tuple[int, Manifest]:
+        answer = await self._answer(
+            method, where, body, query=query, headers={"Accept": accept, "Content-Type": content_type}
+        )
+        return answer.status, answer.document
+
+    async def _answer(
+        self,
+        method: str,
+        where: str,
+        body: Manifest | Sequence[Manifest] | None,
+        *,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+    ) -> Answer:
+        sent = {"Accept": "application/json", "Content-Type": "application/json", **(headers or {})}
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 response = await self._client.call_api(
                     where,
                     method,
                     query_params=[(key, value) for key, value in (query or {}).items() if value],
-                    header_params={"Accept": accept, "Content-Type": content_type},
+                    header_params=sent,
                     body=body,
                     auth_settings=["BearerToken"],
                     _preload_content=False,
                 )
-                return response.status, _document(await response.read())
+                return Answer(response.status, _document(await response.read()), response.headers.get("Date", ""))
         except TimeoutError:
             raise _unreachable(f"it did not answer within {DEADLINE_SECONDS:g} s") from None
         except self._failures as error:

@@ -3,7 +3,7 @@
 Whoever applies them needs to hold the rights they give: the broker has no part in that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,8 +99,14 @@ def wide_labels(client: ClientId) -> dict[str, str]:
 
 def manifests(new: NewClient) -> list[Manifest]:
     """Return all objects in the order of their making: the TokenClient last, for it needs the others."""
-    account = [_object(new, "v1", "ServiceAccount", new.account.name)] if new.account.create else []
-    return [*account, *_access(new), *_wide_access(new), *_mint(new), token_client(new)]
+    account = [_object(new.id, "v1", "ServiceAccount", new.account.name)] if new.account.create else []
+    return [
+        *account,
+        *_access(new),
+        *_wide_access(new),
+        *mint(new.id, [new.account.name], new.broker),
+        token_client(new),
+    ]
 
 
 def token_client(new: NewClient) -> Manifest:
@@ -110,7 +116,7 @@ def token_client(new: NewClient) -> Manifest:
     if proofs:
         spec["authentication"] = proofs
     spec["grants"] = [_grant(new.grant, new.account)]
-    return {**_object(new, API_VERSION, "TokenClient", new.id.name), "spec": spec}
+    return {**_object(new.id, API_VERSION, "TokenClient", new.id.name), "spec": spec}
 
 
 def authentication(*digests: str) -> list[Manifest]:
@@ -136,16 +142,17 @@ def _vault(vault: Vault) -> dict[str, str]:
     return {"ttl": vault.ttl} | ({"renewBefore": vault.renew_before} if vault.renew_before else {})
 
 
-def _mint(new: NewClient) -> list[Manifest]:
-    """Return what lets the broker mint for this one account, and make and delete anchors.
+def mint(client: ClientId, accounts: Sequence[str], broker: BrokerAccount) -> list[Manifest]:
+    """Return what lets the broker mint for a client's accounts, and make and delete anchors.
 
     Creating Secrets cannot be limited by name: admission (deploy/base) limits the broker to anchors.
     """
-    name = f"tokenbroker-mint-{new.id.name}"
-    mint = PolicyRule(("create",), ("",), ("serviceaccounts/token",), (new.account.name,))
+    name = f"tokenbroker-mint-{client.name}"
+    tokens = PolicyRule(("create",), ("",), ("serviceaccounts/token",), tuple(accounts))
     anchors = PolicyRule(("create", "delete"), ("",), ("secrets",))
-    broker = _subject(new.broker.namespace, new.broker.name)
-    return [_role(new, "Role", name, [mint, anchors]), _binding(new, "RoleBinding", name, ("Role", name), broker)]
+    subject = _subject(broker.namespace, broker.name)
+    role = _role(client, "Role", name, [tokens, anchors])
+    return [role, _binding(client, "RoleBinding", name, ("Role", name), subject)]
 
 
 def _access(new: NewClient) -> list[Manifest]:
@@ -166,8 +173,8 @@ def _rights(
 ) -> list[Manifest]:
     role, binding = kinds
     account = _subject(new.id.namespace, new.account.name)
-    own = [_role(new, role, name, rules), _binding(new, binding, name, (role, name), account)] if rules else []
-    return own + [_binding(new, binding, f"{name}.{it}", ("ClusterRole", it), account) for it in cluster_roles]
+    own = [_role(new.id, role, name, rules), _binding(new.id, binding, name, (role, name), account)] if rules else []
+    return own + [_binding(new.id, binding, f"{name}.{it}", ("ClusterRole", it), account) for it in cluster_roles]
 
 
 def _subject(namespace: str, name: str) -> Manifest:
@@ -185,18 +192,18 @@ def _policy_rule(rule: PolicyRule) -> Manifest:
     return {key: list(values) for key, values in parts.items() if values}
 
 
-def _role(new: NewClient, kind: str, name: str, rules: Iterable[PolicyRule]) -> Manifest:
-    return {**_object(new, f"{RBAC}/v1", kind, name), "rules": [_policy_rule(rule) for rule in rules]}
+def _role(client: ClientId, kind: str, name: str, rules: Iterable[PolicyRule]) -> Manifest:
+    return {**_object(client, f"{RBAC}/v1", kind, name), "rules": [_policy_rule(rule) for rule in rules]}
 
 
-def _binding(new: NewClient, kind: str, name: str, role: tuple[str, str], subject: Manifest) -> Manifest:
+def _binding(client: ClientId, kind: str, name: str, role: tuple[str, str], subject: Manifest) -> Manifest:
     reference = {"apiGroup": RBAC, "kind": role[0], "name": role[1]}
-    return {**_object(new, f"{RBAC}/v1", kind, name), "roleRef": reference, "subjects": [subject]}
+    return {**_object(client, f"{RBAC}/v1", kind, name), "roleRef": reference, "subjects": [subject]}
 
 
-def _object(new: NewClient, api_version: str, kind: str, name: str) -> Manifest:
+def _object(client: ClientId, api_version: str, kind: str, name: str) -> Manifest:
     if kind.startswith("Cluster"):
-        metadata: Manifest = {"name": name, "labels": wide_labels(new.id)}
+        metadata: Manifest = {"name": name, "labels": wide_labels(client)}
     else:
-        metadata = {"name": name, "namespace": new.id.namespace, "labels": labels(new.id.name)}
+        metadata = {"name": name, "namespace": client.namespace, "labels": labels(client.name)}
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata}

@@ -1,20 +1,17 @@
 """``tokenbroker token``: a token from a broker, and what a token says."""
 
-import sys
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from broker.cli.errors import errors_shown, usage
+from broker.cli.errors import errors_shown
 from broker.cli.get import get
 from broker.cli.jwt import decode, describe
 from broker.cli.output import Output, printable, show
+from broker.cli.token_file import read_token
 from broker.cli.token_revoke import revoke
-
-MAX_TOKEN_CHARACTERS = 65536
 
 
 class InspectOutput(StrEnum):
@@ -45,19 +42,7 @@ def inspect(
 ) -> None:
     """Show what a token says: whose it is, what for, until when. Its signature is not verified."""
     with errors_shown():
-        token = decode(_read(file).strip())
+        token = decode(read_token(file).reveal())
         if output is InspectOutput.JSON:
             return show(token.document(), Output.JSON)
         return typer.echo("\n".join(printable(line) for line in describe(token, datetime.now(UTC))))
-
-
-def _read(file: str) -> str:
-    if file.startswith("eyJ"):
-        raise usage("give the token on stdin or in a file: process lists and histories show arguments.")
-    try:
-        if file == "-":
-            return sys.stdin.read(MAX_TOKEN_CHARACTERS)
-        with Path(file).open(encoding="utf-8") as opened:
-            return opened.read(MAX_TOKEN_CHARACTERS)
-    except (OSError, UnicodeDecodeError):
-        raise usage(f"{file} cannot be read as a file with a token.") from None

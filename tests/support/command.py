@@ -28,10 +28,12 @@ def command(*arguments: str, env: Mapping[str, str | None] | None = None, stdin:
     return Ended(result.exit_code, result.stdout, result.stderr)
 
 
-async def command_with(kubeconfig: Path, *arguments: str, stdin: str = "") -> Ended:
+async def command_with(
+    kubeconfig: Path, *arguments: str, stdin: str = "", env: Mapping[str, str | None] | None = None
+) -> Ended:
     """Run ``tokenbroker`` with a kubeconfig, in a thread of its own: it has an event loop of its own."""
-    env = {"KUBECONFIG": str(kubeconfig)}
-    return await asyncio.to_thread(command, *arguments, env=env, stdin=stdin)
+    whole = {"KUBECONFIG": str(kubeconfig), **(env or {})}
+    return await asyncio.to_thread(command, *arguments, env=whole, stdin=stdin)
 
 
 _ENVIRONMENT = (
@@ -40,4 +42,7 @@ _ENVIRONMENT = (
     "TOKENBROKER_CLIENT",
     "TOKENBROKER_SECRET",
     "TOKENBROKER_SECRET_FILE",
+    "VAULT_ADDR",
+    "VAULT_TOKEN",
+    "VAULT_CACERT",
 )

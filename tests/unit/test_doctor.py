@@ -1,0 +1,170 @@
+"""What the doctor says where a real server could hardly be brought to it."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from broker.cli import release
+from broker.cli.doctor import schema, web
+from broker.cli.doctor.findings import Finding, State
+from broker.cli.doctor.objects import Seen
+from broker.cli.doctor.token import Bound, Claims, Review, Signature, TokenFacts, claims_of, diagnose
+from broker.cli.doctor.token_facts import verify
+from broker.cli.doctor.vault import health
+from broker.cli.doctor.web import Reply
+from broker.cli.jwt import UnverifiedToken
+from broker.model.sensitive import Sensitive
+
+NOW = datetime(2026, 11, 25, 9, tzinfo=UTC)
+CLAIMS = Claims(
+    issuer="https://issuer",
+    audiences=("https://issuer",),
+    namespace="shop",
+    account="web",
+    account_uid="u-1",
+    bound=Bound("secret", "anchor", "u-2"),
+    issued=NOW - timedelta(minutes=5),
+    not_before=NOW - timedelta(minutes=5),
+    expires=NOW + timedelta(minutes=10),
+    jti="j-1",
+)
+FACTS = TokenFacts(
+    claims=CLAIMS,
+    here=NOW,
+    there=NOW,
+    issuer="https://issuer",
+    signature=Signature.GOOD,
+    account=Seen({"uid": "u-1"}),
+    bound=Seen({"uid": "u-2"}),
+    events=(),
+    accepted=True,
+    review=Review(authenticated=True),
+    own_audience=Review(authenticated=True),
+)
+
+
+def _found(facts: TokenFacts) -> dict[str, Finding]:
+    return {it.id: it for it in diagnose(facts)}
+
+
+def test_a_user_who_may_not_discover_cannot_tell_issuer_and_signature() -> None:
+    """What cannot be read is no problem; a token that is accepted is for the API server all the same."""
+    found = _found(replace(FACTS, issuer="", signature=Signature.NOT_CHECKED))
+
+    assert found["token.issuer"].state is State.UNKNOWN
+    assert found["token.signature"].state is State.UNKNOWN
+    assert found["token.audience"].state is State.OK
+
+
+def test_an_audience_is_not_guessed_at() -> None:
+    """A token that is refused, and that nobody reviewed, may be for the right audience or not."""
+    refused = replace(FACTS, accepted=False, own_audience=Review(refusal="forbidden"))
+
+    assert _found(refused)["token.audience"].state is State.UNKNOWN
+    assert _found(replace(refused, issuer=""))["token.audience"].state is State.UNKNOWN
+
+
+def test_without_the_api_servers_clock_this_machines_counts() -> None:
+    """And it is said so."""
+    found = _found(replace(FACTS, there=None, here=NOW + timedelta(hours=1)))
+
+    assert "by the clock of this machine" in found["token.time"].text
+    assert found["clock.api-server"].state is State.UNKNOWN
+
+
+def test_a_token_that_is_bound_to_nothing_dies_with_its_account_only() -> None:
+    """No anchor is missed then, and one without an iat says when it was issued in words."""
+    unbound = _found(replace(FACTS, claims=replace(CLAIMS, bound=None)))
+    gone = _found(replace(FACTS, bound=Seen(), claims=replace(CLAIMS, issued=None)))
+
+    assert "bound to nothing" in unbound["token.anchor"].text
+    assert "between the token was issued and now" in gone["token.anchor"].text
+
+
+def test_claims_that_are_nonsense_are_read_as_nothing() -> None:
+    """Whoever forges a token decides what is in it."""
+    kubernetes = {"namespace": "shop", "serviceaccount": {"name": "web"}, "secret": "text"}
+    claims = claims_of(UnverifiedToken({}, {"kubernetes.io": kubernetes, "aud": "one", "iat": "now", "exp": 1e99}))
+
+    assert claims is not None
+    assert (claims.audiences, claims.issued, claims.expires) == (("one",), None, None)
+    assert claims.bound == Bound("secret", "", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "signature"),
+    [
+        ({"kid": "other"}, Signature.UNKNOWN_KEY),
+        ({"kid": "k"}, Signature.NOT_CHECKED),
+        ({"kid": "k", "kty": "RSA", "alg": "RS256", "n": "x"}, Signature.NOT_CHECKED),
+        ("no object", Signature.NOT_CHECKED),
+    ],
+)
+def test_keys_that_cannot_be_used_check_nothing(key: Any, signature: Signature) -> None:
+    """A key set that is broken is no proof against the token."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    token = jwt.encode({"sub": "x"}, private, algorithm="RS256", headers={"kid": "k"})
+
+    assert verify(Sensitive(token), [key]) is signature
+
+
+def test_a_crd_that_is_not_served() -> None:
+    """It is there, and of no use yet."""
+    shipped = release.manifest("CustomResourceDefinition", schema.NAME)
+
+    assert "does not serve it" in schema.diagnose(shipped, shipped, "").text
+
+
+def test_a_vault_that_is_not_initialised() -> None:
+    """The line makes it so."""
+    assert health("https://vault", Reply(501)).mend == "vault operator init"
+    assert health("https://vault", Reply(429)).state is State.OK
+
+
+@asynccontextmanager
+async def _served(answer: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(OSError):
+            await answer(writer)
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_server_that_is_silent_endless_or_rude_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some seconds, or a megabyte."""
+    ended = asyncio.Event()
+
+    async def silent(_: asyncio.StreamWriter) -> None:
+        await ended.wait()
+
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2 * web.MAX_ANSWER_BYTES)
+        await writer.drain()
+
+    async def rude(_: asyncio.StreamWriter) -> None:
+        """End the connection without a word."""
+
+    tls = ssl.create_default_context()
+    async with _served(rude) as url:
+        broken = await web.get(url, tls)
+    async with _served(endless) as url:
+        large = await web.get(url, tls)
+    monkeypatch.setattr(web, "DEADLINE_SECONDS", 0.2)
+    async with _served(silent) as url:
+        slow = await web.get(url, tls)
+        ended.set()
+
+    assert broken.failure
+    assert large.failure == "its answer is too large"
+    assert slow.failure == "it did not answer within 0.2 s"
