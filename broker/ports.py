@@ -31,7 +31,8 @@ class Registration:
 
     ``status`` is what the resource carries now; it serves to avoid writing the same again, and to know which grants
     are gone whose tokens have to be ended, never as input to a decision. ``deleting``: it waits for its finalizers.
-    ``resource_version`` is empty where there is no resource to put a finalizer on.
+    ``resource_version`` is empty where there is no resource to put a finalizer on. ``suspended`` counts also where
+    the rest is not valid.
     """
 
     id: ClientId
@@ -43,6 +44,7 @@ class Registration:
     deleting: bool = False
     finalizers: tuple[str, ...] = ()
     resource_version: str = ""
+    suspended: bool = False
 
 
 class Registry(Protocol):

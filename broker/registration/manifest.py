@@ -104,7 +104,12 @@ def read_registration(resource: Mapping[str, Any]) -> Registration:
         deleting="deletionTimestamp" in metadata,
         finalizers=tuple(metadata.get("finalizers", ())),
         resource_version=metadata.get("resourceVersion", ""),
+        suspended=_suspended(resource.get("spec")),
     )
+
+
+def _suspended(spec: object) -> bool:
+    return isinstance(spec, Mapping) and spec.get("suspend") is True
 
 
 def _client(client_id: ClientId, metadata: Mapping[str, Any], spec: _Spec) -> Client:

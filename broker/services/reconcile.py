@@ -109,12 +109,18 @@ class Reconciler:
             return None
         client = registration.client
         if registration.deleting or client is None:
-            self._book.forget(client_id)
-            if registration.deleting and self._leader.leading:
-                await self._let_go(registration)
-            self._board.queue.add(client_id)
+            await self._give_up(registration)
             return None
         return await self._look_after(registration, client)
+
+    async def _give_up(self, registration: Registration) -> None:
+        """Issue nothing for what is being deleted, or is not valid. Tokens of the latter end where it is suspended."""
+        self._book.forget(registration.id)
+        self._board.queue.add(registration.id)
+        if registration.deleting and self._leader.leading:
+            await self._let_go(registration)
+        elif registration.suspended and self._leader.leading:
+            await self._ender.end(registration.id, registration.uid, grants_left(registration.status, ()))
 
     def _is_over(self, registration: Registration) -> bool:
         client = registration.client

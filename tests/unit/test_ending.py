@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from broker.errors import BrokerError, Reason
+from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import AnchorId, vault_anchor
 from broker.model.client import Client, ClientId
 from broker.model.token import Anchor
@@ -299,3 +299,19 @@ async def test_a_copy_of_an_account_that_was_made_again_is_replaced(world: Endin
     assert len(told) == 0
     await world.rotator.visit(KEY)
     assert world.in_vault() == after
+
+
+async def test_a_suspension_ends_tokens_of_a_client_that_is_not_valid(world: EndingWorld) -> None:
+    """Who pulls the switch need not mend the rest first; without it, an invalid client only gets nothing new."""
+    get = world.cluster.get
+    known = get(WEB)
+    assert known is not None
+    broken = replace(known, client=None, fault=Fault(Reason.INVALID_REQUEST, "spec: no"))
+    world.cluster.get = lambda client_id: broken if client_id == WEB else None  # type: ignore[method-assign]
+    await world.reconciler.visit(WEB)
+    assert len(world.tops()) == 5
+
+    switched = replace(broken, suspended=True)
+    world.cluster.get = lambda client_id: switched if client_id == WEB else None  # type: ignore[method-assign]
+    await world.reconciler.visit(WEB)
+    assert not world.tops()
