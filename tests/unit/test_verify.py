@@ -234,6 +234,12 @@ async def test_expectation_in_doubt_is_settled_by_the_authorizer() -> None:
         "get configmaps",
         "list configmaps",
         "watch configmaps",
+        "patch configmaps",
+        "delete configmaps",
+        "deletecollection configmaps",
+        "get configmaps --subresource=status",
+        "patch configmaps --subresource=status",
+        "update configmaps --subresource=status",
     ] * 2
 
 
