@@ -14,9 +14,9 @@ import orjson
 import structlog
 
 from broker.errors import BrokerError, Reason
+from broker.model.audit_record import Issuance, Origin, RefusedRequest, Revoked
 from broker.model.client import DNS_LABEL
 from broker.model.status import timestamp
-from broker.ports import Issuance, Origin, RefusedRequest, Revoked
 
 log = structlog.get_logger(__name__)
 

@@ -16,6 +16,8 @@ from broker.services.board import StatusBoard
 from broker.services.grant_book import GrantBook
 from broker.services.rotate import Rotator
 from broker.services.sweep import Sweeper
+from broker.services.vault_root import VaultRoots
+from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
 from broker.vault.login import VaultLogin
 from broker.vault.store import KvStore
@@ -73,15 +75,20 @@ def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
     return Rotator(
         registry=around.registry,
         store=around.store,
-        anchors=around.anchors,
         writer=writer,
+        roots=VaultRoots(
+            registry=around.registry,
+            anchors=around.anchors,
+            book=around.book,
+            leader=around.leader,
+            clock=around.clock,
+        ),
+        shown=ShownCopies(around.board, place, around.metrics),
         book=around.book,
         leader=around.leader,
-        board=around.board,
         place=place,
         rules=around.rules,
         clock=around.clock,
-        metrics=around.metrics,
         new_request_id=new_request_id,
     )
 

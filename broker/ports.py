@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 from broker.errors import Fault
 from broker.model.anchor import AnchorId
+from broker.model.audit_record import Issuance, RefusedRequest, Revoked
 from broker.model.client import Client, ClientId
 from broker.model.lease import LeaseRecord, Term
-from broker.model.proof import ProvedBy
 from broker.model.sensitive import Sensitive
+from broker.model.stored_copy import CopyLabel, StoredCopy
 from broker.model.token import Anchor, MintedToken, TokenSpec
 
 
@@ -149,65 +150,6 @@ class Anchors(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a token's story begins, for the audit record: which request, whose, and how he proved himself.
-
-    ``remote`` is the caller's address. Both it and ``proved_by`` are empty where nobody asked: the broker itself
-    replaces copies in Vault.
-    """
-
-    request_id: str
-    remote: str = ""
-    proved_by: ProvedBy | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Issuance:
-    """The audit record of one token handed out (or put into Vault). It never holds the token.
-
-    ``id`` is what the token is revoked by, where it has an end of its own; else it is its ``jti``.
-    """
-
-    at: datetime
-    origin: Origin
-    client: ClientId
-    client_uid: str
-    grant: str
-    subject: str
-    audience: str
-    requested_seconds: int
-    granted_seconds: int
-    expires_at: datetime
-    id: str
-    jti: str
-    token_sha256: str
-    delivery: str
-
-
-@dataclass(frozen=True, slots=True)
-class Revoked:
-    """The audit record of tokens that were ended. ``id`` is that of one token; empty for all of a grant."""
-
-    at: datetime
-    origin: Origin
-    client: ClientId
-    grant: str
-    id: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedRequest:
-    """The audit record of a refusal after authentication."""
-
-    at: datetime
-    origin: Origin
-    client: ClientId
-    grant: str
-    reason: str
-
-
 class AuditLog(Protocol):
     """The record of what was handed out."""
 
@@ -219,59 +161,6 @@ class AuditLog(Protocol):
 
     def revoked(self, record: Revoked) -> None:
         """Write the record if that is possible; what was revoked stays so either way."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetiredAnchor:
-    """The anchor of a version that was replaced, kept for readers that still hold its token.
-
-    It is deleted after ``until``.
-    """
-
-    anchor: Anchor
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class CopyLabel:
-    """What is written next to a version, as Vault's custom_metadata.
-
-    ``server`` tells clusters apart that share a name by mistake. ``service_account``, ``audience`` and
-    ``ttl_seconds`` are what was asked for: where the grant says something else by now, the copy is replaced.
-    ``root_uid`` is that of the anchor below which the versions' hang: where that one is gone, so is the token's worth.
-    ``account_uid`` is that of the ServiceAccount: one that was made again is another one. Both may be empty.
-    """
-
-    client_uid: str
-    client: ClientId
-    grant: str
-    server: str
-    service_account: str
-    audience: str
-    ttl_seconds: int
-    version: int
-    issued_at: datetime
-    expires_at: datetime
-    jti: str
-    anchor: Anchor
-    retired: tuple[RetiredAnchor, ...] = ()
-    root_uid: str = ""
-    account_uid: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCopy:
-    """What Vault's metadata says of a path. ``managed`` tells whether the broker made it.
-
-    ``label`` is None where it is not the broker's, or cannot be read. It may describe another version than the
-    current one, where a write was cut short or somebody else wrote. ``intact`` is False where the current
-    version's data was deleted or destroyed, or never written.
-    """
-
-    current_version: int
-    managed: bool
-    label: CopyLabel | None
-    intact: bool
 
 
 class VaultStore(Protocol):

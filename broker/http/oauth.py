@@ -16,8 +16,9 @@ from broker.http.oauth_errors import ABOUT_THE_PROOF, JSON, GrantError
 from broker.http.oauth_proofs import DEFAULT_ISSUED_TYPE, TOKEN_EXCHANGE, Claimed, proof_of_grant
 from broker.http.problems import PLAIN
 from broker.http.tokens import AnswerMetrics
+from broker.model.audit_record import Origin
 from broker.model.decision import Ask
-from broker.ports import Clock, Origin
+from broker.ports import Clock
 from broker.services.authenticate import Caller
 from broker.services.issue import Issuer
 from broker.services.mint import Issued

@@ -9,8 +9,8 @@ from broker.http.body import read_form
 from broker.http.callers import Callers
 from broker.http.oauth_proofs import client_proof
 from broker.http.problems import PLAIN
+from broker.model.audit_record import Origin
 from broker.model.sensitive import Sensitive
-from broker.ports import Origin
 from broker.services.revoke import Revoker
 
 

@@ -10,10 +10,10 @@ from aiohttp import web
 from broker.errors import BrokerError, Reason
 from broker.http.callers import Callers
 from broker.http.formats import FORMATS, KUBECONFIG, TOKEN, Formats, json_response, ttl
+from broker.model.audit_record import Origin
 from broker.model.client import Client
 from broker.model.decision import Ask
 from broker.model.status import timestamp
-from broker.ports import Origin
 from broker.services.deliver import Deliverer
 from broker.services.explain import Explainer, Explanation
 from broker.services.issue import Issuer

@@ -1,9 +1,10 @@
 """Put a fresh token into Vault because its client asked for it (``deliver: vault``)."""
 
 from broker.errors import BrokerError, Reason
+from broker.model.audit_record import Origin
 from broker.model.client import Client
 from broker.model.decision import Ask, Rules, decide_delivery
-from broker.ports import Clock, Origin
+from broker.ports import Clock
 from broker.services.issue import Issuer
 from broker.services.rotate import Delivered, Rotator
 

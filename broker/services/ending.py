@@ -5,8 +5,9 @@ from typing import Protocol
 
 from broker.errors import BrokerError, Reason
 from broker.model.anchor import Named, grant_anchor, trial_anchor, vault_anchor
+from broker.model.audit_record import Origin, Revoked
 from broker.model.client import ClientId
-from broker.ports import Anchors, AuditLog, Clock, Origin, Revoked
+from broker.ports import Anchors, AuditLog, Clock
 
 
 class EndingMetrics(Protocol):

@@ -3,9 +3,10 @@
 from typing import Protocol
 
 from broker.errors import BrokerError, Reason
+from broker.model.audit_record import Issuance, Origin, RefusedRequest
 from broker.model.client import Client, ClientId
 from broker.model.decision import Allowed, Ask, Denied, Rules, decide
-from broker.ports import AuditLog, Clock, Issuance, Origin, RefusedRequest
+from broker.ports import AuditLog, Clock
 from broker.services.mint import GrantMinter, Issued
 
 

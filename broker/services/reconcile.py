@@ -120,7 +120,9 @@ class Reconciler:
         if registration.deleting and self._leader.leading:
             await self._let_go(registration)
         elif registration.suspended and self._leader.leading:
-            await self._ender.end(registration.id, registration.uid, grants_left(registration.status, ()))
+            await self._ender.end(
+                registration.id, registration.uid, grants_left(registration.status, ()), "client_suspended"
+            )
 
     def _is_over(self, registration: Registration) -> bool:
         client = registration.client

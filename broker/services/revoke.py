@@ -4,9 +4,10 @@ from typing import Protocol
 
 from broker.errors import BrokerError, Reason
 from broker.model.anchor import TOKEN_ID, grant_anchor, token_id_of
+from broker.model.audit_record import Origin, Revoked
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.sensitive import Sensitive
-from broker.ports import AuditLog, Clock, Origin, Revoked
+from broker.ports import AuditLog, Clock
 from broker.services.introspect import Introspector
 from broker.services.token_anchors import TokenAnchors
 

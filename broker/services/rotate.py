@@ -6,24 +6,23 @@ deletes the anchor above those of all versions. When that anchor has to be made 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import structlog
 
-from broker.errors import BrokerError, Fault, Reason
-from broker.model.anchor import vault_anchor
+from broker.errors import BrokerError, Reason
+from broker.model.audit_record import Origin
 from broker.model.client import Client, ClientId
 from broker.model.decision import Rules, standing
 from broker.model.schedule import spread
-from broker.model.status import VaultFacts
+from broker.model.stored_copy import StoredCopy
 from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey, VaultPlace
-from broker.ports import Anchors, Clock, Leader, Origin, Registry, StoredCopy, VaultStore
-from broker.services.grant_book import GrantBook, not_ready
-from broker.services.vault_copy import Target, due, left_over, owned, renewal, safe_poll_seconds, target_of
+from broker.ports import Clock, Leader, Registry, VaultStore
+from broker.services.grant_book import GrantBook
+from broker.services.vault_copy import Target, due, left_over, owned, renewal, target_of
 from broker.services.vault_write import CopyWriter
 from broker.services.workqueue import WorkQueue
 
@@ -34,26 +33,6 @@ CHECK_SECONDS = 600.0
 
 SHORTEST_WAIT_SECONDS = 30.0
 """No copy is visited more often, even where the clocks of broker and API server disagree by more than a TTL."""
-
-
-class RotationMetrics(Protocol):
-    """What is told about copies in Vault."""
-
-    def vault_written(self, client: ClientId, grant: str, outcome: str) -> None:
-        """Count an attempt to bring a copy up to date: ``success``, or the reason of its failure."""
-
-    def vault_expiry(self, client: ClientId, grant: str, timestamp: float) -> None:
-        """Set when the current token in Vault expires, in seconds since 1970."""
-
-    def vault_removed(self, client: ClientId, grant: str) -> None:
-        """Drop the expiry of a copy that was removed."""
-
-
-class CopyBoard(Protocol):
-    """Where the state of copies is shown (:class:`broker.services.board.StatusBoard`)."""
-
-    def vault(self, client_id: ClientId, grant: str, facts: VaultFacts | None) -> None:
-        """Note the state of a copy; None where it was removed."""
 
 
 _News = tuple[str, int, datetime | None]
@@ -83,32 +62,29 @@ class Rotator:
         *,
         registry: Registry,
         store: VaultStore,
-        anchors: Anchors,
         writer: CopyWriter,
+        roots: VaultRoots,
+        shown: ShownCopies,
         book: GrantBook,
         leader: Leader,
-        board: CopyBoard,
         place: VaultPlace,
         rules: Rules,
         clock: Clock,
-        metrics: RotationMetrics,
         new_request_id: Callable[[], str],
         workers: int = 4,
     ) -> None:
         self._registry = registry
         self._store = store
-        self._anchors = anchors
         self._writer = writer
+        self._roots = roots
+        self._shown = shown
         self._book = book
         self._leader = leader
-        self._board = board
         self._place = place
         self._rules = rules
         self._clock = clock
-        self._metrics = metrics
         self._new_request_id = new_request_id
         self._seen: dict[ClientId, tuple[_News, frozenset[CopyKey]]] = {}
-        self._facts: dict[CopyKey, VaultFacts] = {}
         self._locks: WeakValueDictionary[CopyKey, asyncio.Lock] = WeakValueDictionary()
         self.queue: WorkQueue[CopyKey] = WorkQueue("rotate", self.visit, workers=workers)
 
@@ -171,10 +147,10 @@ class Rotator:
             if target is None or target.client.uid != client.uid:
                 raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
             try:
-                self._cleared(target)
-                copy = await self._replace(target, await self._own(target), await self._root(target), origin)
+                self._roots.require(target)
+                copy = await self._replace(target, await self._own(target), await self._roots.ensure(target), origin)
             except BrokerError as error:
-                self._failed(target, error)
+                self._shown.failed(target, error)
                 self.queue.add(key)  # so that what is shown does not stay wrong for longer than the failure
                 raise
             self.queue.add(key, self._wait(target, copy, active=True))
@@ -188,68 +164,30 @@ class Rotator:
 
     async def _keep(self, target: Target) -> float:
         active = standing(target.client, self._clock.now()) is None
-        if active and not self._looked_at(target):
+        if active and not self._roots.looked_at(target):
             return CHECK_SECONDS  # or when it was
         try:
             copy = await self._own(target)
             if active:
-                self._cleared(target)
+                self._roots.require(target)
                 copy = await self._current(target, copy)
             if copy is None:
                 return self._wait(target, None, active=active)
             copy = await self._writer.tidy(copy)
         except BrokerError as error:
-            self._failed(target, error)
+            self._shown.failed(target, error)
             raise
-        self._show(target, copy)
+        self._shown.show(target, copy)
         return self._wait(target, copy, active=active)
 
     async def _current(self, target: Target, copy: StoredCopy | None) -> StoredCopy:
         """Return a copy that is as it should be, written now where need be."""
-        root = await self._root(target)
+        root = await self._roots.ensure(target)
         prepared = self._book.get(target.client, target.grant)
         account_uid = prepared.account_uid if prepared is not None else ""
         if copy is None or due(copy, target, root, account_uid, self._clock.now()):
             return await self._replace(target, copy, root, Origin(self._new_request_id()))
         return copy
-
-    def _looked_at(self, target: Target) -> bool:
-        """Tell whether it is known whether tokens may be issued for the grant."""
-        client, grant = target.client, target.grant
-        return self._book.get(client, grant) is not None or self._book.fault(client, grant) is not None
-
-    def _cleared(self, target: Target) -> None:
-        """Raise BrokerError with the reason where no token may be issued for the grant."""
-        if self._book.get(target.client, target.grant) is None:
-            fault = self._book.fault(target.client, target.grant)
-            raise fault.error() if fault else not_ready()
-
-    async def _root(self, target: Target) -> Anchor:
-        """Return the anchor above those of all versions, which only the leader makes."""
-        which = vault_anchor(target.client.uid, target.grant)
-        if self._leader.leading:
-            made = await self._anchors.ensure(target.client, which)
-            await self._not_overtaken(target, made)
-            return made
-        found = await self._anchors.find(target.client, which)
-        if found is None:
-            raise not_ready()
-        return found
-
-    async def _not_overtaken(self, target: Target, made: Anchor) -> None:
-        """Take an anchor away again where the client's tokens were ended while it was made.
-
-        Raises BrokerError: anchor_missing, registry_stale, and those of :meth:`broker.ports.Anchors.delete`.
-        """
-        registration = self._registry.get(target.key.client)
-        client = registration.client if registration is not None and not registration.deleting else None
-        grant = client.grant(target.grant.name) if client is not None and client.uid == target.client.uid else None
-        if client is None or standing(client, self._clock.now()) is not None or grant != target.grant:
-            await self._anchors.delete(target.client.id.namespace, made.name, made.uid)
-            raise not_ready()
-        if self._book.get(target.client, target.grant) is None:
-            await self._anchors.delete(target.client.id.namespace, made.name, made.uid)
-            self._cleared(target)
 
     async def _own(self, target: Target) -> StoredCopy | None:
         """Return the target's own copy, or None where its path is free. Raises BrokerError(vault_path_taken)."""
@@ -264,18 +202,14 @@ class Rotator:
 
     async def _replace(self, target: Target, copy: StoredCopy | None, root: Anchor, origin: Origin) -> StoredCopy:
         written = await self._writer.write(target, copy, root, origin)
-        self._metrics.vault_written(target.client.id, target.grant.name, "success")
-        self._show(target, written)
+        self._shown.written(target, written)
         return written
 
     async def _remove(self, key: CopyKey) -> None:
         copy = await self._store.inspect(self._place.path(key))
         if copy is not None and left_over(copy, key, self._place.server, self._clock.now()):
             await self._clear(copy)
-        self._facts.pop(key, None)
-        self._metrics.vault_removed(key.client, key.grant)
-        if self._registry.get(key.client) is not None:
-            self._board.vault(key.client, key.grant, None)
+        self._shown.removed(key, registered=self._registry.get(key.client) is not None)
 
     async def _clear(self, copy: StoredCopy) -> None:
         if copy.label is not None:
@@ -293,30 +227,6 @@ class Rotator:
         waits = [look, *((time - now).total_seconds() for time in times)]
         wait, asked = max(SHORTEST_WAIT_SECONDS, min(waits)), target.client.rotate_requested
         return min(wait, (asked - now).total_seconds()) if asked is not None and asked > now else wait
-
-    def _show(self, target: Target, copy: StoredCopy) -> None:
-        label = copy.label
-        if label is None:
-            return
-        facts = VaultFacts(
-            path=self._place.text(target.key),
-            version=copy.current_version,
-            not_after=label.expires_at,
-            renewal_time=renewal(label, target),
-            safe_poll_seconds=safe_poll_seconds(label, target),
-            fault=None,
-        )
-        self._metrics.vault_expiry(target.client.id, target.grant.name, label.expires_at.timestamp())
-        self._tell(target.key, facts)
-
-    def _failed(self, target: Target, error: BrokerError) -> None:
-        self._metrics.vault_written(target.client.id, target.grant.name, str(error.reason))
-        unknown = VaultFacts(self._place.text(target.key), 0, None, None, 0, None)
-        self._tell(target.key, replace(self._facts.get(target.key, unknown), fault=Fault.of(error)))
-
-    def _tell(self, key: CopyKey, facts: VaultFacts) -> None:
-        self._facts[key] = facts
-        self._board.vault(key.client, key.grant, facts)
 
     def _taken(self, target: Target) -> BrokerError:
         path = self._place.text(target.key)

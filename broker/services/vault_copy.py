@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from broker.model.client import Client, Grant, VaultCopy
 from broker.model.decision import Rules, allowed_audiences
 from broker.model.schedule import lead_seconds, renewal_time
+from broker.model.stored_copy import CopyLabel, RetiredAnchor, StoredCopy
 from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey, VaultPlace
-from broker.ports import CopyLabel, RetiredAnchor, StoredCopy
 
 READING_SLACK = timedelta(seconds=60)
 """A replaced token lives this much longer than ``renewBefore``: a reader's poll is not exact."""

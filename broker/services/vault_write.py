@@ -10,23 +10,14 @@ from dataclasses import replace
 
 from broker.errors import BrokerError, Reason
 from broker.model.anchor import vault_anchor, version_anchor
+from broker.model.audit_record import Issuance, Origin
 from broker.model.cluster import ClusterInfo
 from broker.model.status import FormerGrant
+from broker.model.stored_copy import CopyLabel, RetiredAnchor, StoredCopy
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_secret import vault_secret
-from broker.ports import (
-    Anchors,
-    AuditLog,
-    Clock,
-    CopyLabel,
-    Issuance,
-    Minter,
-    Origin,
-    RetiredAnchor,
-    StoredCopy,
-    VaultStore,
-)
+from broker.ports import Anchors, AuditLog, Clock, Minter, VaultStore
 from broker.services.vault_copy import MAX_RETIRED, Target, out_of_use, replaced, undescribed
 
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from broker.model.client import ClientId
 from broker.model.status import timestamp
+from broker.model.stored_copy import CopyLabel, RetiredAnchor
 from broker.model.token import Anchor
-from broker.ports import CopyLabel, RetiredAnchor
 
 MANAGED_BY = "managed-by"
 BROKER = "tokenbroker"

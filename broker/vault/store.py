@@ -11,7 +11,8 @@ from typing import Any
 from hvac.api.secrets_engines import KvV2
 
 from broker.model.sensitive import Sensitive
-from broker.ports import Clock, CopyLabel, StoredCopy
+from broker.model.stored_copy import CopyLabel, StoredCopy
+from broker.ports import Clock
 from broker.vault.answer import Answer, denied, unavailable
 from broker.vault.label import BROKER, MANAGED_BY, read_label, write_label
 from broker.vault.transport import ApiAdapter, Send

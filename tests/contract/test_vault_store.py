@@ -12,8 +12,9 @@ import pytest_asyncio
 from broker.errors import BrokerError, Reason
 from broker.model.client import ClientId
 from broker.model.sensitive import Sensitive
+from broker.model.stored_copy import CopyLabel, RetiredAnchor
 from broker.model.token import Anchor
-from broker.ports import CopyLabel, RetiredAnchor, VaultStore
+from broker.ports import VaultStore
 from broker.vault.answer import Answer, checked
 from broker.vault.store import KvStore
 from broker.vault.transport import VaultTransport

@@ -12,7 +12,7 @@ from typing import Any
 import pytest_asyncio
 
 from broker.kube.token_requests import unverified_claims
-from broker.ports import CopyLabel
+from broker.model.stored_copy import CopyLabel
 from broker.services.vault_copy import MAX_RETIRED, READING_SLACK
 from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.kept import Kept

@@ -12,6 +12,7 @@ from typing import Any
 from broker.errors import BrokerError, Reason
 from broker.metrics import Metrics
 from broker.model.anchor import AnchorId, grant_anchor, trial_anchor, vault_anchor
+from broker.model.audit_record import Origin, RefusedRequest, Revoked
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Ask, standing
 from broker.model.proof_policy import ProofPolicy
@@ -19,7 +20,7 @@ from broker.model.sensitive import Sensitive
 from broker.model.status import AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey
-from broker.ports import LiveToken, Origin, RefusedRequest, Registration, Reviewed, Revoked
+from broker.ports import LiveToken, Registration, Reviewed
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
@@ -31,6 +32,8 @@ from broker.services.reconcile import Reconciler
 from broker.services.revoke import Revoker
 from broker.services.rotate import Rotator
 from broker.services.token_anchors import TokenAnchors
+from broker.services.vault_root import VaultRoots
+from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
 from tests.support import rotation
 from tests.support.fake_vault import FakeVault
@@ -345,15 +348,16 @@ class EndingWorld:
         return Rotator(
             registry=self.cluster,
             store=self.vault,
-            anchors=self.cluster,
             writer=writer,
+            roots=VaultRoots(
+                registry=self.cluster, anchors=self.cluster, book=self.book, leader=self.cluster, clock=self.clock
+            ),
+            shown=ShownCopies(self.board, PLACE, self.metrics),
             book=self.book,
             leader=self.cluster,
-            board=self.board,
             place=PLACE,
             rules=RULES,
             clock=self.clock,
-            metrics=self.metrics,
             new_request_id=lambda: f"request-{next(numbers)}",
         )
 

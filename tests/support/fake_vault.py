@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from broker.errors import BrokerError
 from broker.model.sensitive import Sensitive
-from broker.ports import CopyLabel, StoredCopy
+from broker.model.stored_copy import CopyLabel, StoredCopy
 from broker.vault.answer import conflict
 
 Data = Mapping[str, Sensitive | str]

@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from broker.ports import CopyLabel
+from broker.model.stored_copy import CopyLabel
 from broker.vault.label import read_label, write_label
 from tests.support.broker import Tenant
 from tests.support.lab import Lab

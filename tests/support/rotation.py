@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import AnchorId
+from broker.model.audit_record import Issuance, RefusedRequest, Revoked
 from broker.model.client import Client, ClientId, Grant, Proofs, TtlRange, VaultCopy
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Rules
@@ -13,9 +14,11 @@ from broker.model.sensitive import Sensitive
 from broker.model.status import VaultFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey, VaultPlace
-from broker.ports import Issuance, RefusedRequest, Registration, Revoked
+from broker.ports import Registration
 from broker.services.grant_book import GrantBook, Prepared
 from broker.services.rotate import Rotator
+from broker.services.vault_root import VaultRoots
+from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
 from tests.support.fake_vault import FakeVault
 
@@ -281,15 +284,20 @@ class World:
         self.rotator = Rotator(
             registry=self.registry,
             store=self.vault,
-            anchors=self.cluster,
             writer=writer,
+            roots=VaultRoots(
+                registry=self.registry,
+                anchors=self.cluster,
+                book=self.registry.book,
+                leader=self.cluster,
+                clock=self.clock,
+            ),
+            shown=ShownCopies(self.watcher, PLACE, self.watcher),
             book=self.registry.book,
             leader=self.cluster,
-            board=self.watcher,
             place=PLACE,
             rules=RULES,
             clock=self.clock,
-            metrics=self.watcher,
             new_request_id=lambda: f"request-{next(numbers)}",
         )
         return self.rotator

@@ -7,9 +7,9 @@ import pytest
 
 from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import AnchorId, vault_anchor
+from broker.model.audit_record import Origin
 from broker.model.client import Client, ClientId
 from broker.model.token import Anchor
-from broker.ports import Origin
 from broker.services.reconcile import RECHECK_SECONDS
 from broker.services.token_anchors import BUCKET_SECONDS, BUCKETS_IN_USE, MAX_TOKENS
 from tests.support.endings import SINGLY, TOGETHER, WEB, EndingWorld, web

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from broker.errors import BrokerError
+from broker.model.audit_record import Origin
 from broker.model.decision import standing
 from broker.model.vault_path import CopyKey
-from broker.ports import Origin
 from tests.support.endings import OTHER, SINGLY, TOGETHER, WEB, EndingWorld, other, web
 from tests.support.rotation import PowerCut, grant
 

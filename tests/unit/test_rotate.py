@@ -8,10 +8,10 @@ import pytest
 
 from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import AnchorId, vault_anchor
+from broker.model.audit_record import Origin
 from broker.model.client import Client, ClientId, VaultCopy
 from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey
-from broker.ports import Origin
 from broker.services.rotate import CHECK_SECONDS
 from broker.services.sweep import Sweeper
 from broker.vault.answer import unavailable

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.errors import BrokerError
-from broker.ports import Origin
+from broker.model.audit_record import Origin
 from broker.vault.answer import unavailable
 from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, TTL, PowerCut, World, client
 

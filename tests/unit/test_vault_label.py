@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from broker.model.client import ClientId
+from broker.model.stored_copy import CopyLabel, RetiredAnchor
 from broker.model.token import Anchor
-from broker.ports import CopyLabel, RetiredAnchor
 from broker.vault.label import read_label, write_label
 
 LABEL = CopyLabel(
