@@ -1,7 +1,5 @@
 """``tokenbroker token revoke``: end a token before its time."""
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,10 +8,9 @@ from broker.cli import calling as who
 from broker.cli.credentials import find
 from broker.cli.errors import usage
 from broker.cli.run import run
+from broker.cli.token_file import read_token
 from broker.model.anchor import TOKEN_ID
 from broker.model.sensitive import Sensitive
-
-MAX_TOKEN_CHARACTERS = 65536
 
 
 def revoke(
@@ -59,14 +56,7 @@ def _one_of(token_id: str | None, token_file: str | None) -> None:
 
 
 def _read(file: str) -> Sensitive:
-    try:
-        if file == "-":
-            text = sys.stdin.read(MAX_TOKEN_CHARACTERS)
-        else:
-            with Path(file).open(encoding="utf-8") as opened:
-                text = opened.read(MAX_TOKEN_CHARACTERS)
-    except (OSError, UnicodeDecodeError):
-        raise usage(f"{file} cannot be read as a file with a token.") from None
-    if not text.strip():
+    token = read_token(file)
+    if not token.reveal():
         raise usage(f"{file} holds no token.")
-    return Sensitive(text.strip())
+    return token
