@@ -23,6 +23,8 @@ from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Clock, Leader, Registry, VaultStore
 from broker.services.grant_book import GrantBook
 from broker.services.vault_copy import Target, due, left_over, owned, renewal, target_of
+from broker.services.vault_root import VaultRoots
+from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
 from broker.services.workqueue import WorkQueue
 
