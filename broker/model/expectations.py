@@ -177,13 +177,13 @@ def _urls_meet(given: str, denied: str) -> bool:
 def _verbs(action: Action, giving: Iterable[PolicyRule]) -> tuple[str, ...]:
     """Return all verbs with the effect of the action's, those of the rules for ``*``."""
     if action.verb == "*":
-        given = (verb for rule in giving for verb in rule.verbs if verb != "*")
+        given = (verb for rule in giving for verb in rule.verbs)
         return tuple(dict.fromkeys(("*", *_STANDARD_VERBS, *given)))
     if action.url:
         return (action.verb,)
     if action.verb in _IMPERSONATION:
         return _IMPERSONATION
-    if action.subresource in _STREAMS and action.verb in {"get", "create"}:
+    if action.subresource in _STREAMS:
         return ("create", "get")
     return _SAME_EFFECT.get(action.verb, (action.verb,))
 

@@ -120,6 +120,11 @@ def test_allowed_needs_a_rule_for_all_of_it(text: str, held: PolicyRule, outcome
         ("* *", rule("create", "selfsubjectreviews", group="other.example.com"), FAILED),
         ("* *", rule("get", "clustertrustbundles", group="other.example.com"), FAILED),
         ("* *", urls("get", "/metrics"), HELD),
+        ("* *", rule("get", "pods/log"), FAILED),
+        ("get /m", urls("get", "/metrics*"), HELD),
+        ("get /metrics*", urls("get", "/m"), HELD),
+        ("get /metrics/slis", urls("get", "/metrics"), HELD),
+        ("get pods --subresource=log", rule("get", "pods/status"), HELD),
         ("get *", rule("list", "pods"), FAILED),
         ("get *", rule("create", "pods"), HELD),
         ("get * --subresource=log", rule("get", "pods"), HELD),
@@ -191,6 +196,13 @@ def test_the_verbs_that_a_star_stands_for_are_asked_for() -> None:
     (finding,) = verify([], [action("* nodes")], Rules((rule("spin", "nodes"),)))
 
     assert {it.verb for it in finding.questions} >= {"*", "get", "delete", "spin"}
+
+
+def test_a_url_in_doubt_is_asked_for_as_it_is() -> None:
+    """It has no parts, and no other verb has its effect."""
+    (finding,) = verify([], [action("get /metrics")], Rules((), doubt="a webhook"))
+
+    assert finding.questions == (action("get /metrics"),)
 
 
 @pytest.mark.parametrize("text", ["get *", "get /metrics*"])
