@@ -1,0 +1,1 @@
+"""The whole against real servers."""

@@ -1,0 +1,1 @@
+"""The locks, on a cluster in which no broker runs."""
