@@ -14,7 +14,6 @@ from weakref import WeakValueDictionary
 import structlog
 
 from broker.errors import BrokerError, Fault, Reason
-from broker.model.anchor import vault_anchor
 from broker.model.client import Client, ClientId
 from broker.model.decision import Rules, standing
 from broker.model.schedule import spread
@@ -22,8 +21,9 @@ from broker.model.status import VaultFacts
 from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Anchors, Clock, Leader, Origin, Registry, StoredCopy, VaultStore
-from broker.services.grant_book import GrantBook, not_ready
+from broker.services.grant_book import GrantBook
 from broker.services.vault_copy import Target, due, left_over, owned, renewal, safe_poll_seconds, target_of
+from broker.services.vault_root import VaultRoots
 from broker.services.vault_write import CopyWriter
 from broker.services.workqueue import WorkQueue
 
@@ -97,7 +97,7 @@ class Rotator:
     ) -> None:
         self._registry = registry
         self._store = store
-        self._anchors = anchors
+        self._roots = VaultRoots(registry=registry, anchors=anchors, book=book, leader=leader, clock=clock)
         self._writer = writer
         self._book = book
         self._leader = leader
@@ -171,8 +171,8 @@ class Rotator:
             if target is None or target.client.uid != client.uid:
                 raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
             try:
-                self._cleared(target)
-                copy = await self._replace(target, await self._own(target), await self._root(target), origin)
+                self._roots.cleared(target)
+                copy = await self._replace(target, await self._own(target), await self._roots.root(target), origin)
             except BrokerError as error:
                 self._failed(target, error)
                 self.queue.add(key)  # so that what is shown does not stay wrong for longer than the failure
@@ -193,7 +193,7 @@ class Rotator:
         try:
             copy = await self._own(target)
             if active:
-                self._cleared(target)
+                self._roots.cleared(target)
                 copy = await self._current(target, copy)
             if copy is None:
                 return self._wait(target, None, active=active)
@@ -206,7 +206,7 @@ class Rotator:
 
     async def _current(self, target: Target, copy: StoredCopy | None) -> StoredCopy:
         """Return a copy that is as it should be, written now where need be."""
-        root = await self._root(target)
+        root = await self._roots.root(target)
         prepared = self._book.get(target.client, target.grant)
         account_uid = prepared.account_uid if prepared is not None else ""
         if copy is None or due(copy, target, root, account_uid, self._clock.now()):
@@ -217,39 +217,6 @@ class Rotator:
         """Tell whether it is known whether tokens may be issued for the grant."""
         client, grant = target.client, target.grant
         return self._book.get(client, grant) is not None or self._book.fault(client, grant) is not None
-
-    def _cleared(self, target: Target) -> None:
-        """Raise BrokerError with the reason where no token may be issued for the grant."""
-        if self._book.get(target.client, target.grant) is None:
-            fault = self._book.fault(target.client, target.grant)
-            raise fault.error() if fault else not_ready()
-
-    async def _root(self, target: Target) -> Anchor:
-        """Return the anchor above those of all versions, which only the leader makes."""
-        which = vault_anchor(target.client.uid, target.grant)
-        if self._leader.leading:
-            made = await self._anchors.ensure(target.client, which)
-            await self._not_overtaken(target, made)
-            return made
-        found = await self._anchors.find(target.client, which)
-        if found is None:
-            raise not_ready()
-        return found
-
-    async def _not_overtaken(self, target: Target, made: Anchor) -> None:
-        """Take an anchor away again where the client's tokens were ended while it was made.
-
-        Raises BrokerError: anchor_missing, registry_stale, and those of :meth:`broker.ports.Anchors.delete`.
-        """
-        registration = self._registry.get(target.key.client)
-        client = registration.client if registration is not None and not registration.deleting else None
-        grant = client.grant(target.grant.name) if client is not None and client.uid == target.client.uid else None
-        if client is None or standing(client, self._clock.now()) is not None or grant != target.grant:
-            await self._anchors.delete(target.client.id.namespace, made.name, made.uid)
-            raise not_ready()
-        if self._book.get(target.client, target.grant) is None:
-            await self._anchors.delete(target.client.id.namespace, made.name, made.uid)
-            self._cleared(target)
 
     async def _own(self, target: Target) -> StoredCopy | None:
         """Return the target's own copy, or None where its path is free. Raises BrokerError(vault_path_taken)."""
