@@ -158,6 +158,8 @@ def test_what_is_no_discovery_document_is_refused() -> None:
         ("authorization.k8s.io", "subjectaccessreviews", "get", "only: create."),
         ("shop.example.com", "orders", "get,lisst", ""),
         ("", "pods", "bind", "'bind' cannot be done to pods"),
+        ("events.k8s.io", "events", "cancel", "'cancel' cannot be done to events.events.k8s.io"),
+        ("", "pods", "lisst", "delete, deletecollection, get, list, patch, update, watch; did you mean list?"),
         ("*", "gizmos", "get", "no resource 'gizmos' in the API group '*'"),
     ],
 )

@@ -98,8 +98,11 @@ def test_not_strong(rule: PolicyRule) -> None:
     ],
 )
 def test_limited_and_wide_rights_make_strong_too(rule: PolicyRule) -> None:
-    """A right to one object is enough, and so is a wildcard."""
-    assert strong_reasons(Rules((rule,)))
+    """A right to one object is enough, and so is a wildcard; neither is everything."""
+    reasons = strong_reasons(Rules((rule,)))
+
+    assert reasons
+    assert "do everything" not in {reason.what for reason in reasons}
 
 
 def test_who_may_do_everything_has_one_reason() -> None:
