@@ -153,7 +153,7 @@ class Behind:
     async def _secret(self, which: str) -> dict[str, object]:
         path = f"/api/v1/namespaces/{NAMESPACE}/secrets"
         if which == "anchor":
-            _, listed = await self.cluster.request("GET", f"{path}?fieldSelector=type%3Dtokenbroker.dev/anchor")
+            _, listed = await self.cluster.request("GET", f"{path}?labelSelector=tokenbroker.dev/anchor%3Dgrant")
             metadata = listed["items"][0]["metadata"]
         else:
             _, made = await self.cluster.request("POST", path, {"metadata": {"generateName": "another-"}})

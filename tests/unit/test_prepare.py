@@ -271,14 +271,18 @@ async def test_replica_that_does_not_lead_neither_looks_nor_ends() -> None:
     assert bench.anchors == {"trial", "vault"}
 
 
-async def test_tokens_that_only_expire_need_no_anchor() -> None:
-    """They are looked at all the same."""
+async def test_tokens_that_only_expire_are_bound_to_nothing() -> None:
+    """They are looked at all the same; the grant's anchor tells other replicas that they were."""
     bench = Bench(grant(revocation=Revocation.NONE))
     bench.limits = NamespaceLimits(unbound_tokens=True)
     await bench.prepare()
 
     assert bench.ready
-    assert bench.anchors == {"trial"}
+    assert bench.anchors == {"grant"}
+    assert [spec.anchor for spec in bench.trials.specs] == [None]
+    prepared = bench.book.get(bench.client, bench.grant)
+    assert prepared is not None
+    assert prepared.anchor is None
     assert bench.access.looked_with == [API]
 
 
