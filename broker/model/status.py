@@ -10,6 +10,9 @@ from broker.model.client import Client, Grant, Proofs
 from broker.model.duration import format_duration
 from broker.model.proof_policy import ProofPolicy, proof_problems, usable
 
+MAX_MESSAGE_CHARACTERS = 4096
+"""What the schema lets a condition say; a longer message would keep the whole status from being written."""
+
 
 @dataclass(frozen=True, slots=True)
 class VaultFacts:
@@ -123,6 +126,8 @@ def status_document(facts: Facts, now: datetime, previous: Mapping[str, Any]) ->
     if facts.client is not None:
         document["grants"] = _grants(facts, facts.client, previous)
         document.update(_vault_columns(facts.grants.values()))
+    elif previous.get("grants"):  # whose tokens may have to be ended yet
+        document["grants"] = [{**listed, "ready": False} for listed in previous["grants"]]
     return document
 
 
@@ -249,7 +254,7 @@ def _with_times(condition: Condition, generation: int, now: datetime, previous: 
         "type": condition.type,
         "status": condition.status,
         "reason": condition.reason,
-        "message": condition.message,
+        "message": condition.message[:MAX_MESSAGE_CHARACTERS],
         "observedGeneration": generation,
         "lastTransitionTime": before["lastTransitionTime"] if same else timestamp(now),
     }

@@ -103,3 +103,19 @@ def test_what_cannot_be_told_is_no_pass() -> None:
     facts = GrantFacts(rehearsed=True, access=AccessFacts(certain=False, doubts=("who knows.",)))
 
     assert verified(facts) == ("Unknown", "RulesIncomplete", "grant default: who knows.")
+
+
+def test_what_is_not_valid_keeps_its_grants_in_the_status() -> None:
+    """Who suspends it wants their tokens to end, and nothing else says which there are."""
+    before = {"grants": [listed("default", "reporter")]}
+    invalid = Facts(2, None, invalid=Fault(Reason.INVALID_REQUEST, "spec: no"))
+
+    assert status_document(invalid, NOW, before)["grants"] == [{**listed("default", "reporter"), "ready": False}]
+    assert "grants" not in status_document(invalid, NOW, {})
+
+
+def test_a_message_is_as_long_as_the_schema_allows() -> None:
+    """A longer one would keep the whole status from being written, and an older one would be believed."""
+    facts = Facts(1, None, invalid=Fault(Reason.INVALID_REQUEST, "x" * 5000))
+
+    assert len(status_document(facts, NOW, {})["conditions"][0]["message"]) == 4096

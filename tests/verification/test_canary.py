@@ -192,7 +192,7 @@ async def test_install_in_another_namespace_without_its_transformer(prepared: Pr
     kubernetes = {"server": cluster.server, "ca_file": str(cluster.ca_file), "token_file": str(token)}
     tenant = await Tenant.create(cluster, "there", ("forgetful", "tokenbroker"))
     client = await (await Account.create(tenant, "reader", rule("get", "pods"))).client()
-    lease = {"name": "tokenbroker", "duration_seconds": 5}  # the one that deploy/base allows
+    lease = {"name": "tokenbroker-leader", "duration_seconds": 5}  # the one that deploy/base allows
     unready = BrokerProcess.start_unready(
         prepared.lab, "forgetful", kubernetes=kubernetes, namespace="forgetful", lease=lease
     )
