@@ -16,9 +16,7 @@ from broker.model.schedule import backoff
 
 log = structlog.get_logger(__name__)
 
-PAGE = 50
-"""How many objects are listed at once: fifty of the largest TokenClients, 0.8 MB each, are an answer that is read."""
-
+PAGE = 500
 STALE_SECONDS = 90.0
 """The API server sends a bookmark each minute: a watch that is silent for longer may be half open."""
 
