@@ -104,7 +104,12 @@ fetch() {
     status=${answer##*
 }
     answer=${answer%?"$status"}
-    [ "$status" = 200 ] && return
+    if [ "$status" = 200 ]; then
+        # curl prints the answers to attempts before the last one, too.
+        start='{"apiVersion"'
+        answer=$start${answer##*"$start"}
+        return
+    fi
     detail=$(printf '%s\n' "$answer" | field detail)
     printf 'tokenbroker: %s answered %s: %s\n' "$url" "$status" "${detail:-no explanation}" >&2
     case $status in 5??) return 1 ;; *) exit 1 ;; esac
