@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from broker.cli.manifests import BrokerAccount, Manifest, mint
 from broker.cli.rbac import ACCOUNT, GROUP, Binding, Rbac, Right, Subject, account_subject, read_rbac, rights
 from broker.model.access import Action, PolicyRule, allows
+from broker.model.account import namespace_group
 from broker.model.client import ClientId
 
 _TOKEN = "serviceaccounts/token"  # noqa: S105 - a resource
@@ -69,7 +70,7 @@ def _may(held: Iterable[PolicyRule], action: Action) -> bool:
 
 def subjects(broker: BrokerAccount) -> tuple[Subject, Subject]:
     """Return the broker's account, and the group of its namespace: nobody else should be in that."""
-    group = Subject(GROUP, "", f"system:serviceaccounts:{broker.namespace}")
+    group = Subject(GROUP, "", namespace_group(broker.namespace))
     return account_subject(broker.namespace, broker.name), group
 
 

@@ -10,6 +10,7 @@ from broker.cli.manifest_files import FromFile, mapping, mappings
 from broker.cli.manifests import BrokerAccount, Manifest
 from broker.cli.resources import Kind
 from broker.model.access import Rules, read_rules
+from broker.model.account import account_groups, account_user
 from broker.model.api_resources import Catalogue
 
 _ROLES = ("Role", "ClusterRole")
@@ -129,14 +130,13 @@ def _binds(binding: Manifest, namespace: str, account: BrokerAccount) -> bool:
     """Tell whether a binding reaches the account in the namespace, by its name or by one of its groups."""
     if binding["kind"] not in _BINDINGS or binding["metadata"].get("namespace", namespace) != namespace:
         return False
-    groups = {"system:serviceaccounts", f"system:serviceaccounts:{account.namespace}", "system:authenticated"}
-    return any(_is(subject, account, groups) for subject in mappings(binding.get("subjects")))
+    return any(_is(subject, account) for subject in mappings(binding.get("subjects")))
 
 
-def _is(subject: Mapping[str, Any], account: BrokerAccount, groups: set[str]) -> bool:
+def _is(subject: Mapping[str, Any], account: BrokerAccount) -> bool:
     kind, name = subject.get("kind"), subject.get("name")
     if kind == "ServiceAccount":
         return (subject.get("namespace"), name) == (account.namespace, account.name)
     if kind == "User":
-        return name == f"system:serviceaccount:{account.namespace}:{account.name}"
-    return kind == "Group" and name in groups
+        return name == account_user(account.namespace, account.name)
+    return kind == "Group" and name in account_groups(account.namespace)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from broker.cli.manifests import Manifest
 from broker.model.access import PolicyRule, read_rules
+from broker.model.account import account_groups
 
 ACCOUNT, GROUP = "ServiceAccount", "Group"
 _BOOTSTRAP = "kubernetes.io/bootstrapping"
@@ -91,8 +92,7 @@ def account_subject(namespace: str, name: str) -> Subject:
 
 def group_subjects(namespace: str) -> tuple[Subject, ...]:
     """Return the groups of each account of a namespace."""
-    names = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
-    return tuple(Subject(GROUP, "", name) for name in names)
+    return tuple(Subject(GROUP, "", name) for name in account_groups(namespace))
 
 
 def read_rbac(roles: Iterable[Manifest], bindings: Iterable[Manifest]) -> Rbac:

@@ -8,6 +8,7 @@ from aiohttp import web
 from broker.errors import BrokerError
 from broker.http.callers import Callers
 from broker.http.formats import json_response
+from broker.model.account import account_user
 from broker.model.client import Client, Grant
 from broker.model.decision import Rules, limits, standing
 from broker.model.duration import format_duration
@@ -44,7 +45,7 @@ class GrantsEndpoint:
         bounds = limits(grant, self._rules)
         return {
             "name": grant.name,
-            "subject": f"system:serviceaccount:{client.id.namespace}:{grant.service_account}",
+            "subject": account_user(client.id.namespace, grant.service_account),
             "audiences": list(bounds.audiences),
             "ttl": {
                 "min": format_duration(bounds.min_ttl_seconds),

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from broker.errors import ProofError, ProofFailure
 from broker.identity.jose import ALL_ALGORITHMS, Unverified, check_times, verify
 from broker.identity.key_set import KeySet
+from broker.model.account import USER_PREFIX
 from broker.model.proof import VerifiedAccount, audience_is
 from broker.ports import Clock, Reviewed, Reviewer
 
@@ -19,8 +20,6 @@ CACHE_SECONDS = 3.0
 CACHE_ENTRIES = 4096
 MAX_AGE_SECONDS = 366 * 24 * 3600.0
 """The API server's own limit on tokens; how old they are is its business."""
-
-_USER = "system:serviceaccount:"
 
 
 class ClusterTokens:
@@ -65,7 +64,7 @@ def _bound_to(claims: object) -> dict[str, object]:
 def _account(reviewed: Reviewed | None, audience: str) -> VerifiedAccount:
     if reviewed is None or reviewed.audiences != (audience,):
         raise ProofError(ProofFailure.ACCOUNT_GONE, "The API server does not accept the token any more.")
-    namespace, colon, name = reviewed.username.removeprefix(_USER).partition(":")
-    if not reviewed.username.startswith(_USER) or not colon:
+    namespace, colon, name = reviewed.username.removeprefix(USER_PREFIX).partition(":")
+    if not reviewed.username.startswith(USER_PREFIX) or not colon:
         raise ProofError(ProofFailure.NOT_ACCEPTED)
     return VerifiedAccount(namespace, name, reviewed.uid)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from broker.errors import Fault, Reason
+from broker.model.account import account_user
 from broker.model.client import Client, Grant, Proofs
 from broker.model.duration import format_duration
 from broker.model.proof_policy import ProofPolicy, proof_problems, usable
@@ -264,7 +265,7 @@ def _grant(client: Client, name: str, account: str, facts: GrantFacts) -> dict[s
     document: dict[str, Any] = {
         "name": name,
         "ready": facts.rehearsed and facts.fault is None,
-        "subject": f"system:serviceaccount:{client.id.namespace}:{account}",
+        "subject": account_user(client.id.namespace, account),
     }
     strong = _strong(facts)
     if strong is not None:

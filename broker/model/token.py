@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from broker.model.account import account_user
 from broker.model.sensitive import Sensitive
 
 
@@ -32,7 +33,7 @@ class TokenSpec:
     @property
     def subject(self) -> str:
         """The user name under which the API server knows the token's bearer."""
-        return f"system:serviceaccount:{self.namespace}:{self.service_account}"
+        return account_user(self.namespace, self.service_account)
 
 
 @dataclass(frozen=True, slots=True)

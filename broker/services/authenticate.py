@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from broker.errors import BrokerError, ProofError, ProofFailure, Reason
+from broker.model.account import account_user
 from broker.model.client import Client, ClientId
 from broker.model.limits import NamespaceLimits
 from broker.model.proof import (
@@ -184,7 +185,7 @@ class Authenticator:
                 "The ServiceAccount was deleted and made again since the client was registered: register its new uid.",
                 Reason.PROOF_ACCOUNT_REPLACED,
             )
-        return Caller(client, ProvedBy("serviceAccount", f"system:serviceaccount:{account.namespace}:{account.name}"))
+        return Caller(client, ProvedBy("serviceAccount", account_user(account.namespace, account.name)))
 
     def _as_subject(self, client: Client, token: VerifiedJwt) -> Caller:
         policy = self._checks.policy

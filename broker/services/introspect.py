@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from broker.model.account import account_user
 from broker.model.anchor import grant_anchor, is_below, vault_anchor
 from broker.model.client import Client, ClientId, Grant
 from broker.model.sensitive import Sensitive
@@ -36,7 +37,7 @@ class Introspector:
 
 
 def _is_of(client: Client, grant: Grant, token: LiveToken) -> bool:
-    if token.subject != f"system:serviceaccount:{client.id.namespace}:{grant.service_account}":
+    if token.subject != account_user(client.id.namespace, grant.service_account):
         return False
     tops = (grant_anchor(client.uid, grant), vault_anchor(client.uid, grant))
     return any(is_below(token.anchor_name, top) for top in tops)

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from broker.errors import BrokerError, Reason
+from broker.model.account import account_user
 from broker.model.audit_record import Origin
 from broker.model.client import Client, ClientId
 from broker.model.decision import Rules, standing
@@ -264,7 +265,7 @@ def _delivered(copy: StoredCopy, target: Target, place: VaultPlace) -> Delivered
         path=place.text(target.key),
         version=copy.current_version,
         grant=target.grant.name,
-        subject=f"system:serviceaccount:{target.client.id.namespace}:{target.grant.service_account}",
+        subject=account_user(target.client.id.namespace, target.grant.service_account),
         audience=target.audience,
         issued_at=label.issued_at,
         expires_at=label.expires_at,

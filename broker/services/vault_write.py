@@ -9,6 +9,7 @@ a label that somebody removed) goes with the anchor that all of them hang below,
 from dataclasses import replace
 
 from broker.errors import BrokerError, Reason
+from broker.model.account import account_user
 from broker.model.anchor import vault_anchor, version_anchor
 from broker.model.audit_record import Issuance, Origin
 from broker.model.cluster import ClusterInfo
@@ -138,7 +139,7 @@ class CopyWriter:
             client=target.client.id,
             client_uid=target.client.uid,
             grant=target.grant.name,
-            subject=f"system:serviceaccount:{target.client.id.namespace}:{target.grant.service_account}",
+            subject=account_user(target.client.id.namespace, target.grant.service_account),
             audience=target.audience,
             requested_seconds=target.copy.ttl_seconds,
             granted_seconds=token.granted_seconds,

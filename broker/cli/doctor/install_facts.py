@@ -9,6 +9,7 @@ from broker.cli.doctor.policies import Found
 from broker.cli.doctor.schema import NAME
 from broker.cli.doctor.settings import Settings
 from broker.cli.manifests import BrokerAccount, Manifest
+from broker.model.account import account_user
 
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{NAME}"
@@ -47,7 +48,7 @@ async def try_in_the_brokers_name(cluster: Cluster, broker: BrokerAccount) -> di
         "tokenbroker-secrets": (f"{where}/secrets", secret),
         "tokenbroker-tokens": (f"{where}/serviceaccounts/{CANARY}/token", token),
     }
-    headers = {"Impersonate-User": f"system:serviceaccount:{broker.namespace}:{broker.name}"}
+    headers = {"Impersonate-User": account_user(broker.namespace, broker.name)}
     outcome = {}
     for name, (path, body) in attempts.items():
         answer = await cluster.ask("POST", path, body, query={"dryRun": "All"}, headers=headers)

@@ -7,6 +7,7 @@ from typing import Any
 from broker.cli.doctor.comparison import differences
 from broker.cli.doctor.findings import Finding, ok, problem, unknown
 from broker.cli.manifests import BrokerAccount, Manifest
+from broker.model.account import account_user
 
 POLICIES = (
     "tokenbroker-tokens",
@@ -18,7 +19,7 @@ POLICIES = (
 """Each is a ValidatingAdmissionPolicy and a binding of the same name."""
 
 APPLY = "kubectl apply -k deploy/overlays/YOURS   # this release's manifests, with transformers/account"
-_SHIPPED_ACCOUNT = "system:serviceaccount:tokenbroker:tokenbroker"
+_SHIPPED_ACCOUNT = account_user("tokenbroker", "tokenbroker")
 _OPERATORS_CHOICE = {"audiences", "maximumSeconds"}
 """Variables that an overlay sets."""
 
@@ -92,7 +93,7 @@ def _choices(policy: Manifest) -> str:
 
 
 def _username(broker: BrokerAccount) -> str:
-    return f"system:serviceaccount:{broker.namespace}:{broker.name}"
+    return account_user(broker.namespace, broker.name)
 
 
 def enforced(policy: str, status: int, message: str) -> Finding:

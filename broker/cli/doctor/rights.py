@@ -10,6 +10,7 @@ from broker.cli.doctor.findings import Finding, ok, problem, unknown
 from broker.cli.doctor.objects import message
 from broker.cli.errors import usage
 from broker.cli.manifests import Manifest
+from broker.model.account import account_groups, account_user
 from broker.model.sensitive import Sensitive
 
 _AUTHORIZATION = "/apis/authorization.k8s.io/v1"
@@ -26,9 +27,8 @@ class Verdict:
 
 
 def subject(namespace: str, account: str) -> Manifest:
-    """Return an account as the authorizer knows it; without its three groups too much would seem denied."""
-    groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
-    return {"user": f"system:serviceaccount:{namespace}:{account}", "groups": groups}
+    """Return an account as the authorizer knows it."""
+    return {"user": account_user(namespace, account), "groups": list(account_groups(namespace))}
 
 
 async def may(cluster: Cluster, namespace: str, account: str, wish: Wish) -> Verdict:
