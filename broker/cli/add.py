@@ -4,11 +4,11 @@ import typer
 
 from broker.cli import options as opt
 from broker.cli.cluster import Access, Cluster, connect
-from broker.cli.creating import Outcome, create_client, title
+from broker.cli.creating import Outcome, create_client
 from broker.cli.errors import errors_shown
 from broker.cli.handover import Handover
 from broker.cli.judging import check_denied, check_words, judge, read_roles, refuse_strong, say
-from broker.cli.manifests import NewClient
+from broker.cli.manifests import NewClient, title
 from broker.cli.opting_in import opt_namespace_in
 from broker.cli.output import Output, show
 from broker.cli.proofs import caller_account

@@ -57,7 +57,7 @@ def check(
     with errors_shown():
         if not file:
             raise usage("name the manifests with -f FILE, or one of the other checks: see --help.")
-        settings = Settings(BrokerAccount(*broker.partition("/")[::2]), allow_strong=allow_strong)
+        settings = Settings(BrokerAccount.parse(broker), allow_strong=allow_strong)
         manifests, unreadable = read_files(file, namespace)
     pool = in_files(manifests)
     problems = [*unreadable, *(review(pool, settings) if offline else [])]

@@ -41,7 +41,7 @@ def check_rbac(
     context: opt.Context = None,
 ) -> None:
     """Compare what registered clients need the broker to be allowed to do with what it may do."""
-    account = BrokerAccount(*broker.partition("/")[::2])
+    account = BrokerAccount.parse(broker)
 
     async def work() -> None:
         async with connect(Access(kubeconfig, context)) as cluster:

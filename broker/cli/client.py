@@ -9,8 +9,8 @@ from broker.cli import options as opt
 from broker.cli.add import add
 from broker.cli.cluster import Access, connect
 from broker.cli.config import config
-from broker.cli.creating import title
 from broker.cli.finding import find_client, tidy, unknown
+from broker.cli.manifests import title
 from broker.cli.output import Output, printable, show, table
 from broker.cli.removing import belongings, remove_all
 from broker.cli.render import render

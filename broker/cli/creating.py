@@ -7,7 +7,7 @@ import typer
 
 from broker.cli.cluster import Cluster
 from broker.cli.errors import CommandError
-from broker.cli.manifests import Manifest, NewClient, manifests
+from broker.cli.manifests import Manifest, NewClient, manifests, title
 from broker.cli.proofs import digests, without_secrets
 from broker.cli.resources import Kind
 
@@ -92,9 +92,3 @@ def content(manifest: Manifest) -> Manifest:
     spec.pop("suspend", None)
     proofs = spec.pop("authentication", None)
     return {**parts, "spec": spec, "proofs": without_secrets(proofs), "secret": bool(digests(proofs))}
-
-
-def title(manifest: Manifest) -> str:
-    """Return how messages name an object."""
-    metadata = manifest["metadata"]
-    return f"{manifest['kind']} {'/'.join(filter(None, (metadata.get('namespace'), metadata['name'])))}"

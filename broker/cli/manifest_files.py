@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from broker.cli.errors import usage
-from broker.cli.manifests import Manifest
+from broker.cli.manifests import Manifest, title
 from broker.cli.problem_lines import Problem
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -27,8 +27,7 @@ class FromFile:
     @property
     def thing(self) -> str:
         """The object, as a message names it."""
-        metadata = self.manifest["metadata"]
-        return f"{self.manifest['kind']} {'/'.join(filter(None, (metadata.get('namespace'), metadata['name'])))}"
+        return title(self.manifest)
 
 
 def read_files(paths: Sequence[Path], namespace: str | None) -> tuple[list[FromFile], list[Problem]]:

@@ -5,10 +5,10 @@ Whoever applies them needs to hold the rights they give: the broker has no part 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from broker.model.access import PolicyRule
-from broker.model.client import ClientId, Expect, Revocation
+from broker.model.client import API_VERSION, ClientId, Expect, Revocation
 
 Manifest = dict[str, Any]
 
@@ -16,7 +16,6 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 CLIENT = "tokenbroker.dev/client"
 NAMESPACE = "tokenbroker.dev/namespace"
 RBAC = "rbac.authorization.k8s.io"
-API_VERSION = "tokenbroker.dev/v1alpha1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,12 @@ class BrokerAccount:
 
     namespace: str
     name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the account that was written as ``namespace/name``; its parts are not looked at."""
+        namespace, _, name = text.partition("/")
+        return cls(namespace, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,12 @@ class NewClient:
     broker: BrokerAccount
     digest: str
     proofs: tuple[Manifest, ...] = ()
+
+
+def title(manifest: Manifest) -> str:
+    """Return how messages name an object."""
+    metadata = manifest["metadata"]
+    return f"{manifest['kind']} {'/'.join(filter(None, (metadata.get('namespace'), metadata['name'])))}"
 
 
 def labels(client: str) -> dict[str, str]:

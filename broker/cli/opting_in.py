@@ -7,10 +7,10 @@ from broker.cli.errors import CommandError, ExitCode
 from broker.cli.manifests import Manifest, NewClient
 from broker.cli.resources import Kind
 from broker.model.client import Revocation
-from broker.model.limits import OPT_IN, OPTED_IN
+from broker.model.limits import OPT_IN, OPTED_IN, UNBOUND, UNBOUND_ALLOWED
 
 MINTS = (OPT_IN, OPTED_IN)
-MINTS_UNBOUND = ("tokenbroker.dev/unbound-tokens", "allowed")
+MINTS_UNBOUND = (UNBOUND, UNBOUND_ALLOWED)
 """Tokens that nothing can end (``revocation: None``)."""
 
 

@@ -93,7 +93,7 @@ def new_client(name: str, told: Told) -> NewClient:
         account=Account(told.service_account, told.create),
         rights=_rights(told),
         grant=NewGrant(told.grant, told.ttl, told.max_ttl, audiences, vault, told.revocation, expect),
-        broker=BrokerAccount(*told.broker.partition("/")[::2]),
+        broker=BrokerAccount.parse(told.broker),
         digest="",
         proofs=(
             *proofs.oidc(told.oidc_issuer, told.oidc_claim or (), told.oidc_audience),

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import quote
 
+from broker.model.client import API_GROUP, API_VERSION
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -25,7 +27,7 @@ class Kind(Enum):
     CLUSTER_ROLE = Resource("ClusterRole", ROLE.root, ROLE.group, "clusterroles")
     CLUSTER_ROLE_BINDING = Resource("ClusterRoleBinding", ROLE.root, ROLE.group, "clusterrolebindings")
     NAMESPACE = Resource("Namespace", "/api/v1", "", "namespaces")
-    TOKEN_CLIENT = Resource("TokenClient", "/apis/tokenbroker.dev/v1alpha1", "tokenbroker.dev", "tokenclients")
+    TOKEN_CLIENT = Resource("TokenClient", f"/apis/{API_VERSION}", API_GROUP, "tokenclients")
 
     @classmethod
     def named(cls, kind: str) -> "Kind":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from broker.cli.checks import never_granted
 from broker.cli.manifest_files import FromFile, mappings
 from broker.cli.manifests import BrokerAccount
+from broker.cli.minting import needed_actions
 from broker.cli.opting_in import MINTS, MINTS_UNBOUND, has, line
 from broker.cli.pool import Pool
 from broker.cli.problem_lines import Problem
@@ -77,12 +78,7 @@ def _minting(found: FromFile, pool: Pool, settings: Settings, grant: Grant) -> I
     """Yield what the broker lacks: tokens of the account, and anchors to bind them to."""
     namespace = found.manifest["metadata"]["namespace"]
     rules = pool.rules(namespace, settings.broker)
-    needed = (
-        Action("create", "", "serviceaccounts", "token", grant.service_account),
-        Action("create", "", "secrets"),
-        Action("delete", "", "secrets"),
-    )
-    missing = [str(action) for action in needed if not grants(rules, action)]
+    missing = [str(action) for action in needed_actions(grant.service_account) if not grants(rules, action)]
     if missing:
         account = f"{settings.broker.namespace}/{settings.broker.name}"
         what = f"grant {grant.name}: the broker's account {account} may not {'; '.join(missing)}"

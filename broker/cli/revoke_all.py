@@ -14,12 +14,12 @@ from broker.cli.finding import find_client
 from broker.cli.manifests import Manifest, labels
 from broker.cli.resources import Kind
 from broker.cli.run import run
-from broker.model.client import Revocation
+from broker.model.anchor import ANCHOR_LABEL, ANCHOR_TYPE, AnchorKind
+from broker.model.client import ROTATE_REQUESTED, Revocation
+from broker.model.status import timestamp
 
-ANCHOR, ANCHOR_TYPE = "tokenbroker.dev/anchor", "tokenbroker.dev/anchor"
-ROTATE_REQUESTED = "tokenbroker.dev/rotate-requested"
-HANDED_OUT = ("grant", "bucket", "token")
-IN_VAULT = ("vault", "version")
+HANDED_OUT = (AnchorKind.GRANT, AnchorKind.BUCKET, AnchorKind.TOKEN)
+IN_VAULT = (AnchorKind.VAULT, AnchorKind.VERSION)
 """Kinds of anchors, from the top: what hangs below one that is deleted cannot be made any more."""
 
 WAIT_SECONDS, POLL_SECONDS = 45.0, 0.5
@@ -63,7 +63,7 @@ def rounded_up(moment: datetime) -> str:
     """Return a time as the annotation has it: a version that was issued within this second is asked for anew, too."""
     whole = moment.replace(microsecond=0)
     later = whole if whole == moment else whole + timedelta(seconds=1)
-    return later.isoformat().replace("+00:00", "Z")
+    return timestamp(later)
 
 
 def warnings(found: Manifest) -> list[str]:
@@ -86,7 +86,7 @@ def missing(before: Before, now: Manifest, grant_anchors: list[Manifest]) -> lis
     return [*anchors, *(f"a new version in Vault of grant {name}" for name in late)]
 
 
-async def _ended(cluster: Cluster, found: Manifest, kinds: tuple[str, ...]) -> list[Manifest]:
+async def _ended(cluster: Cluster, found: Manifest, kinds: tuple[AnchorKind, ...]) -> list[Manifest]:
     """Delete a client's anchors of these kinds, and return them."""
     try:
         anchors = await _anchors(cluster, found, kinds)
@@ -101,11 +101,13 @@ async def _ended(cluster: Cluster, found: Manifest, kinds: tuple[str, ...]) -> l
     return anchors
 
 
-async def _anchors(cluster: Cluster, found: Manifest, kinds: tuple[str, ...]) -> list[Manifest]:
+async def _anchors(cluster: Cluster, found: Manifest, kinds: tuple[AnchorKind, ...]) -> list[Manifest]:
     metadata = found["metadata"]
     secrets = await cluster.list(Kind.SECRET, metadata["namespace"], labels(metadata["name"]))
-    known = [it for it in secrets if it.get("type") == ANCHOR_TYPE and it["metadata"]["labels"].get(ANCHOR) in kinds]
-    return sorted(known, key=lambda it: kinds.index(it["metadata"]["labels"][ANCHOR]))
+    known = [
+        it for it in secrets if it.get("type") == ANCHOR_TYPE and it["metadata"]["labels"].get(ANCHOR_LABEL) in kinds
+    ]
+    return sorted(known, key=lambda it: kinds.index(it["metadata"]["labels"][ANCHOR_LABEL]))
 
 
 def _told(anchors: list[Manifest], *, now: bool) -> str:

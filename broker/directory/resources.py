@@ -15,12 +15,10 @@ import orjson
 from broker.directory.documents import NotPlainError, documents
 from broker.directory.files import Unreadable
 from broker.errors import Fault, Reason
-from broker.model.client import DNS_LABEL, ClientId
+from broker.model.client import API_GROUP, API_VERSION, DNS_LABEL, ClientId
 from broker.ports import Registration
 from broker.registration.manifest import read_registration
 
-GROUP = "tokenbroker.dev"
-API_VERSION = f"{GROUP}/v1alpha1"
 _LISTS = frozenset({("v1", "List"), (API_VERSION, "TokenClientList")})
 _FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 _METADATA = frozenset(
@@ -38,7 +36,7 @@ _METADATA = frozenset(
         "finalizers",
     }
 )
-_UIDS = uuid.uuid5(uuid.NAMESPACE_DNS, GROUP)
+_UIDS = uuid.uuid5(uuid.NAMESPACE_DNS, API_GROUP)
 
 
 class NoTokenClientError(ValueError):
@@ -109,8 +107,8 @@ def _resources(document: Any) -> Iterator[Mapping[str, Any]]:
             yield from _resources(item)
     elif kind == (API_VERSION, "TokenClient"):
         yield document
-    elif kind[0].partition("/")[0] == GROUP:
-        raise NoTokenClientError(f"a document of {GROUP} that is no {API_VERSION} TokenClient")
+    elif kind[0].partition("/")[0] == API_GROUP:
+        raise NoTokenClientError(f"a document of {API_GROUP} that is no {API_VERSION} TokenClient")
 
 
 def _kind(document: Any) -> tuple[str, str]:

@@ -6,11 +6,9 @@ from broker.errors import BrokerError, Reason
 from broker.kube.answer import Answer, unavailable
 from broker.kube.owners import ClientOwners, Owner, Owners
 from broker.kube.session import KubeSession
-from broker.model.anchor import AnchorId
+from broker.model.anchor import ANCHOR_LABEL, ANCHOR_TYPE, AnchorId
 from broker.model.client import Client
 from broker.model.token import Anchor
-
-ANCHOR_TYPE = "tokenbroker.dev/anchor"
 
 
 class KubeAnchors:
@@ -70,7 +68,7 @@ def _manifest(client: Client, which: AnchorId, owner: Owner) -> dict[str, Any]:
     labels = {
         "app.kubernetes.io/managed-by": "tokenbroker",
         "tokenbroker.dev/client": client.id.name,
-        "tokenbroker.dev/anchor": which.kind.value,
+        ANCHOR_LABEL: which.kind.value,
     }
     return {
         "apiVersion": "v1",

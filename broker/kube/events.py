@@ -7,6 +7,7 @@ import structlog
 
 from broker.errors import BrokerError
 from broker.kube.session import KubeSession
+from broker.model.client import API_VERSION
 from broker.ports import Clock, Registration
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ class KubeEvents:
             "note": note,
             "type": "Warning" if warning else "Normal",
             "regarding": {
-                "apiVersion": "tokenbroker.dev/v1alpha1",
+                "apiVersion": API_VERSION,
                 "kind": "TokenClient",
                 "namespace": namespace,
                 "name": name,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from broker.kube.answer import unavailable
+from broker.kube.registry import resource_path
 from broker.kube.session import KubeSession
 from broker.ports import Registration
 
@@ -39,7 +40,6 @@ class KubeFinalizers:
             await self._write(registration, [one for one in registration.finalizers if one != FINALIZER])
 
     async def _write(self, registration: Registration, finalizers: Sequence[str]) -> Registration:
-        namespace, name = registration.id.namespace, registration.id.name
         # The version is named, so that nobody else's finalizer gets lost.
         metadata = {
             "uid": registration.uid,
@@ -48,7 +48,7 @@ class KubeFinalizers:
         }
         answer = await self._session.call(
             "PATCH",
-            f"/apis/tokenbroker.dev/v1alpha1/namespaces/{namespace}/tokenclients/{name}",
+            resource_path(registration.id),
             {"metadata": metadata},
             content_type="application/merge-patch+json",
         )

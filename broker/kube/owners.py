@@ -6,7 +6,7 @@ from typing import Protocol
 from broker.errors import BrokerError, Reason
 from broker.kube.answer import Answer, unavailable
 from broker.kube.session import KubeSession
-from broker.model.client import Client
+from broker.model.client import API_VERSION, Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class ClientOwners:
 
     async def owner(self, client: Client, account: str) -> Owner:  # noqa: ARG002 - the other kind needs it
         """Return the TokenClient itself."""
-        return Owner("tokenbroker.dev/v1alpha1", "TokenClient", client.id.name, client.uid)
+        return Owner(API_VERSION, "TokenClient", client.id.name, client.uid)
 
 
 class AccountOwners:

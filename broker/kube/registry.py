@@ -5,11 +5,16 @@ from typing import Protocol
 from broker.kube import reflector
 from broker.kube.reflector import Reflector, Resource, WatchMetrics
 from broker.kube.session import KubeSession
-from broker.model.client import ClientId
+from broker.model.client import API_VERSION, ClientId
 from broker.registration.manifest import read_registration
 from broker.registration.memory import Memory, SizeMetrics
 
-PATH = "/apis/tokenbroker.dev/v1alpha1/tokenclients"
+PATH = f"/apis/{API_VERSION}/tokenclients"
+
+
+def resource_path(client_id: ClientId) -> str:
+    """Return where one TokenClient is."""
+    return f"/apis/{API_VERSION}/namespaces/{client_id.namespace}/tokenclients/{client_id.name}"
 
 
 class RegistryMetrics(SizeMetrics, WatchMetrics, Protocol):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from broker.kube.answer import unavailable
+from broker.kube.registry import resource_path
 from broker.kube.session import KubeSession
 from broker.ports import Registration
 
@@ -16,10 +17,7 @@ class KubeStatusWriter:
 
     async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:
         """Replace the status of the very resource that was seen: the UID guards against a namesake."""
-        path = (
-            f"/apis/tokenbroker.dev/v1alpha1/namespaces/{registration.id.namespace}"
-            f"/tokenclients/{registration.id.name}/status"
-        )
+        path = f"{resource_path(registration.id)}/status"
         # A merge patch keeps keys that it does not name, so those that went are named as null.
         gone = dict.fromkeys(registration.status.keys() - status.keys())
         metadata = {"uid": registration.uid} | ({"resourceVersion": registration.resource_version} if exactly else {})

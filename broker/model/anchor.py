@@ -22,6 +22,8 @@ from typing import Protocol
 
 from broker.model.token import Anchor
 
+ANCHOR_TYPE = "tokenbroker.dev/anchor"
+ANCHOR_LABEL = "tokenbroker.dev/anchor"
 NAME_PREFIX = "tokenbroker-anchor-"
 TOKEN_ID = re.compile(r"[0-9a-f]{24}", re.ASCII)
 """How a token that has an anchor of its own is called; a ``jti`` of the API server never looks like this."""
@@ -40,7 +42,7 @@ class Named(Protocol):
 
 
 class AnchorKind(StrEnum):
-    """What an anchor is for: the value of its label ``tokenbroker.dev/anchor``."""
+    """What an anchor is for: the value of its label :data:`ANCHOR_LABEL`."""
 
     TRIAL = "trial"
     GRANT = "grant"

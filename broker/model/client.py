@@ -8,6 +8,11 @@ from typing import Self
 
 from broker.model.proof import AccountRule, CertificateRule, KeyRule, OidcRule
 
+API_GROUP = "tokenbroker.dev"
+API_VERSION = f"{API_GROUP}/v1alpha1"
+ROTATE_REQUESTED = f"{API_GROUP}/rotate-requested"
+"""The annotation by which new versions in Vault are asked for: a time (RFC 3339)."""
+
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 

@@ -9,14 +9,20 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from broker.errors import Fault, Reason
 from broker.model.access import parse_action
-from broker.model.client import Client, ClientId, Expect, Grant, Revocation, TtlRange, VaultCopy
+from broker.model.client import (
+    ROTATE_REQUESTED,
+    Client,
+    ClientId,
+    Expect,
+    Grant,
+    Revocation,
+    TtlRange,
+    VaultCopy,
+)
 from broker.model.decision import MAX_TTL_SECONDS, MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
 from broker.ports import Registration
 from broker.registration.proofs import Authentication, Label, Strict, Subdomain, read_proofs
-
-ROTATE_REQUESTED = "tokenbroker.dev/rotate-requested"
-"""The annotation by which new versions in Vault are asked for: a time (RFC 3339)."""
 
 MIN_RENEW_BEFORE_SECONDS = 60
 MAX_DURATION_CHARACTERS = 16

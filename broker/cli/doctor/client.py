@@ -11,8 +11,7 @@ from broker.cli.doctor.rights import Verdict
 from broker.cli.manifests import Manifest
 from broker.cli.minting import needed_actions
 from broker.model.client import ClientId
-
-OPT_IN, OPTED_IN = "tokenbroker.dev/clients", "enabled"
+from broker.model.limits import OPT_IN, OPTED_IN
 
 
 @dataclass(frozen=True, slots=True)

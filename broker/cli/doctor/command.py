@@ -92,7 +92,7 @@ def doctor(
             tls=trust(ca_file),
         )
         _check_together(question, audit_log)
-        account = BrokerAccount(*broker.partition("/")[::2])
+        account = BrokerAccount.parse(broker)
     run(_answer(Access(kubeconfig, context), account, question, output))
 
 

@@ -50,7 +50,8 @@ def health(address: str, answer: Reply) -> Finding:
     return ok(identity, f"Vault at {address} is initialised and unsealed")
 
 
-def _unreadable(identity: str, what: str, answer: Reply) -> Finding:
+def unreadable(identity: str, what: str, answer: Reply) -> Finding:
+    """Return that Vault did not say how something is."""
     why = answer.failure or f"Vault answered {answer.status}"
     return unknown(identity, f"{what} cannot be read ({why}): set VAULT_TOKEN to one that may")
 
@@ -58,7 +59,7 @@ def _unreadable(identity: str, what: str, answer: Reply) -> Finding:
 def _login(answer: Reply, settings: Settings) -> Finding:
     identity, mount = "vault.login", f"auth/{settings.auth_mount}"
     if answer.status != HTTPStatus.OK:
-        return _unreadable(identity, "the login methods", answer)
+        return unreadable(identity, "the login methods", answer)
     known = answer.data().get(f"{settings.auth_mount}/")
     if not isinstance(known, dict) or known.get("type") != "kubernetes":
         return problem(identity, f"there is no kubernetes login at {mount}", SET_UP)
@@ -70,7 +71,7 @@ def _role(answer: Reply, settings: Settings, broker: BrokerAccount) -> Finding:
     if answer.status == HTTPStatus.NOT_FOUND:
         return problem(identity, f"there is no role {name}", SET_UP)
     if answer.status != HTTPStatus.OK:
-        return _unreadable(identity, f"the role {name}", answer)
+        return unreadable(identity, f"the role {name}", answer)
     role = answer.data()
     wanted = {
         "bound_service_account_names": [broker.name],
@@ -93,7 +94,7 @@ def _policy(answer: Reply, settings: Settings, shipped: str) -> Finding:
     if answer.status == HTTPStatus.NOT_FOUND:
         return problem(identity, f"there is no policy {_POLICY}", SET_UP)
     if answer.status != HTTPStatus.OK:
-        return _unreadable(identity, f"the policy {_POLICY}", answer)
+        return unreadable(identity, f"the policy {_POLICY}", answer)
     if _essence(str(answer.data().get("policy", ""))) != _essence(_placed(shipped, settings)):
         text = f"the policy {_POLICY} is not that of this release: the broker may do more, or less"
         return problem(identity, text, f"vault policy write {_POLICY} deploy/vault/policy.hcl")
@@ -112,7 +113,7 @@ def _essence(policy: str) -> list[str]:
 def _mount(answer: Reply, settings: Settings) -> Finding:
     identity = "vault.mount"
     if answer.status != HTTPStatus.OK:
-        return _unreadable(identity, "the secrets engines", answer)
+        return unreadable(identity, "the secrets engines", answer)
     engine = answer.data().get(f"{settings.mount}/")
     enable = f"vault secrets enable -path={settings.mount} -version=2 kv"
     if not isinstance(engine, dict):

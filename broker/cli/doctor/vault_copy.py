@@ -7,13 +7,14 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from broker.cli.doctor.findings import Finding, ok, problem, unknown
-from broker.cli.doctor.vault import health
+from broker.cli.doctor.findings import Finding, ok, problem
+from broker.cli.doctor.vault import health, unreadable
 from broker.cli.doctor.vault_facts import Vault
 from broker.cli.doctor.web import Reply
 from broker.cli.manifests import Manifest
 from broker.cli.times import both, parse_time
-from broker.model.client import ClientId
+from broker.model.client import ROTATE_REQUESTED, ClientId
+from broker.model.status import timestamp
 
 IDENTITY = "grant.vault"
 
@@ -45,8 +46,7 @@ def judge(copy: Copy, answer: Reply, now: datetime) -> Finding:
         text = f"nothing is at {copy.path}, though the broker wrote version {copy.version}"
         return problem(IDENTITY, text, _rotate(copy, now))
     if answer.status != HTTPStatus.OK:
-        why = answer.failure or f"Vault answered {answer.status}"
-        return unknown(IDENTITY, f"the metadata of {copy.path} cannot be read ({why}): set VAULT_TOKEN to one that may")
+        return unreadable(IDENTITY, f"the metadata of {copy.path}", answer)
     found = answer.data()
     if (found.get("custom_metadata") or {}).get("client-uid") != copy.uid:
         text = f"what is at {copy.path} is not this client's, and the broker leaves it alone"
@@ -78,7 +78,7 @@ def _rotate(copy: Copy, now: datetime) -> str:
     """Return the line that has the broker write a new version."""
     return (
         f"kubectl annotate tokenclient {copy.client.name} -n {copy.client.namespace} --overwrite "
-        f"tokenbroker.dev/rotate-requested={now:%Y-%m-%dT%H:%M:%SZ}"
+        f"{ROTATE_REQUESTED}={timestamp(now)}"
     )
 
 
