@@ -31,6 +31,10 @@ class CommandError(Exception):
         self.retry_after = retry_after
 
 
+class RefusedError(CommandError):
+    """The API server refused what was asked; it may have answered all the same to something less."""
+
+
 def usage(message: str) -> CommandError:
     """Return the error for arguments that cannot be meant."""
     return CommandError(message, ExitCode.USAGE)

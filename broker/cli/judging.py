@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import typer
 
 from broker.cli.cluster import Cluster
-from broker.cli.errors import CommandError, ExitCode, usage
+from broker.cli.errors import CommandError, RefusedError, usage
 from broker.cli.manifests import NewClient
 from broker.cli.output import printable
 from broker.cli.resources import Kind
@@ -45,9 +45,7 @@ async def read_roles(cluster: Cluster, new: NewClient) -> Roles:
 async def _read_role(cluster: Cluster, name: str) -> tuple[PolicyRule, ...] | None:
     try:
         found = await cluster.get(Kind.CLUSTER_ROLE, None, name)
-    except CommandError as error:
-        if error.code is not ExitCode.REFUSED:
-            raise
+    except RefusedError:
         return None  # the user may not read ClusterRoles: the API server judges the binding
     if found is None:
         raise CommandError(f"there is no ClusterRole {name!r}: see `kubectl get clusterroles`.")

@@ -3,7 +3,7 @@
 import typer
 
 from broker.cli.cluster import Cluster
-from broker.cli.errors import CommandError, ExitCode
+from broker.cli.errors import CommandError, RefusedError
 from broker.cli.manifests import Manifest, NewClient
 from broker.cli.resources import Kind
 from broker.model.client import Revocation
@@ -24,9 +24,7 @@ async def opt_namespace_in(cluster: Cluster, new: NewClient, *, wanted: bool) ->
     namespace = new.id.namespace
     try:
         found = await cluster.get(Kind.NAMESPACE, None, namespace)
-    except CommandError as error:
-        if error.code is not ExitCode.REFUSED:
-            raise
+    except RefusedError:
         return _warn(f"you may not see whether the broker may mint in the namespace {namespace}; if not,", namespace)
     if found is None:
         return None
@@ -49,9 +47,7 @@ async def _label(cluster: Cluster, space: Manifest) -> None:
     namespace = space["metadata"]["name"]
     try:
         await cluster.patch(space, {"metadata": {"labels": dict([MINTS])}})
-    except CommandError as error:
-        if error.code is not ExitCode.REFUSED:
-            raise
+    except RefusedError:
         raise CommandError(f"you may not opt the namespace in; ask a cluster admin for: {line(namespace)}") from None
     typer.echo(f"opted in: Namespace {namespace}", err=True)
 

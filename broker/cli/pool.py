@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from broker.cli.cluster import Cluster
-from broker.cli.errors import CommandError, ExitCode
+from broker.cli.errors import RefusedError
 from broker.cli.manifest_files import FromFile, mapping, mappings
 from broker.cli.manifests import BrokerAccount, Manifest
 from broker.cli.resources import Kind
@@ -99,9 +99,7 @@ async def with_cluster(pool: Pool, cluster: Cluster) -> Pool:
     for kind, namespace in (*inside, (Kind.CLUSTER_ROLE_BINDING, None), (Kind.CLUSTER_ROLE, None)):
         try:
             found += await cluster.list(kind, namespace)
-        except CommandError as error:
-            if error.code is not ExitCode.REFUSED:
-                raise
+        except RefusedError:
             unseen.add(kind.value.kind)
     found += [it for it in [await _space(cluster, name, unseen) for name in namespaces] if it]
     return replace(pool, cluster=tuple(found), catalogue=catalogue, unseen=frozenset(unseen))
@@ -110,9 +108,7 @@ async def with_cluster(pool: Pool, cluster: Cluster) -> Pool:
 async def _space(cluster: Cluster, name: str, unseen: set[str]) -> Manifest | None:
     try:
         return await cluster.get(Kind.NAMESPACE, None, name)
-    except CommandError as error:
-        if error.code is not ExitCode.REFUSED:
-            raise
+    except RefusedError:
         unseen.add(Kind.NAMESPACE.value.kind)
         return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from broker.cli.errors import CommandError, ExitCode
+from broker.cli.errors import CommandError, ExitCode, RefusedError
 from broker.cli.resources import Kind
 
 _USER = re.compile(r'[Uu]ser "([^"]+)"')
@@ -52,14 +52,14 @@ def explain(status: int, message: str, attempt: Attempt) -> CommandError:
         text = f"the API server does not accept the kubeconfig's credentials {said}: log in again."
         return CommandError(text, ExitCode.UNAUTHENTICATED)
     if status == HTTPStatus.FORBIDDEN or _POLICY.search(message):
-        return CommandError(_forbidden(message, said, attempt))
+        return RefusedError(_forbidden(message, said, attempt))
     if status == HTTPStatus.NOT_FOUND:
-        return CommandError(_missing(message, said, attempt))
+        return RefusedError(_missing(message, said, attempt))
     if status == HTTPStatus.CONFLICT and attempt.verb == "patch":
-        return CommandError(f"somebody changed the {attempt.thing} at the same time {said}: look, and try again.")
+        return RefusedError(f"somebody changed the {attempt.thing} at the same time {said}: look, and try again.")
     if status in _BUSY:
         return CommandError(f"the API server cannot serve at the moment {said}: try later.", ExitCode.UNAVAILABLE)
-    return CommandError(f"the API server refuses to {attempt.verb} the {attempt.thing} {said}.")
+    return RefusedError(f"the API server refuses to {attempt.verb} the {attempt.thing} {said}.")
 
 
 def discovered(status: int, document: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ import asyncio
 import typer
 
 from broker.cli.cluster import Cluster
-from broker.cli.errors import CommandError, ExitCode
+from broker.cli.errors import CommandError, ExitCode, RefusedError
 from broker.cli.manifests import Manifest, labels, wide_labels
 from broker.cli.resources import Kind
 from broker.model.client import ClientId
@@ -30,9 +30,7 @@ async def _wide_belongings(cluster: Cluster, client: ClientId) -> list[Manifest]
     """Return the client's rights on the whole cluster, which nothing of its namespace can own."""
     try:
         found = [await cluster.list(kind, None, wide_labels(client)) for kind in _WIDE]
-    except CommandError as error:
-        if error.code is not ExitCode.REFUSED:
-            raise
+    except RefusedError:
         selector = ",".join(f"{key}={value}" for key, value in wide_labels(client).items())
         typer.echo(
             "note: you may not see whether the account has rights on the whole cluster that were made for this client; "

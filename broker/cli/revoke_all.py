@@ -9,7 +9,7 @@ import typer
 
 from broker.cli import options as opt
 from broker.cli.cluster import Access, Cluster, connect
-from broker.cli.errors import CommandError, ExitCode
+from broker.cli.errors import CommandError, ExitCode, RefusedError
 from broker.cli.finding import find_client
 from broker.cli.manifests import Manifest, labels
 from broker.cli.resources import Kind
@@ -92,9 +92,7 @@ async def _ended(cluster: Cluster, found: Manifest, kinds: tuple[AnchorKind, ...
         anchors = await _anchors(cluster, found, kinds)
         for anchor in anchors:
             await cluster.delete(anchor)
-    except CommandError as error:
-        if error.code is not ExitCode.REFUSED:
-            raise
+    except RefusedError as error:
         client = f"-n {found['metadata']['namespace']} {found['metadata']['name']}"
         hint = f"`tokenbroker client suspend {client}` ends all its tokens too, and needs only patch on tokenclients."
         raise CommandError(f"{error} Ending tokens here needs list and delete on secrets; {hint}") from None

@@ -1,7 +1,7 @@
 """Lets the API server itself judge a TokenClient of a file: by its schema and its policies, on a dry run."""
 
 from broker.cli.cluster import Cluster
-from broker.cli.errors import CommandError, ExitCode
+from broker.cli.errors import RefusedError
 from broker.cli.manifest_files import FromFile
 from broker.cli.pool import Pool
 from broker.cli.problem_lines import Problem
@@ -17,9 +17,7 @@ async def try_out(cluster: Cluster, pool: Pool, found: FromFile) -> list[Problem
         return []
     try:
         await cluster.try_out(found.manifest)
-    except CommandError as error:
-        if error.code is not ExitCode.REFUSED:
-            raise
+    except RefusedError as error:
         mine = "you may not" in str(error)
         return [Problem(found.file, found.thing, f"on a dry run, {error}", "see there", is_error=not mine)]
     return []
