@@ -12,12 +12,12 @@ from broker.cli.manifests import NewClient, title
 from broker.cli.opting_in import opt_namespace_in
 from broker.cli.output import Output, show
 from broker.cli.proofs import caller_account
-from broker.cli.registration import Told, completed, new_client, secret, told, with_caller
+from broker.cli.registration import Told, completed, new_client, secret, takes_told, with_caller
 from broker.cli.run import run
 from broker.model.client import ClientId
 
 
-@told
+@takes_told
 def add(
     name: opt.Name,
     *,

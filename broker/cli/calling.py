@@ -1,12 +1,14 @@
 """The options by which a command finds the broker and proves who calls it, described once."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from broker.cli.credentials import Given
+from broker.cli.credentials import Credentials, Given, find
+from broker.cli.option_sets import taking
 from broker.model.sensitive import Sensitive
 
 Url = Annotated[str | None, typer.Option(envvar="TOKENBROKER_URL", help="The broker.")]
@@ -35,9 +37,25 @@ CredentialsFile = Annotated[
 CaFile = Annotated[Path | None, typer.Option(help="Trust the broker's certificate by this CA only.")]
 
 
-def given(
-    url: str | None, client: str | None, secret_file: Path | None, jwt_file: Path | None, ca_file: Path | None
-) -> Given:
-    """Return what the options say, and the environment's secret."""
-    secret = os.environ.get("TOKENBROKER_SECRET")
-    return Given(url, client, secret_file, Sensitive(secret) if secret else None, jwt_file, ca_file)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Who:
+    """The options; each field is one."""
+
+    url: Url = None
+    client: Caller = None
+    secret_file: SecretFile = None
+    jwt_file: JwtFile = None
+    credentials: CredentialsFile = None
+    ca_file: CaFile = None
+
+    def found(self) -> Credentials:
+        """Return the credentials to use, read anew each time. Raises CommandError."""
+        secret = os.environ.get("TOKENBROKER_SECRET")
+        given = Given(
+            self.url, self.client, self.secret_file, Sensitive(secret) if secret else None, self.jwt_file, self.ca_file
+        )
+        return find(given, self.credentials)
+
+
+takes_who = taking("who", Who)
+"""Gives a command these options, which it takes as the one value ``who``."""

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from broker.cli import calling as who
-from broker.cli.credentials import find
+from broker.cli.calling import Who, takes_who
 from broker.cli.errors import usage
 from broker.cli.keep import Fetched, keep
 from broker.cli.run import run
@@ -26,14 +25,10 @@ class TokenOutput(StrEnum):
     KUBECONFIG = "kubeconfig"
 
 
+@takes_who
 def get(
     *,
-    url: who.Url = None,
-    client: who.Caller = None,
-    secret_file: who.SecretFile = None,
-    jwt_file: who.JwtFile = None,
-    credentials: who.CredentialsFile = None,
-    ca_file: who.CaFile = None,
+    who: Who,
     grant: Annotated[str | None, typer.Option(help="Which grant; may be left out where there is one.")] = None,
     ttl: Annotated[str | None, typer.Option(help="How long it shall live, such as 30m.")] = None,
     audience: Annotated[str | None, typer.Option(help="Whom it is for.")] = None,
@@ -53,8 +48,7 @@ def get(
 
     async def ask() -> dict[str, Any]:
         # Everything is read anew each time, so that a secret can be replaced while this goes on.
-        given = who.given(url, client, secret_file, jwt_file, ca_file)
-        return await get_token(find(given, credentials), Ask(grant, ttl, audience))
+        return await get_token(who.found(), Ask(grant, ttl, audience))
 
     async def fetch() -> Fetched:
         answer = await ask()

@@ -1,11 +1,8 @@
 """What ``client add`` and ``client render`` are told about a client, and the client that it makes."""
 
-import inspect
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
 
 from broker.cli import options as opt
 from broker.cli import proofs
@@ -14,6 +11,7 @@ from broker.cli.cluster import Cluster
 from broker.cli.errors import CommandError, usage
 from broker.cli.handover import Handover, new_secret
 from broker.cli.manifests import Account, BrokerAccount, Manifest, NewClient, NewGrant, Rights, Vault
+from broker.cli.option_sets import taking
 from broker.cli.resources import Kind
 from broker.cli.rule_texts import parse_cluster_wide_rule, parse_rule
 from broker.model.client import ClientId, Expect, Revocation
@@ -56,30 +54,8 @@ class Told:
     context: opt.Context = None
 
 
-def told(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a registration, which it takes as the one value ``told``."""
-    names = [field.name for field in fields(Told)]
-
-    def run(**given: Any) -> None:
-        command(told=Told(**{name: given.pop(name) for name in names}), **given)
-
-    own = [it for it in inspect.signature(command).parameters.values() if it.name != "told"]
-    hints = get_type_hints(Told, include_extras=True)
-    options = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(Told)
-    ]
-    positional = [it for it in own if it.kind is not inspect.Parameter.KEYWORD_ONLY]
-    parameters = [*positional, *options, *(it for it in own if it not in positional)]
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {it.name: it.annotation for it in parameters}
-    return run
+takes_told = taking("told", Told)
+"""Gives a command the options of a registration, which it takes as the one value ``told``."""
 
 
 def new_client(name: str, told: Told) -> NewClient:

@@ -10,11 +10,11 @@ from broker.cli.judging import judge, refuse_strong, say
 from broker.cli.manifests import NewClient, manifests
 from broker.cli.output import to_yaml
 from broker.cli.proofs import caller_account
-from broker.cli.registration import Told, completed, new_client, secret, told, with_caller
+from broker.cli.registration import Told, completed, new_client, secret, takes_told, with_caller
 from broker.cli.run import run
 
 
-@told
+@takes_told
 def render(name: opt.Name, *, told: Told) -> None:
     """Print the objects of a client as YAML, for git, and make nothing.
 

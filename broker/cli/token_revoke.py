@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import calling as who
-from broker.cli.credentials import find
+from broker.cli.calling import Who, takes_who
 from broker.cli.errors import usage
 from broker.cli.run import run
 from broker.cli.token_file import read_token
@@ -13,6 +12,7 @@ from broker.model.anchor import TOKEN_ID
 from broker.model.sensitive import Sensitive
 
 
+@takes_who
 def revoke(
     token_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="The token's id, as the broker's answer has it.")
@@ -21,19 +21,14 @@ def revoke(
     token_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Instead: the file with the token itself; - is stdin.")
     ] = None,
-    url: who.Url = None,
-    client: who.Caller = None,
-    secret_file: who.SecretFile = None,
-    jwt_file: who.JwtFile = None,
-    credentials: who.CredentialsFile = None,
-    ca_file: who.CaFile = None,
+    who: Who,
 ) -> None:
     """End a token of a grant with revocation Token; the API server refuses it within about 15 s."""
     from broker.cli.broker_api import revoke_id, revoke_token  # noqa: PLC0415 - aiohttp takes long to load
 
     async def work() -> None:
         _one_of(token_id, token_file)
-        proof = find(who.given(url, client, secret_file, jwt_file, ca_file), credentials)
+        proof = who.found()
         if token_file is not None:
             await revoke_token(proof, _read(token_file))
         else:

@@ -7,8 +7,9 @@ from typing import Any
 
 from broker.errors import Fault, Reason
 from broker.model.account import account_user
-from broker.model.client import Client, Grant, Proofs
+from broker.model.client import Client, Proofs
 from broker.model.duration import format_duration
+from broker.model.former_grants import FormerGrant, grants_left
 from broker.model.proof_policy import ProofPolicy, proof_problems, usable
 
 MAX_MESSAGE_CHARACTERS = 4096
@@ -45,14 +46,6 @@ class AccessFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class FormerGrant:
-    """A grant that a client had once, as far as the names of its anchors go."""
-
-    name: str
-    service_account: str
-
-
-@dataclass(frozen=True, slots=True)
 class GrantFacts:
     """What is known of one grant. ``rehearsed``: a mint was tried out; ``fault``: what it met, if anything.
 
@@ -86,26 +79,6 @@ class Facts:
     proofs: ProofPolicy = field(default_factory=ProofPolicy)
     ended: frozenset[FormerGrant] = frozenset()
     """Grants that the client had once, and whose tokens have ended."""
-
-
-def grants_left(status: Mapping[str, Any], grants: Iterable[Grant]) -> tuple[FormerGrant, ...]:
-    """Return the grants that a status lists and that are not there any more, or are for another account now.
-
-    Only to end their tokens, whose anchors' names are made of these and the TokenClient's UID.
-    """
-    now = {(grant.name, grant.service_account) for grant in grants}
-    listed = status.get("grants", ())
-    return tuple(former for former in map(_former, listed) if (former.name, former.service_account) not in now)
-
-
-def unlisted(status: Mapping[str, Any], grants: Iterable[Grant]) -> bool:
-    """Tell whether a grant is not in a status, as it is now: then a broker that starts anew would not know of it."""
-    listed = {(former.name, former.service_account) for former in map(_former, status.get("grants", ()))}
-    return any((grant.name, grant.service_account) not in listed for grant in grants)
-
-
-def _former(listed: Mapping[str, Any]) -> FormerGrant:
-    return FormerGrant(str(listed.get("name")), str(listed.get("subject", "")).rpartition(":")[2])
 
 
 def camel(reason: str) -> str:
@@ -175,13 +148,17 @@ def _ready(facts: Facts, parts: list[Condition], now: datetime) -> Condition:
     expired = [name for name, grant in facts.grants.items() if _copy_expired(grant, now)]
     if expired:
         return Condition("Ready", "False", "VaultExpired", f"The token in Vault has expired: {', '.join(expired)}.")
-    wrong = next((part for part in parts if part.type == "Authorized" and part.status != "True"), None)
+    wrong = _not_true(parts, "Authorized")
     if wrong is not None:
         return Condition("Ready", wrong.status, wrong.reason, wrong.message)
-    unproved = next((part for part in parts if part.type == "ProofsAccepted" and part.status != "True"), None)
+    unproved = _not_true(parts, "ProofsAccepted")
     if unproved is not None and client is not None and not _reachable(client, facts.proofs):
         return Condition("Ready", "False", unproved.reason, unproved.message)
     return Condition("Ready", "True", "Ready", "Tokens are issued.")
+
+
+def _not_true(parts: Iterable[Condition], kind: str) -> Condition | None:
+    return next((part for part in parts if part.type == kind and part.status != "True"), None)
 
 
 def _authorized(client: Client, grants: Mapping[str, GrantFacts]) -> Condition:

@@ -6,13 +6,13 @@ from typing import Protocol
 
 from broker.errors import Fault
 from broker.model.client import ClientId
+from broker.model.former_grants import FormerGrant
 from broker.model.proof_policy import ProofPolicy
 from broker.model.status import (
     ACCOUNT_FINDINGS,
     AccessFacts,
     Condition,
     Facts,
-    FormerGrant,
     GrantFacts,
     VaultFacts,
     conditions,

@@ -8,8 +8,9 @@ from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import Named
 from broker.model.client import Client, ClientId, Grant
 from broker.model.decision import standing
+from broker.model.former_grants import grants_left, unlisted
 from broker.model.schedule import spread
-from broker.model.status import AccessFacts, grants_left, unlisted
+from broker.model.status import AccessFacts
 from broker.ports import Clock, Leader, Registration, Registry
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender

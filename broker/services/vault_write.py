@@ -13,7 +13,7 @@ from broker.model.account import account_user
 from broker.model.anchor import vault_anchor, version_anchor
 from broker.model.audit_record import Issuance, Origin
 from broker.model.cluster import ClusterInfo
-from broker.model.status import FormerGrant
+from broker.model.former_grants import FormerGrant
 from broker.model.stored_copy import CopyLabel, RetiredAnchor, StoredCopy
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey, VaultPlace

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest_asyncio
 
 from broker.model.anchor import grant_anchor
-from broker.model.status import FormerGrant
+from broker.model.former_grants import FormerGrant
 from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.installed import install
 from tests.support.killing_proxy import KillingProxy, about

@@ -6,7 +6,8 @@ from typing import Any
 
 from broker.errors import Fault, Reason
 from broker.model.client import Expect, Grant
-from broker.model.status import AccessFacts, Facts, FormerGrant, GrantFacts, conditions, grants_left, status_document
+from broker.model.former_grants import FormerGrant, grants_left
+from broker.model.status import AccessFacts, Facts, GrantFacts, conditions, status_document
 from tests.support.rotation import client, grant
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
