@@ -5,10 +5,12 @@ from typing import Any
 from aiohttp import web
 
 from broker.errors import BrokerError, ProofError, ProofFailure, Reason
-from broker.http.body import read_object
+from broker.http.body import read_form, read_object
 from broker.http.credentials import Bearer, Certificate, read_credentials
+from broker.http.oauth_proofs import client_proof
 from broker.http.remote import Networks, remote_address
 from broker.model.proof import Proof, SecretProof
+from broker.model.sensitive import Sensitive
 from broker.services.authenticate import Authenticator, Caller
 
 
@@ -54,6 +56,17 @@ class Callers:
                 Reason.INVALID_REQUEST, "The parameter 'client' names another client than the one that authenticated."
             )
         return caller
+
+    async def with_token(self, request: web.Request, remote: str) -> tuple[Caller, Sensitive]:
+        """Return the caller of an OAuth endpoint, and the token in its form that it asks about (RFC 7009, RFC 7662).
+
+        Raises BrokerError.
+        """
+        form = await read_form(request, self.body_timeout_seconds)
+        caller = await self.prove(client_proof(request, form, bearer=True), remote, form.get("client_id", ""))
+        if "token" not in form:
+            raise BrokerError(Reason.INVALID_REQUEST, "The parameter 'token' is missing.")
+        return caller, Sensitive(form["token"])
 
     async def _named(self, brought: Bearer | Certificate, client: object, where: str, remote: str) -> Caller:
         try:

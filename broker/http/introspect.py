@@ -5,13 +5,9 @@ from collections.abc import Callable
 import orjson
 from aiohttp import web
 
-from broker.errors import BrokerError, Reason
-from broker.http.body import read_form
 from broker.http.callers import Callers
 from broker.http.oauth_errors import JSON
-from broker.http.oauth_proofs import client_proof
 from broker.http.problems import PLAIN
-from broker.model.sensitive import Sensitive
 from broker.services.introspect import Introspected, Introspector
 
 
@@ -26,13 +22,8 @@ class IntrospectEndpoint:
     async def post(self, request: web.Request) -> web.Response:
         """Authenticate the client, and ask the API server about the token."""
         request["request_id"] = self._new_request_id()
-        form = await read_form(request, self._callers.body_timeout_seconds)
-        remote = self._callers.remote(request)
-        proof = client_proof(request, form, bearer=True)
-        caller = await self._callers.prove(proof, remote, form.get("client_id", ""))
-        if "token" not in form:
-            raise BrokerError(Reason.INVALID_REQUEST, "The parameter 'token' is missing.")
-        found = await self._introspector.introspect(caller.client, Sensitive(form["token"]))
+        caller, token = await self._callers.with_token(request, self._callers.remote(request))
+        found = await self._introspector.introspect(caller.client, token)
         document = {"active": False} if found is None else _active(found)
         return web.Response(body=orjson.dumps(document), headers={**JSON, **PLAIN})
 

@@ -4,13 +4,9 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from broker.errors import BrokerError, Reason
-from broker.http.body import read_form
 from broker.http.callers import Callers
-from broker.http.oauth_proofs import client_proof
 from broker.http.problems import PLAIN
 from broker.model.audit_record import Origin
-from broker.model.sensitive import Sensitive
 from broker.services.revoke import Revoker
 
 
@@ -34,12 +30,7 @@ class RevokeEndpoint:
     async def post(self, request: web.Request) -> web.Response:
         """End the token in the form; one that is not the client's, or not good any more, is none (RFC 7009, 2.2)."""
         request["request_id"] = request_id = self._new_request_id()
-        form = await read_form(request, self._callers.body_timeout_seconds)
         remote = self._callers.remote(request)
-        proof = client_proof(request, form, bearer=True)
-        caller = await self._callers.prove(proof, remote, form.get("client_id", ""))
-        if "token" not in form:
-            raise BrokerError(Reason.INVALID_REQUEST, "The parameter 'token' is missing.")
-        origin = Origin(request_id, remote, caller.proved_by)
-        await self._revoker.by_token(caller.client, Sensitive(form["token"]), origin)
+        caller, token = await self._callers.with_token(request, remote)
+        await self._revoker.by_token(caller.client, token, Origin(request_id, remote, caller.proved_by))
         return web.Response(status=200, headers=PLAIN)

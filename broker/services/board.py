@@ -1,5 +1,6 @@
 """What is known of each client, gathered from the services and written to its status and Events."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
@@ -95,7 +96,7 @@ class StatusBoard:
         self._leader = leader
         self._grants: dict[ClientId, dict[str, GrantFacts]] = {}
         self._ended: dict[ClientId, frozenset[FormerGrant]] = {}
-        self._told: dict[tuple[ClientId, str], tuple[str, str]] = {}
+        self._told: defaultdict[ClientId, dict[str, tuple[str, str]]] = defaultdict(dict)
         self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
 
     def rehearsed(self, client_id: ClientId, grant: str, fault: Fault | None, access: AccessFacts | None) -> None:
@@ -120,7 +121,7 @@ class StatusBoard:
         """Drop what is known of a client that went."""
         self._grants.pop(client_id, None)
         self._ended.pop(client_id, None)
-        self._told = {key: told for key, told in self._told.items() if key[0] != client_id}
+        self._told.pop(client_id, None)
         self._metrics.forget(client_id)
         self.queue.forget(client_id)
 
@@ -174,9 +175,9 @@ class StatusBoard:
 
     async def _tell(self, registration: Registration, condition: Condition, *, repeated: bool = False) -> None:
         """Record an Event where a condition changed; what Ready said already is ``repeated`` and is not said again."""
-        key, said = (registration.id, condition.type), (condition.status, condition.reason)
-        told = self._told.get(key) or _seen_before(registration, condition.type)
-        self._told[key] = said
+        said = (condition.status, condition.reason)
+        told = self._told[registration.id].get(condition.type) or _seen_before(registration, condition.type)
+        self._told[registration.id][condition.type] = said
         note = EVENT_NOTES.get(condition.reason)
         if note is None or told == said or repeated:
             return

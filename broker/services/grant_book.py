@@ -48,6 +48,11 @@ class GrantBook:
         pages = self._clients.get(client.id)
         return pages.barred.get(grant.name) if pages is not None and pages.uid == client.uid else None
 
+    def refusal(self, client: Client, grant: Grant) -> BrokerError:
+        """Return the error for a grant that is not prepared: why not, where that is known."""
+        fault = self.fault(client, grant)
+        return fault.error() if fault else not_ready()
+
     def put(self, client: Client, prepared: Prepared) -> None:
         """Let a grant be issued for."""
         pages = self._pages(client)

@@ -9,7 +9,7 @@ from broker.model.decision import Allowed
 from broker.model.status import ACCOUNT_FINDINGS
 from broker.model.token import MintedToken, TokenSpec
 from broker.ports import Minter
-from broker.services.grant_book import GrantBook, Prepared, not_ready
+from broker.services.grant_book import GrantBook, Prepared
 from broker.services.token_anchors import TokenAnchors
 
 
@@ -72,10 +72,10 @@ class GrantMinter:
     def _prepared(self, client: Client, allowed: Allowed) -> Prepared:
         prepared = self._book.get(client, allowed.grant)
         if prepared is None:
-            fault = self._book.fault(client, allowed.grant)
-            if fault is None or fault.reason not in ACCOUNT_FINDINGS:
+            refusal = self._book.refusal(client, allowed.grant)
+            if refusal.reason not in ACCOUNT_FINDINGS:
                 self._recheck(client.id)  # an account is looked at again by itself: asking does not hasten that
-            raise fault.error() if fault else not_ready()
+            raise refusal
         return prepared
 
     def _learn(self, client: Client, prepared: Prepared, error: BrokerError) -> None:

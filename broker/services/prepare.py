@@ -1,5 +1,6 @@
 """Make one grant ready: try out a mint, look at what its account may do, and only then make its anchor."""
 
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,10 @@ ENDING = frozenset(
     {Reason.ACCESS_NOT_AS_DECLARED, Reason.ACCOUNT_TOO_STRONG, Reason.LIMITS_EXCEEDED, Reason.GRANT_FORBIDDEN}
 )
 """Findings that end what was handed out already: it should never have been, or not any more."""
+
+
+_Key = tuple[str, Grant]
+"""A TokenClient's UID, and a grant as it stands."""
 
 
 class AccessCheck(Protocol):
@@ -57,8 +62,8 @@ class Preparer:
         self._hands = hands
         self._book = book
         self._rules = rules
-        self._ended: set[tuple[ClientId, str, Grant]] = set()
-        self._trials: dict[tuple[ClientId, str, Grant], Anchor] = {}
+        self._ended: defaultdict[ClientId, set[_Key]] = defaultdict(set)
+        self._trials: defaultdict[ClientId, dict[_Key, Anchor]] = defaultdict(dict)
 
     async def prepare(self, client: Client, grant: Grant) -> AccessFacts | None:
         """Return what was found out about the account, where this replica looked.
@@ -88,7 +93,7 @@ class Preparer:
         prepared = Prepared(grant, _bound(grant, anchor), token.account_uid)
         self._book.put(client, prepared)
         self._hands.ender.spare(client.id, grant.name)
-        self._ended.discard((client.id, client.uid, grant))
+        self._ended[client.id].discard((client.uid, grant))
         await self._hands.tokens.sweep(client, prepared)
         return facts
 
@@ -114,10 +119,10 @@ class Preparer:
         """Return what the trial is bound to: nothing, where that is what has to be tried."""
         if grant.revocation is Revocation.NONE:
             return None
-        key = (client.id, client.uid, grant)
-        if key not in self._trials:
-            self._trials[key] = await self._hands.anchors.ensure(client, trial_anchor(client.uid, grant))
-        return self._trials[key]
+        trials, key = self._trials[client.id], (client.uid, grant)
+        if key not in trials:
+            trials[key] = await self._hands.anchors.ensure(client, trial_anchor(client.uid, grant))
+        return trials[key]
 
     async def _rehearse(self, client: Client, grant: Grant, trial: Anchor | None, audience: str) -> MintedToken:
         spec = TokenSpec(client.id.namespace, grant.service_account, audience, grant.ttl.default_seconds, trial)
@@ -125,7 +130,7 @@ class Preparer:
             return await self._hands.minter.rehearse(spec)
         except BrokerError as error:
             if error.reason is Reason.ANCHOR_MISSING:
-                self._trials.pop((client.id, client.uid, grant), None)
+                self._trials[client.id].pop((client.uid, grant), None)
             raise
 
     async def _anchor(self, client: Client, grant: Grant) -> Anchor:
@@ -147,19 +152,19 @@ class Preparer:
                 await self._end(client, grant, error.reason)
 
     async def _end(self, client: Client, grant: Grant, reason: Reason) -> None:
-        key = (client.id, client.uid, grant)
-        self._trials.pop(key, None)
-        if key not in self._ended:
+        key, ended = (client.uid, grant), self._ended[client.id]
+        self._trials[client.id].pop(key, None)
+        if key not in ended:
             await self._hands.ender.end_barred(client.id, client.uid, grant, str(reason))
-            self._ended.add(key)
+            ended.add(key)
         elif reason in ACCOUNT_FINDINGS:  # which took another trial
             await self._hands.anchors.delete(client.id.namespace, trial_anchor(client.uid, grant).name)
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
-        self._ended = {key for key in self._ended if key[0] != client_id}
+        self._ended.pop(client_id, None)
+        self._trials.pop(client_id, None)
         self._hands.access.forget(client_id)
-        self._trials = {key: anchor for key, anchor in self._trials.items() if key[0] != client_id}
 
 
 def _bound(grant: Grant, anchor: Anchor) -> Anchor | None:

@@ -205,10 +205,9 @@ class Reconciler:
 
     def _forget(self, client_id: ClientId) -> None:
         self._seen.pop(client_id, None)
-        others = self._of_namespace.get(client_id.namespace, set()) - {client_id}
-        if others:
-            self._of_namespace[client_id.namespace] = others
-        else:
+        neighbours = self._of_namespace.get(client_id.namespace, set())
+        neighbours.discard(client_id)
+        if not neighbours:
             self._of_namespace.pop(client_id.namespace, None)
         self._unowned.pop(client_id, None)
         self._book.forget(client_id)

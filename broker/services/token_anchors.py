@@ -6,6 +6,7 @@ nothing has to be listed, and nothing remembered over a restart.
 """
 
 import secrets
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,8 +44,8 @@ class TokenAnchors:
     def __init__(self, anchors: Anchors, clock: Clock) -> None:
         self._anchors = anchors
         self._clock = clock
-        self._open: dict[tuple[ClientId, str], _Open] = {}
-        self._swept: dict[tuple[ClientId, str], tuple[Anchor, int]] = {}
+        self._open: defaultdict[ClientId, dict[str, _Open]] = defaultdict(dict)
+        self._swept: defaultdict[ClientId, dict[str, tuple[Anchor, int]]] = defaultdict(dict)
         self.queue: WorkQueue[tuple[str, str]] = WorkQueue("abandoned-tokens", self._visit, workers=2)
 
     async def make(self, client: Client, prepared: Prepared) -> tuple[str, Anchor]:
@@ -75,21 +76,21 @@ class TokenAnchors:
 
     async def sweep(self, client: Client, prepared: Prepared) -> None:
         """Delete the buckets whose tokens have all ended. Raises BrokerError like :meth:`delete`."""
-        under, key = prepared.anchor, (client.id, prepared.grant.name)
+        under, name = prepared.anchor, prepared.grant.name
         if under is None or prepared.grant.revocation is not Revocation.TOKEN:
             return
         last = _number(self._clock.now()) - BUCKETS_IN_USE - 1
-        before, done = self._swept.get(key, (under, last - LOOK_BACK))
+        before, done = self._swept[client.id].get(name, (under, last - LOOK_BACK))
         first = done + 1 if before == under else last - LOOK_BACK + 1
         for number in range(first, last + 1):
             which = self._name(client, prepared.grant, under, number)
             await self._anchors.delete(client.id.namespace, which.name)
-        self._swept[key] = (under, last)
+        self._swept[client.id][name] = (under, last)
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
-        self._open = {key: value for key, value in self._open.items() if key[0] != client_id}
-        self._swept = {key: value for key, value in self._swept.items() if key[0] != client_id}
+        self._open.pop(client_id, None)
+        self._swept.pop(client_id, None)
 
     async def _visit(self, abandoned: tuple[str, str]) -> None:
         await self._anchors.delete(*abandoned)
@@ -99,15 +100,15 @@ class TokenAnchors:
         grant, under, number = prepared.grant, prepared.anchor, _number(self._clock.now())
         if under is None:
             raise RuntimeError("a grant without an anchor has no buckets")
-        key, which = (client.id, grant.name), self._name(client, grant, under, number)
+        which = self._name(client, grant, under, number)
         found = await self._anchors.find(client, which)
         if found is None:
             if await self._anchors.find(client, grant_anchor(client.uid, grant)) != under:
                 raise not_ready()
             found = await self._anchors.ensure(client, which, under)
-        now = self._open.get(key)
+        now = self._open[client.id].get(grant.name)
         if now is None or now.anchor != found:
-            now = self._open[key] = _Open(found)
+            now = self._open[client.id][grant.name] = _Open(found)
         return now
 
     def _name(self, client: Client, grant: Grant, under: Anchor, number: int) -> AnchorId:

@@ -26,8 +26,7 @@ class VaultRoots:
     def require(self, target: Target) -> None:
         """Raise BrokerError with the reason where no token may be issued for the grant."""
         if self._book.get(target.client, target.grant) is None:
-            fault = self._book.fault(target.client, target.grant)
-            raise fault.error() if fault else not_ready()
+            raise self._book.refusal(target.client, target.grant)
 
     async def ensure(self, target: Target) -> Anchor:
         """Return the anchor above those of all versions.

@@ -1,5 +1,6 @@
 """Hold what a grant's account may do against what its owner expects, and against what revocation can end."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -46,7 +47,7 @@ class Verifier:
         self._rules = rules
         self._clock = clock
         self._catalogue: tuple[float, Catalogue] | None = None
-        self._strong: dict[tuple[ClientId, str], tuple[float, str, tuple[str, ...]]] = {}
+        self._strong: defaultdict[ClientId, dict[str, tuple[float, str, tuple[str, ...]]]] = defaultdict(dict)
 
     async def check(self, client: Client, grant: Grant, token: MintedToken) -> AccessFacts:
         """Return what was found; see :meth:`broker.services.prepare.AccessCheck.check`."""
@@ -64,20 +65,20 @@ class Verifier:
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
-        self._strong = {key: known for key, known in self._strong.items() if key[0] != client_id}
+        self._strong.pop(client_id, None)
 
     async def _reasons(self, client: Client, grant: Grant, token: MintedToken, rules: Rules) -> tuple[str, ...]:
         """Return why the account is strong: by its rules, and by the authorizer's word where there may be more."""
         reasons = tuple(map(str, strong_reasons(rules)))
         if reasons or not rules.doubt:
             return reasons
-        key, now = (client.id, grant.name), self._clock.monotonic()
-        at, uid, known = self._strong.get(key, (-STRENGTH_SECONDS, "", ()))
+        asked, now = self._strong[client.id], self._clock.monotonic()
+        at, uid, known = asked.get(grant.name, (-STRENGTH_SECONDS, "", ()))
         if uid == token.account_uid and now - at < STRENGTH_SECONDS:
             return known
         answers = await self._ask(token, strong_questions(), client.id.namespace)
         known = tuple(str(strength_of(action)) for action, allowed in answers.items() if allowed)
-        self._strong[key] = (now, token.account_uid, known)
+        asked[grant.name] = (now, token.account_uid, known)
         return known
 
     async def _findings(
