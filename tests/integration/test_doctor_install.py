@@ -269,6 +269,7 @@ async def test_a_policy_that_is_not_in_force_is_seen_by_trying(world: World, nam
             return f"policy.{name}.tried" in (await world.ask()).problems
 
         await until(passes, what="the API server has forgotten the binding")
+        assert await passes()
     await world.in_force()
 
 

@@ -182,6 +182,7 @@ async def test_nothing_is_left_of_a_deleted_client(name: str, outcomes: dict[str
         return status == 404 and not await holder.anchors() and await in_vault(holder.lab, holder.client.id) is None
 
     await until(gone, what="nothing is left")
+    assert await gone()
 
 
 async def test_a_namespace_that_was_made_again_knows_none_of_the_old_tokens(outcomes: dict[str, Outcome]) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -32,13 +31,11 @@ from broker.services.reconcile import Reconciler
 from broker.services.revoke import Revoker
 from broker.services.rotate import Rotator
 from broker.services.token_anchors import TokenAnchors
-from broker.services.vault_root import VaultRoots
 from broker.services.vault_shown import ShownCopies
-from broker.services.vault_write import CopyWriter
 from tests.support import rotation
 from tests.support.fake_vault import FakeVault
 from tests.support.processes import until
-from tests.support.rotation import CLUSTER, KEY, PLACE, RULES, FakeCluster, HandClock, MemoryAudit, Power, grant
+from tests.support.rotation import KEY, PLACE, RULES, FakeCluster, HandClock, MemoryAudit, Power, fake_rotator, grant
 
 FINALIZER = "tokenbroker.dev/anchors"
 WEB, OTHER = KEY.client, ClientId("shop", "other")
@@ -335,30 +332,14 @@ class EndingWorld:
         )
 
     def _rotator(self) -> Rotator:
-        writer = CopyWriter(
-            store=self.vault,
-            anchors=self.cluster,
-            minter=self.cluster,
+        return fake_rotator(
+            registry=self.cluster,
+            cluster=self.cluster,
+            vault=self.vault,
             audit=self.audit,
             clock=self.clock,
-            cluster=CLUSTER,
-            place=PLACE,
-        )
-        numbers = itertools.count()
-        return Rotator(
-            registry=self.cluster,
-            store=self.vault,
-            writer=writer,
-            roots=VaultRoots(
-                registry=self.cluster, anchors=self.cluster, book=self.book, leader=self.cluster, clock=self.clock
-            ),
-            shown=ShownCopies(self.board, PLACE, self.metrics),
             book=self.book,
-            leader=self.cluster,
-            place=PLACE,
-            rules=RULES,
-            clock=self.clock,
-            new_request_id=lambda: f"request-{next(numbers)}",
+            shown=ShownCopies(self.board, PLACE, self.metrics),
         )
 
 

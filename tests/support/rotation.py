@@ -14,7 +14,7 @@ from broker.model.sensitive import Sensitive
 from broker.model.status import VaultFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey, VaultPlace
-from broker.ports import Registration
+from broker.ports import AuditLog, Registration, Registry
 from broker.services.grant_book import GrantBook, Prepared
 from broker.services.rotate import Rotator
 from broker.services.vault_root import VaultRoots
@@ -253,6 +253,42 @@ class Watcher:
         self.expiry.pop(CopyKey(client, grant), None)
 
 
+def fake_rotator(
+    *,
+    registry: Registry,
+    cluster: FakeCluster,
+    vault: FakeVault,
+    audit: AuditLog,
+    clock: HandClock,
+    book: GrantBook,
+    shown: ShownCopies,
+) -> Rotator:
+    """Return a rotator that remembers nothing, in a cluster whose one broker leads."""
+    writer = CopyWriter(
+        store=vault,
+        anchors=cluster,
+        minter=cluster,
+        audit=audit,
+        clock=clock,
+        cluster=CLUSTER,
+        place=PLACE,
+    )
+    numbers = itertools.count()
+    return Rotator(
+        registry=registry,
+        store=vault,
+        writer=writer,
+        roots=VaultRoots(registry=registry, anchors=cluster, book=book, leader=cluster, clock=clock),
+        shown=shown,
+        book=book,
+        leader=cluster,
+        place=PLACE,
+        rules=RULES,
+        clock=clock,
+        new_request_id=lambda: f"request-{next(numbers)}",
+    )
+
+
 class World:
     """Everything that outlives the broker, and the broker, which can be started again."""
 
@@ -271,34 +307,14 @@ class World:
         """Start a broker that remembers nothing."""
         self.power.cut_at, self.power.calls = None, []
         self.watcher = Watcher()
-        writer = CopyWriter(
-            store=self.vault,
-            anchors=self.cluster,
-            minter=self.cluster,
+        self.rotator = fake_rotator(
+            registry=self.registry,
+            cluster=self.cluster,
+            vault=self.vault,
             audit=self.audit,
             clock=self.clock,
-            cluster=CLUSTER,
-            place=PLACE,
-        )
-        numbers = itertools.count()
-        self.rotator = Rotator(
-            registry=self.registry,
-            store=self.vault,
-            writer=writer,
-            roots=VaultRoots(
-                registry=self.registry,
-                anchors=self.cluster,
-                book=self.registry.book,
-                leader=self.cluster,
-                clock=self.clock,
-            ),
-            shown=ShownCopies(self.watcher, PLACE, self.watcher),
             book=self.registry.book,
-            leader=self.cluster,
-            place=PLACE,
-            rules=RULES,
-            clock=self.clock,
-            new_request_id=lambda: f"request-{next(numbers)}",
+            shown=ShownCopies(self.watcher, PLACE, self.watcher),
         )
         return self.rotator
 
