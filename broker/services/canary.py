@@ -124,7 +124,7 @@ class GuardedAnchors:
 
 def _missing(names: tuple[str, ...]) -> BrokerError:
     listed = ", ".join(names)
-    return _fault(f"The admission policy {listed} did not refuse what it must: apply deploy/base/policies again.")
+    return _fault(f"The admission policy {listed} did not refuse what it must: apply your overlay again.")
 
 
 def _unproved(why: str) -> BrokerError:

@@ -135,7 +135,7 @@ async def _client_secret(night: Night) -> None:
     assert f"\t{_jti(night)}\n" in await night.run("see-client")
 
     secret = night.folder / "new.secret"
-    await night.run("mend-client", **{"reporter.secret": str(secret)})
+    await night.run("mend-client", **{"reporter-new.secret": str(secret)})
     old, night.client = night.client, Registered(night.client.id, secret.read_text().strip())
     await night.token()
     assert (await night.broker.call("POST", "/v1/tokens", {}, auth=old.auth)).status == 401
