@@ -19,6 +19,7 @@ from broker.kube.finalizers import KubeFinalizers
 from broker.model.client import ClientId
 from broker.model.proof_policy import ProofPolicy
 from broker.parts import Parts, made
+from broker.services.anchored import AnchoredGrants
 from broker.services.authenticate import Authenticator
 from broker.services.board import StatusBoard
 from broker.services.deliver import Deliverer
@@ -58,6 +59,7 @@ class Shared:
     book: GrantBook
     board: StatusBoard
     tokens: TokenAnchors
+    minter: GrantMinter
     keeper: Rotator | None
 
 
@@ -74,17 +76,22 @@ async def broker(config: Config) -> AsyncIterator[Broker]:
 
 
 def _joined(parts: Parts) -> Broker:
+    def recheck(client_id: ClientId) -> None:
+        reconciler.recheck(client_id)
+
     book, board = GrantBook(), _board(parts)
-    copies = _copies(parts, parts.vault, book, board) if parts.vault is not None else None
+    tokens = TokenAnchors(parts.clients.anchors, parts.clock)
+    minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
+    copies = _copies(parts, parts.vault, minter, book, board) if parts.vault is not None else None
     keeper = rotator(copies, new_request_id) if copies else None
-    shared = Shared(book, board, TokenAnchors(parts.clients.anchors, parts.clock), keeper)
+    shared = Shared(book, board, tokens, minter, keeper)
     reconciler = _reconciler(parts, shared)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
     _follow(parts, reconciler, keeper)
     return Broker(
         api=api(
             parts.config,
-            _services(parts, shared, reconciler, near_misses),
+            _services(parts, shared, near_misses),
             rules=parts.rules,
             clock=parts.clock,
             metrics=parts.metrics,
@@ -130,10 +137,9 @@ def _copy_jobs(copies: Around, keeper: Rotator) -> dict[str, Job]:
     return {"rotate": keeper.queue.run, "sweep": sweep(copies, keeper)}
 
 
-def _services(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: NearMisses) -> Services:
+def _services(parts: Parts, shared: Shared, near_misses: NearMisses) -> Services:
     clock, rules = parts.clock, parts.rules
-    minter = GrantMinter(minter=parts.minter, book=shared.book, tokens=shared.tokens, recheck=reconciler.queue.add)
-    issuer = Issuer(minter=minter, audit=parts.audit, metrics=parts.metrics, clock=clock, rules=rules)
+    issuer = Issuer(minter=shared.minter, audit=parts.audit, metrics=parts.metrics, clock=clock, rules=rules)
     introspector = Introspector(parts.reviews)
     return Services(
         authenticator=_authenticator(parts, near_misses),
@@ -150,7 +156,8 @@ def _services(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses:
 
 
 def _reconciler(parts: Parts, shared: Shared) -> Reconciler:
-    ender = Ender(parts.clients.anchors, parts.audit, parts.clock, parts.metrics, new_request_id)
+    anchored = AnchoredGrants()
+    ender = Ender(parts.clients.anchors, parts.audit, parts.clock, parts.metrics, new_request_id, anchored=anchored)
     hands = Hands(
         anchors=parts.clients.anchors,
         minter=parts.minter,
@@ -170,6 +177,7 @@ def _reconciler(parts: Parts, shared: Shared) -> Reconciler:
         leader=parts.leadership,
         clock=parts.clock,
         prepared=shared.keeper.prepared if shared.keeper is not None else _nobody_waits,
+        anchored=anchored,
     )
 
 
@@ -186,10 +194,12 @@ def _follow(parts: Parts, reconciler: Reconciler, keeper: Rotator | None) -> Non
             keeper.changed(client_id)
 
     def led(leading: bool) -> None:  # noqa: FBT001 - told, not asked
-        if not leading:
-            return reconciler.stand_back()
-        reconciler.lead()
-        return keeper.lead() if keeper is not None else None
+        if leading:
+            reconciler.lead()
+        else:
+            reconciler.stand_back()
+        if keeper is not None:
+            keeper.lead() if leading else keeper.stand_back()
 
     parts.clients.registry.on_change = changed
     if parts.namespaces is not None:
@@ -238,13 +248,13 @@ class _Own:
     leading = True
 
 
-def _copies(parts: Parts, vault: KvStore, book: GrantBook, board: StatusBoard) -> Around:
+def _copies(parts: Parts, vault: KvStore, minter: GrantMinter, book: GrantBook, board: StatusBoard) -> Around:
     return Around(
         config=parts.config,
         registry=parts.clients.registry,
         store=vault,
         anchors=parts.clients.anchors,
-        minter=parts.minter,
+        minter=minter,
         book=book,
         leader=parts.leadership,
         board=board,

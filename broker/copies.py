@@ -11,9 +11,10 @@ from broker.endpoints import cluster_info
 from broker.metrics import Metrics
 from broker.model.decision import Rules
 from broker.model.vault_path import VaultPlace
-from broker.ports import Anchors, AuditLog, Clock, Leader, LiveRegistry, Minter, VaultStore
+from broker.ports import Anchors, AuditLog, Clock, Leader, LiveRegistry, VaultStore
 from broker.services.board import StatusBoard
 from broker.services.grant_book import GrantBook
+from broker.services.mint import GrantMinter
 from broker.services.rotate import Rotator
 from broker.services.sweep import Sweeper
 from broker.services.vault_root import VaultRoots
@@ -50,7 +51,7 @@ class Around:
     registry: LiveRegistry
     store: VaultStore
     anchors: Anchors
-    minter: Minter
+    minter: GrantMinter
     book: GrantBook
     leader: Leader
     board: StatusBoard
@@ -83,7 +84,7 @@ def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
             leader=around.leader,
             clock=around.clock,
         ),
-        shown=ShownCopies(around.board, place, around.metrics),
+        shown=ShownCopies(around.board, place, around.metrics, around.leader),
         book=around.book,
         leader=around.leader,
         place=place,

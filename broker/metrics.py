@@ -209,6 +209,10 @@ class Metrics:
         """Set whether a client is ready."""
         self._ready.labels(client.namespace, client.name).set(1 if ready else 0)
 
+    def nobody_ready(self) -> None:
+        """Drop of all clients whether they are ready: another replica tells."""
+        self._ready.clear()
+
     def vault_written(self, client: ClientId, grant: str, outcome: str) -> None:
         """Count an attempt to bring a token in Vault up to date."""
         self._vault_writes.labels(client.namespace, client.name, grant, outcome).inc()
@@ -221,6 +225,10 @@ class Metrics:
         """Drop the expiry of a copy that was removed."""
         labels = {"namespace": client.namespace, "client": client.name, "grant": grant}
         self._vault_expiry.remove_by_labels(labels)
+
+    def nothing_in_vault(self) -> None:
+        """Drop the expiries of all copies: another replica tells."""
+        self._vault_expiry.clear()
 
     def vault_login(self, outcome: str) -> None:
         """Count a login to Vault or its renewal."""

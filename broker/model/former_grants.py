@@ -1,7 +1,9 @@
-"""Which grants a TokenClient's status lists, so that the tokens of those that went can be ended. Pure.
+"""What is read back from a TokenClient's status. Pure.
 
-Names are all that is read back from a status, and only for that: anchors are called by them and by the TokenClient's
-UID (:mod:`broker.model.anchor`).
+Names of grants, so that the tokens of those that went can be ended: anchors are called by them and by the TokenClient's
+UID (:mod:`broker.model.anchor`). And for replicas that do not lead, the UIDs of the anchor and the account that the
+leader has prepared a grant with. Both only narrow what is minted: the API server refuses an anchor or an account of
+another UID.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,12 +13,29 @@ from typing import Any
 from broker.model.anchor import Named
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class FormerGrant:
     """A grant that a client had once, as far as the names of its anchors go."""
 
     name: str
     service_account: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAnchor:
+    """What the leader says of a grant that it has prepared: the UIDs of its anchor, and of the account looked at."""
+
+    uid: str
+    account_uid: str
+
+
+def listed_anchor(status: Mapping[str, Any], grant: Named) -> ListedAnchor | None:
+    """Return what a status says of a grant that was prepared; None where it was not, or was of another account."""
+    for listed in status.get("grants", ()):
+        if _former(listed) == FormerGrant(grant.name, grant.service_account):
+            uids = (listed.get("anchorUID"), listed.get("accountUID"))
+            return ListedAnchor(str(uids[0]), str(uids[1])) if all(uids) else None
+    return None
 
 
 def grants_left(status: Mapping[str, Any], grants: Iterable[Named]) -> tuple[FormerGrant, ...]:

@@ -8,12 +8,16 @@ from typing import Any
 from broker.errors import Fault, Reason
 from broker.model.account import account_user
 from broker.model.client import Client, Proofs
+from broker.model.decision import standing
 from broker.model.duration import format_duration
 from broker.model.former_grants import FormerGrant, grants_left
 from broker.model.proof_policy import ProofPolicy, proof_problems, usable
 
 MAX_MESSAGE_CHARACTERS = 4096
 """What the schema lets a condition say; a longer message would keep the whole status from being written."""
+
+MAX_GRANTS = 16
+"""How many grants the schema lets a status list: as many former ones as a client may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,16 @@ class AccessFacts:
 class GrantFacts:
     """What is known of one grant. ``rehearsed``: a mint was tried out; ``fault``: what it met, if anything.
 
-    ``access`` is what was found out about the account at the last trial that got so far.
+    ``access`` is what was found out about the account at the last trial that got so far. ``anchor_uid`` and
+    ``account_uid`` are of the anchor and the account by which the grant may be issued for; empty where it may not.
     """
 
     rehearsed: bool = False
     fault: Fault | None = None
     vault: VaultFacts | None = None
     access: AccessFacts | None = None
+    anchor_uid: str = ""
+    account_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,23 @@ def status_document(facts: Facts, now: datetime, previous: Mapping[str, Any]) ->
     return document
 
 
+def listing_all(client: Client, previous: Mapping[str, Any], ended: frozenset[FormerGrant]) -> dict[str, Any]:
+    """Return a status in which all grants are listed but those that ended, and which says nothing else than it did."""
+    said = {entry.get("name"): entry for entry in previous.get("grants", ())}
+    new = [_grant(client, grant.name, grant.service_account, GrantFacts()) for grant in client.grants]
+    known = [said[it["name"]] if said.get(it["name"], {}).get("subject") == it["subject"] else it for it in new]
+    left = [former for former in grants_left(previous, client.grants) if former not in ended]
+    return {**previous, "grants": [*known, *(_grant(client, it.name, it.service_account, GrantFacts()) for it in left)]}
+
+
+def is_known(facts: Facts, now: datetime) -> bool:
+    """Tell whether enough is known for a status: all grants were tried out, where tokens may be had at all."""
+    client = facts.client
+    if client is None or standing(client, now) is not None:
+        return True
+    return all(facts.grants.get(grant.name, GrantFacts()).rehearsed for grant in client.grants)
+
+
 def _grants(facts: Facts, client: Client, previous: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return an entry a grant, and those of grants that went while their tokens have not ended.
 
@@ -116,7 +140,8 @@ def _grants(facts: Facts, client: Client, previous: Mapping[str, Any]) -> list[d
     for grant in client.grants:
         account = accounts.pop(grant.name, grant.service_account)
         entries.append(_grant(client, grant.name, account, facts.grants.get(grant.name, GrantFacts())))
-    return [*entries, *(_grant(client, name, account, GrantFacts()) for name, account in accounts.items())]
+    gone = [_grant(client, name, account, GrantFacts()) for name, account in accounts.items()]
+    return [*entries[: MAX_GRANTS - len(gone)], *gone]
 
 
 def conditions(facts: Facts, now: datetime) -> list[Condition]:
@@ -244,6 +269,8 @@ def _grant(client: Client, name: str, account: str, facts: GrantFacts) -> dict[s
         "ready": facts.rehearsed and facts.fault is None,
         "subject": account_user(client.id.namespace, account),
     }
+    if facts.anchor_uid:
+        document |= {"anchorUID": facts.anchor_uid, "accountUID": facts.account_uid}
     strong = _strong(facts)
     if strong is not None:
         document["strong"] = strong

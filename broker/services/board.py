@@ -17,9 +17,12 @@ from broker.model.status import (
     GrantFacts,
     VaultFacts,
     conditions,
+    is_known,
+    listing_all,
     status_document,
 )
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
+from broker.services.grant_book import Prepared
 from broker.services.workqueue import WorkQueue
 
 RECHECK_SECONDS = 60.0
@@ -67,13 +70,16 @@ class ReadinessMetrics(Protocol):
     def forget(self, client: ClientId) -> None:
         """Drop what is shown of a client that went."""
 
+    def nobody_ready(self) -> None:
+        """Drop of all clients whether they are ready."""
+
 
 class StatusBoard:
     """Collects facts and keeps each TokenClient's status true to them.
 
     Facts come in from memory-only calls (:meth:`rehearsed`, :meth:`vault`); writing happens in :meth:`write`,
-    which the board's queue calls, so that a slow API server holds up nobody. Only the leader writes and tells: another
-    replica has not looked at the accounts, and would take back what the leader of those statuses says.
+    which the board's queue calls, so that a slow API server holds up nobody. Only the leader writes and tells, and
+    only of clients that it has looked at itself: else it would take back what the leader before it has said.
     """
 
     def __init__(
@@ -99,15 +105,31 @@ class StatusBoard:
         self._told: defaultdict[ClientId, dict[str, tuple[str, str]]] = defaultdict(dict)
         self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
 
-    def rehearsed(self, client_id: ClientId, grant: str, fault: Fault | None, access: AccessFacts | None) -> None:
+    def rehearsed(
+        self,
+        client_id: ClientId,
+        grant: str,
+        fault: Fault | None,
+        access: AccessFacts | None,
+        prepared: Prepared | None = None,
+    ) -> None:
         """Note how trying out a grant went; ``fault`` is None where it can be issued for.
 
-        ``access`` is what was found out about its account, None where the trial did not get so far.
+        ``access`` is what was found out about its account, None where the trial did not get so far; ``prepared`` by
+        what it may be issued for now, None where it may not.
         """
         facts = self._facts_of(client_id, grant)
         overtaken = fault is not None and fault.reason in ACCOUNT_FINDINGS
         known = facts.access if access is None and not overtaken else access
-        self._note(client_id, grant, replace(facts, rehearsed=True, fault=fault, access=known))
+        uids = (prepared.anchor.uid, prepared.account_uid) if prepared is not None else ("", "")
+        changed = replace(facts, rehearsed=True, fault=fault, access=known, anchor_uid=uids[0], account_uid=uids[1])
+        self._note(client_id, grant, changed)
+
+    def withheld(self, client_id: ClientId) -> None:
+        """Note that nothing may be issued for a client, whatever is known of its grants."""
+        for grant, facts in self._grants.get(client_id, {}).items():
+            self._note(client_id, grant, replace(facts, anchor_uid="", account_uid=""))
+        self.queue.add(client_id)
 
     def ended(self, client_id: ClientId, grants: Iterable[FormerGrant]) -> None:
         """Note that the tokens of grants which a client has no more have ended."""
@@ -125,6 +147,13 @@ class StatusBoard:
         self._metrics.forget(client_id)
         self.queue.forget(client_id)
 
+    def start_over(self) -> None:
+        """Drop what is known of all: this replica leads from now on, or no more, and another one knew better."""
+        self._metrics.nobody_ready()
+        self._grants.clear()
+        self._ended.clear()
+        self._told.clear()
+
     def facts(self, registration: Registration) -> Facts:
         """Return what is known of a client at the moment."""
         client = registration.client
@@ -140,11 +169,14 @@ class StatusBoard:
         return self._facts_of(client_id, grant).fault
 
     async def write_down(self, registration: Registration) -> None:
-        """Write the status of a resource that is still as it was seen.
+        """List all grants in the status of a resource that is still as it was seen, and say nothing new of them.
 
         Raises BrokerError: kubernetes_unavailable (also where it has changed), kubernetes_timeout.
         """
-        status = status_document(self.facts(registration), self._clock.now(), registration.status)
+        if registration.client is None:
+            raise RuntimeError("what is not valid has no grants to list")
+        ended = self._ended.get(registration.id, frozenset())
+        status = listing_all(registration.client, registration.status, ended)
         await self._writer.write(registration, status, exactly=True)
 
     async def write(self, client_id: ClientId) -> float | None:
@@ -154,15 +186,16 @@ class StatusBoard:
             self.forget(client_id)
             return None
         facts, now = self.facts(registration), self._clock.now()
+        if not self._leader.leading or not is_known(facts, now):
+            return RECHECK_SECONDS
         ready, *parts = conditions(facts, now)
         self._metrics.client_ready(client_id, ready=ready.status == "True")
-        if self._leader.leading:
-            status = status_document(facts, now, registration.status)
-            if status != registration.status:
-                await self._writer.write(registration, status)
-            await self._tell(registration, ready)
-            for part in parts:
-                await self._tell(registration, part, repeated=part.type == "Authorized" or part.reason == ready.reason)
+        status = status_document(facts, now, registration.status)
+        if status != registration.status:
+            await self._writer.write(registration, status)
+        await self._tell(registration, ready)
+        for part in parts:
+            await self._tell(registration, part, repeated=part.type == "Authorized" or part.reason == ready.reason)
         return RECHECK_SECONDS
 
     def _facts_of(self, client_id: ClientId, grant: str) -> GrantFacts:

@@ -50,7 +50,7 @@ class Explainer:
         grant = client.grants[0] if ask.grant is None else client.grant(ask.grant)
         if grant is None:
             raise RuntimeError("a grant was decided on that the client does not have")
-        fault = self._board.trial_fault(client.id, grant.name)
+        fault = self._board.trial_fault(client.id, grant.name) or self._book.fault(client, grant)
         if fault is not None:
             return _not_ready(
                 fault.reason, f"The last trial of the grant failed: {fault.reason}. Its owner can see why."

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from broker.errors import BrokerError, Fault, Reason
-from broker.model.client import Client, ClientId, Grant
+from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.token import Anchor
 
 
@@ -11,13 +11,17 @@ from broker.model.token import Anchor
 class Prepared:
     """A grant that was tried out, and is what its owner and the operator say that it is.
 
-    ``anchor`` is None where the grant's tokens are not bound. ``account_uid`` pins the ServiceAccount that was looked
-    at; it is empty where another replica has looked.
+    ``anchor`` is the leader's word for it. ``account_uid`` pins the ServiceAccount that was looked at.
     """
 
     grant: Grant
-    anchor: Anchor | None
+    anchor: Anchor
     account_uid: str
+
+    @property
+    def bound(self) -> Anchor | None:
+        """What the grant's tokens are bound to; None where nothing ends them."""
+        return None if self.grant.revocation is Revocation.NONE else self.anchor
 
 
 @dataclass(slots=True)

@@ -1,13 +1,12 @@
 """Mint a token of a grant that was prepared, bound to what ends it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from broker.errors import BrokerError, Reason
 from broker.model.client import Client, ClientId, Revocation
 from broker.model.decision import Allowed
-from broker.model.status import ACCOUNT_FINDINGS
-from broker.model.token import MintedToken, TokenSpec
+from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Minter
 from broker.services.grant_book import GrantBook, Prepared
 from broker.services.token_anchors import TokenAnchors
@@ -47,12 +46,21 @@ class GrantMinter:
         try:
             if allowed.grant.revocation is Revocation.TOKEN:
                 return await self._with_its_own_end(client, allowed, prepared)
-            spec = _spec(client, allowed, prepared)
+            spec = _spec(client, allowed, prepared, prepared.bound)
             token = await self._minter.mint(spec)
         except BrokerError as error:
             self._learn(client, prepared, error)
             raise
         return Issued(token.jti, token, allowed, spec.namespace, spec.subject)
+
+    async def mint_below(self, client: Client, allowed: Allowed, anchor: Anchor) -> MintedToken:
+        """Return a fresh token that is bound to an anchor of its own. Raises BrokerError like :meth:`mint`."""
+        prepared = self._prepared(client, allowed)
+        try:
+            return await self._minter.mint(_spec(client, allowed, prepared, anchor))
+        except BrokerError as error:
+            self._learn(client, prepared, error)
+            raise
 
     def abandon(self, client: Client, issued: Issued) -> None:
         """End a token that is not handed out after all, where it has an end of its own."""
@@ -61,7 +69,7 @@ class GrantMinter:
 
     async def _with_its_own_end(self, client: Client, allowed: Allowed, prepared: Prepared) -> Issued:
         token_id, anchor = await self._tokens.make(client, prepared)
-        spec = _spec(client, allowed, replace(prepared, anchor=anchor))
+        spec = _spec(client, allowed, prepared, anchor)
         try:
             token = await self._minter.mint(spec)
         except BaseException:  # also where the caller is gone: the token may have been minted all the same
@@ -73,8 +81,8 @@ class GrantMinter:
         prepared = self._book.get(client, allowed.grant)
         if prepared is None:
             refusal = self._book.refusal(client, allowed.grant)
-            if refusal.reason not in ACCOUNT_FINDINGS:
-                self._recheck(client.id)  # an account is looked at again by itself: asking does not hasten that
+            if _is_worth_a_recheck(refusal):
+                self._recheck(client.id)  # what else stands in the way is looked at again by itself
             raise refusal
         return prepared
 
@@ -85,19 +93,19 @@ class GrantMinter:
             self._recheck(client.id)
 
 
-def _spec(client: Client, allowed: Allowed, prepared: Prepared) -> TokenSpec:
+def _spec(client: Client, allowed: Allowed, prepared: Prepared, anchor: Anchor | None) -> TokenSpec:
     return TokenSpec(
         client.id.namespace,
         allowed.grant.service_account,
         allowed.audience,
         allowed.ttl_seconds,
-        prepared.anchor,
+        anchor,
         prepared.account_uid,
     )
 
 
 def _is_worth_a_recheck(error: BrokerError) -> bool:
-    """Tell whether a failed mint says something about the grant's set-up, so that its status should follow."""
+    """Tell whether an error says something about the grant's set-up that may be mended: its status should follow."""
     return error.reason in {
         Reason.SERVICE_ACCOUNT_MISSING,
         Reason.BROKER_NOT_AUTHORIZED,

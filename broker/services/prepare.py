@@ -9,6 +9,7 @@ from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import grant_anchor, trial_anchor
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Rules, allowed_audiences, grant_problem
+from broker.model.former_grants import ListedAnchor
 from broker.model.status import ACCOUNT_FINDINGS, AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Anchors, Leader, Minter
@@ -62,17 +63,20 @@ class Preparer:
         self._hands = hands
         self._book = book
         self._rules = rules
-        self._ended: defaultdict[ClientId, set[_Key]] = defaultdict(set)
-        self._trials: defaultdict[ClientId, dict[_Key, Anchor]] = defaultdict(dict)
+        self._ended: defaultdict[ClientId, dict[str, _Key]] = defaultdict(dict)
+        self._trials: defaultdict[ClientId, dict[str, Anchor]] = defaultdict(dict)
 
-    async def prepare(self, client: Client, grant: Grant) -> AccessFacts | None:
+    async def prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None = None) -> AccessFacts | None:
         """Return what was found out about the account, where this replica looked.
+
+        ``listed`` is what the leader says in the TokenClient's status about the grant, which saves one that follows
+        from asking.
 
         Raises BrokerError: grant_forbidden, limits_exceeded, account_too_strong, access_not_as_declared, and those of
         anchors and minter.
         """
         try:
-            return await self._prepare(client, grant)
+            return await self._prepare(client, grant, listed)
         except BrokerError as error:
             if error.reason in ENDING:
                 await self._bar(client, grant, error)
@@ -80,31 +84,48 @@ class Preparer:
                 self._book.failed(client, grant, Fault.of(error))
             raise
 
-    async def _prepare(self, client: Client, grant: Grant) -> AccessFacts | None:
+    def forget(self, client_id: ClientId) -> None:
+        """Forget a client that went."""
+        self._ended.pop(client_id, None)
+        self._trials.pop(client_id, None)
+        self._hands.access.forget(client_id)
+
+    def stand_back(self) -> None:
+        """Take note that this replica leads no more: what it has ended, the next leader may let live again."""
+        self._ended.clear()
+
+    async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> AccessFacts | None:
         problem = grant_problem(client.id.namespace, grant, self._rules)
         if problem is not None:
             raise BrokerError(problem.reason, problem.detail)
         if not self._hands.leader.leading:
-            await self._follow(client, grant)
+            self._put(client, await self._follow(client, grant, listed))
             return None
         token = await self._try_out(client, grant)
         facts = await self._hands.access.check(client, grant, token)
-        anchor = await self._anchor(client, grant)
-        prepared = Prepared(grant, _bound(grant, anchor), token.account_uid)
-        self._book.put(client, prepared)
-        self._hands.ender.spare(client.id, grant.name)
-        self._ended[client.id].discard((client.uid, grant))
+        prepared = Prepared(grant, await self._anchor(client, grant), token.account_uid)
+        self._put(client, prepared)
         await self._hands.tokens.sweep(client, prepared)
         return facts
 
-    async def _follow(self, client: Client, grant: Grant) -> None:
-        anchor = await self._hands.anchors.find(client, grant_anchor(client.uid, grant))
+    def _put(self, client: Client, prepared: Prepared) -> None:
+        self._book.put(client, prepared)
+        self._hands.ender.spare(client.id, client.uid, prepared.grant)
+        self._ended[client.id].pop(prepared.grant.name, None)
+
+    async def _follow(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> Prepared:
+        """Return what the leader has prepared: by its word, or where there is none yet, by the anchor that it made."""
+        which = grant_anchor(client.uid, grant)
+        if listed is not None:
+            return Prepared(grant, Anchor(which.name, listed.uid), listed.account_uid)
+        anchor = await self._hands.anchors.find(client, which)
         if anchor is None:
             known = self._book.get(client, grant)
             if known is not None:
                 self._book.drop(client, known)
             raise not_ready()
-        self._book.put(client, Prepared(grant, _bound(grant, anchor), ""))
+        token = await self._rehearse(client, grant, anchor, allowed_audiences(grant, self._rules)[0])
+        return Prepared(grant, anchor, token.account_uid)
 
     async def _try_out(self, client: Client, grant: Grant) -> MintedToken:
         """Mint for the grant's first audience, and for the API server's, which has to be asked as the account."""
@@ -119,10 +140,11 @@ class Preparer:
         """Return what the trial is bound to: nothing, where that is what has to be tried."""
         if grant.revocation is Revocation.NONE:
             return None
-        trials, key = self._trials[client.id], (client.uid, grant)
-        if key not in trials:
-            trials[key] = await self._hands.anchors.ensure(client, trial_anchor(client.uid, grant))
-        return trials[key]
+        which, trials = trial_anchor(client.uid, grant), self._trials[client.id]
+        known = trials.get(grant.name)
+        if known is None or known.name != which.name:
+            known = trials[grant.name] = await self._hands.anchors.ensure(client, which)
+        return known
 
     async def _rehearse(self, client: Client, grant: Grant, trial: Anchor | None, audience: str) -> MintedToken:
         spec = TokenSpec(client.id.namespace, grant.service_account, audience, grant.ttl.default_seconds, trial)
@@ -130,7 +152,7 @@ class Preparer:
             return await self._hands.minter.rehearse(spec)
         except BrokerError as error:
             if error.reason is Reason.ANCHOR_MISSING:
-                self._trials[client.id].pop((client.uid, grant), None)
+                self._trials[client.id].pop(grant.name, None)
             raise
 
     async def _anchor(self, client: Client, grant: Grant) -> Anchor:
@@ -147,26 +169,13 @@ class Preparer:
     async def _bar(self, client: Client, grant: Grant, error: BrokerError) -> None:
         """Let nothing be issued from now on, and end what was, once; where that fails, the next visit tries again."""
         self._book.bar(client, grant, Fault.of(error))
-        if self._hands.leader.leading:
-            with suppress(BrokerError):  # counted by the ender
-                await self._end(client, grant, error.reason)
-
-    async def _end(self, client: Client, grant: Grant, reason: Reason) -> None:
+        if not self._hands.leader.leading:
+            return
         key, ended = (client.uid, grant), self._ended[client.id]
-        self._trials[client.id].pop(key, None)
-        if key not in ended:
-            await self._hands.ender.end_barred(client.id, client.uid, grant, str(reason))
-            ended.add(key)
-        elif reason in ACCOUNT_FINDINGS:  # which took another trial
-            await self._hands.anchors.delete(client.id.namespace, trial_anchor(client.uid, grant).name)
-
-    def forget(self, client_id: ClientId) -> None:
-        """Forget a client that went."""
-        self._ended.pop(client_id, None)
-        self._trials.pop(client_id, None)
-        self._hands.access.forget(client_id)
-
-
-def _bound(grant: Grant, anchor: Anchor) -> Anchor | None:
-    """Return what tokens of a grant are bound to."""
-    return None if grant.revocation is Revocation.NONE else anchor
+        self._trials[client.id].pop(grant.name, None)
+        if ended.get(grant.name) != key:
+            if not await self._hands.ender.end_barred(client.id, client.uid, grant, str(error.reason)):
+                ended[grant.name] = key
+        elif error.reason in ACCOUNT_FINDINGS:  # which took another trial
+            with suppress(BrokerError):  # it is nobody's token
+                await self._hands.anchors.delete(client.id.namespace, trial_anchor(client.uid, grant).name)

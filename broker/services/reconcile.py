@@ -1,19 +1,20 @@
 """Make each client ready ahead of its first request, and end its tokens when it may have none any more."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, Self
 
-from broker.errors import BrokerError, Fault, Reason
-from broker.model.anchor import Named
+from broker.errors import BrokerError, Fault
 from broker.model.client import Client, ClientId, Grant
-from broker.model.decision import standing
-from broker.model.former_grants import grants_left, unlisted
+from broker.model.decision import Denied, standing
+from broker.model.former_grants import FormerGrant, ListedAnchor, grants_left, listed_anchor, unlisted
 from broker.model.schedule import spread
 from broker.model.status import AccessFacts
 from broker.ports import Clock, Leader, Registration, Registry
+from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
-from broker.services.ending import Ender
+from broker.services.ending import Ender, NotEnded, may_pass, require_ended
 from broker.services.grant_book import GrantBook
 from broker.services.prepare import Preparer
 from broker.services.token_anchors import TokenAnchors
@@ -22,10 +23,44 @@ from broker.services.workqueue import WorkQueue
 RECHECK_SECONDS = 300.0
 """A grant that works is looked at again after one to two times this long, spread by the client's name."""
 
-FIRST_SECONDS = 3600.0
-"""A client whose tokens have to end is visited as if it had waited this long: before all that only want some."""
+AGAIN_SECONDS = 5.0
+"""A grant that fails is looked at again on request no sooner than this after the last time."""
 
-Seen = tuple[str, int, bool, datetime | None]
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What about a registration decides whether a change of it is news; ``prepared`` is what the leader says."""
+
+    uid: str
+    generation: int
+    deleting: bool
+    rotate_requested: datetime | None
+    finalizers: tuple[str, ...]
+    prepared: tuple[tuple[object, ...], ...]
+
+    @classmethod
+    def of(cls, registration: Registration) -> Self:
+        """Return it of a registration."""
+        client, listed = registration.client, registration.status.get("grants", ())
+        return cls(
+            registration.uid,
+            registration.generation,
+            registration.deleting,
+            client.rotate_requested if client is not None else None,
+            registration.finalizers,
+            tuple((it.get("name"), it.get("subject"), it.get("anchorUID"), it.get("accountUID")) for it in listed),
+        )
+
+    def is_news_after(self, before: Self | None, *, following: bool) -> bool:
+        """Tell whether a visit is due: not for a status that changed alone, but where it is another replica's word.
+
+        Nor for finalizers that came; one that went may have been the broker's.
+        """
+        if before is None or set(before.finalizers) - set(self.finalizers):
+            return True
+        if following and before.prepared != self.prepared:
+            return True
+        return replace(self, finalizers=(), prepared=()) != replace(before, finalizers=(), prepared=())
 
 
 class Finalizers(Protocol):
@@ -60,7 +95,9 @@ class Reconciler:
         leader: Leader,
         clock: Clock,
         prepared: Callable[[ClientId, str], None],
+        anchored: AnchoredGrants,
         workers: int = 8,
+        urgent_workers: int = 8,
     ) -> None:
         self._registry = registry
         self._preparer = preparer
@@ -72,40 +109,55 @@ class Reconciler:
         self._leader = leader
         self._clock = clock
         self._prepared = prepared
-        self._unowned: dict[ClientId, Registration] = {}
-        self._seen: dict[ClientId, Seen] = {}
+        self._anchored = anchored
+        self._seen: dict[ClientId, _Seen] = {}
+        self._visited: dict[ClientId, float] = {}
         self._of_namespace: dict[str, set[ClientId]] = {}
-        self.queue: WorkQueue[ClientId] = WorkQueue("reconcile", self.visit, workers=workers)
+        self.queue: WorkQueue[ClientId] = WorkQueue(
+            "reconcile", self.visit, workers=workers, urgent_work=self.hurry, urgent_workers=urgent_workers
+        )
 
     def changed(self, client_id: ClientId) -> None:
         """Take note that a registration came, changed or went; a change of its status alone is nothing new."""
         registration = self._registry.get(client_id)
         if registration is None:
-            self.queue.add(client_id, -FIRST_SECONDS)
-        elif self._seen.get(client_id) != _seen(registration):
-            self._seen[client_id] = _seen(registration)
-            self._of_namespace.setdefault(client_id.namespace, set()).add(client_id)
-            self.queue.add(client_id, -FIRST_SECONDS if self._is_over(registration) else 0.0)
+            self.queue.hurry(client_id)
+            return
+        before, now = self._seen.get(client_id), _Seen.of(registration)
+        self._seen[client_id] = now
+        self._of_namespace.setdefault(client_id.namespace, set()).add(client_id)
+        if now.is_news_after(before, following=not self._leader.leading):
+            self._plan(client_id)
 
     def namespace_changed(self, namespace: str) -> None:
         """Take note that what the operator allows in a namespace may have changed."""
         for client_id in self._of_namespace.get(namespace, ()):
             self.queue.add(client_id)
 
+    def recheck(self, client_id: ClientId) -> None:
+        """Visit a client because a request was refused; however many are, not more often than now and then."""
+        now = self._clock.monotonic()
+        self.queue.add(client_id, max(0.0, self._visited.get(client_id, now - AGAIN_SECONDS) + AGAIN_SECONDS - now))
+
     def lead(self) -> None:
         """Visit everybody: this replica leads from now on."""
+        self._board.start_over()
         for client_id in self._seen:
-            self.queue.add(client_id)
+            self._plan(client_id)
 
     def stand_back(self) -> None:
         """Take note that this replica leads no more."""
         self._ender.stand_back()
+        self._preparer.stand_back()
+        self._board.start_over()
 
     async def visit(self, client_id: ClientId) -> float | None:
         """Prepare all grants of a client; the queue's handler. Raises the last fault, for the queue's backoff."""
+        self._visited[client_id] = self._clock.monotonic()
         registration = self._registry.get(client_id)
         if registration is None:
-            await self._end_unowned(client_id)
+            if self._leader.leading:
+                require_ended(await self._end_all(client_id, self._anchored.left(client_id), "client_removed"))
             self._forget(client_id)
             return None
         client = registration.client
@@ -114,6 +166,44 @@ class Reconciler:
             return None
         return await self._look_after(registration, client)
 
+    async def hurry(self, client_id: ClientId) -> float | None:
+        """End what has to end; the queue's handler where something has. What wants tokens is left to :meth:`visit`."""
+        registration = self._registry.get(client_id)
+        if registration is None or self._is_over(registration) or registration.client is None:
+            return await self.visit(client_id)
+        if self._leader.leading:
+            await self._end_what_is_over(registration, registration.client, None)
+        return 0.0
+
+    def _plan(self, client_id: ClientId) -> None:
+        """Visit a client soon, and at once where something has to end."""
+        try:
+            registration = self._registry.get(client_id)
+        except BrokerError:  # too old to tell: the visit finds out
+            registration = None
+        if registration is not None and (self._is_over(registration) or self._left(registration)):
+            self.queue.hurry(client_id)
+        else:
+            self.queue.add(client_id)
+
+    def _is_over(self, registration: Registration) -> bool:
+        client = registration.client
+        if client is None:
+            return registration.deleting or registration.suspended
+        return registration.deleting or standing(client, self._clock.now()) is not None
+
+    def _left(self, registration: Registration) -> dict[str, set[FormerGrant]]:
+        """Return, by the TokenClient's UID, the grants that are not there any more and may have tokens."""
+        now = registration.client.grants if registration.client is not None else ()
+        left = self._anchored.left(registration.id, registration.uid, now)
+        listed = grants_left(registration.status, now)
+        if listed:
+            left.setdefault(registration.uid, set()).update(listed)
+        return left
+
+    async def _end_all(self, client_id: ClientId, left: dict[str, set[FormerGrant]], why: str) -> list[NotEnded]:
+        return [it for uid in left for it in await self._ender.end(client_id, uid, sorted(left[uid]), why)]
+
     async def _give_up(self, registration: Registration) -> None:
         """Issue nothing for what is being deleted, or is not valid. Tokens of the latter end where it is suspended."""
         self._book.forget(registration.id)
@@ -121,86 +211,87 @@ class Reconciler:
         if registration.deleting and self._leader.leading:
             await self._let_go(registration)
         elif registration.suspended and self._leader.leading:
-            await self._ender.end(
-                registration.id, registration.uid, grants_left(registration.status, ()), "client_suspended"
-            )
-
-    def _is_over(self, registration: Registration) -> bool:
-        client = registration.client
-        return registration.deleting or (client is not None and standing(client, self._clock.now()) is not None)
-
-    async def _end_unowned(self, client_id: ClientId) -> None:
-        """End the tokens of a client that no resource stood for, so that nothing was deleted with it."""
-        last = self._unowned.get(client_id)
-        if last is not None and last.client is not None and self._leader.leading:
-            await self._ender.end(client_id, last.uid, last.client.grants, "client_removed")
+            require_ended(await self._end_all(registration.id, self._left(registration), "client_suspended"))
 
     async def _let_go(self, registration: Registration) -> None:
-        """End all tokens of a TokenClient that is being deleted, and let it go."""
+        """End all tokens of a TokenClient that is being deleted, and let it go.
+
+        Where the broker has no rights there any more, they are left to the garbage collector, which deletes the
+        anchors with the TokenClient.
+        """
         now = registration.client.grants if registration.client is not None else ()
-        grants: list[Named] = [*now, *grants_left(registration.status, now)]
-        await self._ender.end_or_leave(registration.id, registration.uid, grants, "client_deleted")
+        not_ended = await self._ender.end(registration.id, registration.uid, now, "client_deleted")
+        not_ended += await self._end_all(registration.id, self._left(registration), "client_deleted")
+        fault = may_pass(not_ended)
+        if fault is not None:
+            raise fault
+        self._ender.forget(registration.id)
         await self._finalizers.release(registration)
 
     async def _look_after(self, registration: Registration, client: Client) -> float:
         now = self._clock.now()
         self._look_at_its_end(client, now)
-        if not registration.resource_version:
-            self._unowned[client.id] = registration
         denied = standing(client, now)
+        if denied is not None:
+            self._withhold(client)
         if self._leader.leading:
-            await self._lead_on(registration, client, active=denied is None)
+            await self._end_what_is_over(registration, client, denied)
         if denied is None:
-            await self._prepare_all(client)
-        else:
-            await self._stop(client, denied.reason)
+            if self._leader.leading:
+                await self._list(registration, client)
+            await self._prepare_all(registration, client)
         return RECHECK_SECONDS * (1 + spread(str(client.id)))
 
-    async def _lead_on(self, registration: Registration, client: Client, *, active: bool) -> None:
+    async def _end_what_is_over(self, registration: Registration, client: Client, denied: Denied | None) -> None:
+        """End the tokens of a client that may have none, and of grants that it has no more. All are tried."""
+        not_ended: list[NotEnded] = []
+        if denied is not None:
+            not_ended += await self._ender.end(client.id, client.uid, client.grants, str(denied.reason))
+        left = self._left(registration)
+        still_there = await self._end_all(client.id, left, "grant_removed")
+        failed = {it.grant for it in still_there}
+        self._board.ended(client.id, (it for it in left.get(client.uid, ()) if it not in failed))
+        require_ended([*not_ended, *still_there])
+
+    async def _list(self, registration: Registration, client: Client) -> None:
         """Do what has to be done before an anchor is made: it must be found again, whatever happens then."""
-        left = grants_left(registration.status, client.grants)
-        if left:
-            await self._ender.end(client.id, client.uid, left, "grant_removed")
-        self._board.ended(client.id, left)
-        if active:
-            registration = await self._finalizers.put(registration)
-            if unlisted(registration.status, client.grants):
-                await self._board.write_down(registration)
+        registration = await self._finalizers.put(registration)
+        if unlisted(registration.status, client.grants):
+            await self._board.write_down(registration)
 
     def _look_at_its_end(self, client: Client, now: datetime) -> None:
         """Visit a client when its registration ends, however this visit goes."""
         if client.not_after is not None and client.not_after > now:
-            self.queue.add(client.id, (client.not_after - now).total_seconds() + 1)
+            self.queue.add(client.id, (client.not_after - now).total_seconds() + 1, urgent=True)
 
-    async def _stop(self, client: Client, why: Reason) -> None:
-        """End the tokens of a client that is suspended, or whose time is over."""
+    def _withhold(self, client: Client) -> None:
+        """Hand out nothing for a client that is suspended, or whose time is over."""
         self._book.forget(client.id)
         self._preparer.forget(client.id)
-        self._board.queue.add(client.id)
-        if self._leader.leading:
-            await self._ender.end(client.id, client.uid, client.grants, str(why))
+        self._board.withheld(client.id)
 
-    async def _prepare_all(self, client: Client) -> None:
+    async def _prepare_all(self, registration: Registration, client: Client) -> None:
         failure: BrokerError | None = None
         for grant in client.grants:
-            failure = await self._prepare(client, grant) or failure
+            failure = await self._prepare(client, grant, listed_anchor(registration.status, grant)) or failure
         # Written even where no fact changed: the specification may have (suspend, notAfter, a new generation).
         self._board.queue.add(client.id)
         if failure is not None:
             raise failure
 
-    async def _prepare(self, client: Client, grant: Grant) -> BrokerError | None:
+    async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> BrokerError | None:
         access: AccessFacts | None = None
         failure: BrokerError | None = None
         before = self._book.get(client, grant)
         try:
-            access = await self._preparer.prepare(client, grant)
+            access = await self._preparer.prepare(client, grant, listed)
         except BrokerError as error:
             failure = error
         now = self._book.get(client, grant)
         if now is not None and (before is None or before.account_uid != now.account_uid):
             self._prepared(client.id, grant.name)
-        self._board.rehearsed(client.id, grant.name, Fault.of(failure) if failure else None, access)
+        if self._leader.leading:
+            self._board.rehearsed(client.id, grant.name, Fault.of(failure) if failure else None, access, now)
         return failure
 
     def _forget(self, client_id: ClientId) -> None:
@@ -209,14 +300,9 @@ class Reconciler:
         neighbours.discard(client_id)
         if not neighbours:
             self._of_namespace.pop(client_id.namespace, None)
-        self._unowned.pop(client_id, None)
+        self._visited.pop(client_id, None)
         self._book.forget(client_id)
         self._tokens.forget(client_id)
         self._ender.forget(client_id)
         self._preparer.forget(client_id)
         self._board.forget(client_id)
-
-
-def _seen(registration: Registration) -> Seen:
-    asked = registration.client.rotate_requested if registration.client is not None else None
-    return registration.uid, registration.generation, registration.deleting, asked

@@ -109,6 +109,10 @@ class Rotator:
         for _, keys in self._seen.values():
             self._add(keys)
 
+    def stand_back(self) -> None:
+        """Take note that this replica leads no more."""
+        self._shown.stand_back()
+
     def prepared(self, client_id: ClientId, grant: str) -> None:
         """Visit the copy of a grant that may be issued for from now on."""
         key = CopyKey(client_id, grant)

@@ -59,7 +59,11 @@ class TokenAnchors:
         bucket.tokens += 1
         token_id = secrets.token_hex(12)
         which = token_anchor(grant_anchor(client.uid, prepared.grant), token_id)
-        return token_id, await self._anchors.ensure(client, which, bucket.anchor)
+        try:
+            return token_id, await self._anchors.ensure(client, which, bucket.anchor)
+        except BaseException:  # also where the caller is gone: it may have been made all the same
+            self.abandon(client, prepared.grant, token_id)
+            raise
 
     async def delete(self, client: Client, grant: Grant, token_id: str) -> bool:
         """End one token; tell whether there was one of that id.
@@ -70,14 +74,17 @@ class TokenAnchors:
         return await self._anchors.delete(client.id.namespace, which.name)
 
     def abandon(self, client: Client, grant: Grant, token_id: str) -> None:
-        """See to it that a token ends that was perhaps minted, and not handed out."""
+        """See to it that a token ends that was perhaps minted, and not handed out; it takes up no room."""
+        bucket = self._open.get(client.id, {}).get(grant.name)
+        if bucket is not None:
+            bucket.tokens = max(0, bucket.tokens - 1)
         which = token_anchor(grant_anchor(client.uid, grant), token_id)
         self.queue.add((client.id.namespace, which.name))
 
     async def sweep(self, client: Client, prepared: Prepared) -> None:
         """Delete the buckets whose tokens have all ended. Raises BrokerError like :meth:`delete`."""
         under, name = prepared.anchor, prepared.grant.name
-        if under is None or prepared.grant.revocation is not Revocation.TOKEN:
+        if prepared.grant.revocation is not Revocation.TOKEN:
             return
         last = _number(self._clock.now()) - BUCKETS_IN_USE - 1
         before, done = self._swept[client.id].get(name, (under, last - LOOK_BACK))
@@ -98,8 +105,6 @@ class TokenAnchors:
     async def _bucket(self, client: Client, prepared: Prepared) -> _Open:
         """Return the bucket of this period, which is there: an anchor below one that went would soon go, too."""
         grant, under, number = prepared.grant, prepared.anchor, _number(self._clock.now())
-        if under is None:
-            raise RuntimeError("a grant without an anchor has no buckets")
         which = self._name(client, grant, under, number)
         found = await self._anchors.find(client, which)
         if found is None:

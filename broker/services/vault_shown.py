@@ -8,6 +8,7 @@ from broker.model.client import ClientId
 from broker.model.status import VaultFacts
 from broker.model.stored_copy import StoredCopy
 from broker.model.vault_path import CopyKey, VaultPlace
+from broker.ports import Leader
 from broker.services.vault_copy import Target, renewal, safe_poll_seconds
 
 
@@ -23,6 +24,9 @@ class RotationMetrics(Protocol):
     def vault_removed(self, client: ClientId, grant: str) -> None:
         """Drop the expiry of a copy that was removed."""
 
+    def nothing_in_vault(self) -> None:
+        """Drop the expiries of all copies."""
+
 
 class CopyBoard(Protocol):
     """Where the state of copies is shown (:class:`broker.services.board.StatusBoard`)."""
@@ -32,12 +36,16 @@ class CopyBoard(Protocol):
 
 
 class ShownCopies:
-    """Keeps the last facts of each copy, so that a failure does not hide what is there."""
+    """Keeps the last facts of each copy, so that a failure does not hide what is there.
 
-    def __init__(self, board: CopyBoard, place: VaultPlace, metrics: RotationMetrics) -> None:
+    Only the leader shows them: nobody else looks at copies, and would go on showing what was.
+    """
+
+    def __init__(self, board: CopyBoard, place: VaultPlace, metrics: RotationMetrics, leader: Leader) -> None:
         self._board = board
         self._place = place
         self._metrics = metrics
+        self._leader = leader
         self._facts: dict[CopyKey, VaultFacts] = {}
 
     def written(self, target: Target, copy: StoredCopy) -> None:
@@ -48,7 +56,7 @@ class ShownCopies:
     def show(self, target: Target, copy: StoredCopy) -> None:
         """Show what is there."""
         label = copy.label
-        if label is None:
+        if label is None or not self._leader.leading:
             return
         facts = VaultFacts(
             path=self._place.text(target.key),
@@ -64,6 +72,8 @@ class ShownCopies:
     def failed(self, target: Target, error: BrokerError) -> None:
         """Show why a copy could not be brought up to date, beside what was known of it."""
         self._metrics.vault_written(target.client.id, target.grant.name, str(error.reason))
+        if not self._leader.leading:
+            return
         unknown = VaultFacts(self._place.text(target.key), 0, None, None, 0, None)
         self._tell(target.key, replace(self._facts.get(target.key, unknown), fault=Fault.of(error)))
 
@@ -73,6 +83,11 @@ class ShownCopies:
         self._metrics.vault_removed(key.client, key.grant)
         if registered:
             self._board.vault(key.client, key.grant, None)
+
+    def stand_back(self) -> None:
+        """Show nothing any more: this replica leads no longer."""
+        self._metrics.nothing_in_vault()
+        self._facts.clear()
 
     def _tell(self, key: CopyKey, facts: VaultFacts) -> None:
         self._facts[key] = facts

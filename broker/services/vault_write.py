@@ -13,12 +13,14 @@ from broker.model.account import account_user
 from broker.model.anchor import vault_anchor, version_anchor
 from broker.model.audit_record import Issuance, Origin
 from broker.model.cluster import ClusterInfo
+from broker.model.decision import Allowed
 from broker.model.former_grants import FormerGrant
 from broker.model.stored_copy import CopyLabel, RetiredAnchor, StoredCopy
-from broker.model.token import Anchor, MintedToken, TokenSpec
+from broker.model.token import Anchor, MintedToken
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_secret import vault_secret
-from broker.ports import Anchors, AuditLog, Clock, Minter, VaultStore
+from broker.ports import Anchors, AuditLog, Clock, VaultStore
+from broker.services.mint import GrantMinter
 from broker.services.vault_copy import MAX_RETIRED, Target, out_of_use, replaced, undescribed
 
 
@@ -30,7 +32,7 @@ class CopyWriter:
         *,
         store: VaultStore,
         anchors: Anchors,
-        minter: Minter,
+        minter: GrantMinter,
         audit: AuditLog,
         clock: Clock,
         cluster: ClusterInfo,
@@ -122,15 +124,8 @@ class CopyWriter:
         return await self._anchors.ensure(target.client, which, root)
 
     async def _mint(self, target: Target, anchor: Anchor) -> MintedToken:
-        return await self._minter.mint(
-            TokenSpec(
-                target.client.id.namespace,
-                target.grant.service_account,
-                target.audience,
-                target.copy.ttl_seconds,
-                anchor,
-            )
-        )
+        allowed = Allowed(target.grant, target.audience, target.copy.ttl_seconds)
+        return await self._minter.mint_below(target.client, allowed, anchor)
 
     def _record(self, target: Target, token: MintedToken, origin: Origin) -> Issuance:
         return Issuance(

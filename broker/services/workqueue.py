@@ -5,6 +5,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Awaitable, Callable, Hashable
+from enum import IntEnum
 from typing import Generic, TypeVar
 
 import structlog
@@ -16,37 +17,77 @@ log = structlog.get_logger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 
+SUPERSEDED = 64
+"""Entries that count no more are left in a heap up to this many beyond those that do."""
+
+
+class Lane(IntEnum):
+    """Who visits a key: urgent ones have workers of their own, so that slow visits of others do not hold them up."""
+
+    NORMAL = 0
+    URGENT = 1
+
+
+Work = Callable[[Key], Awaitable[float | None]]
+"""Visits a key."""
+
+Entry = tuple[float, int, Key]
+"""When a key is due, by the loop's clock; the order of entries; the key."""
+
+
+class _Visit:
+    """A visit under way, which may be given up for a more urgent one of the same key."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.timeout = asyncio.timeout(None)
+        self.superseded = False
+
+    def supersede(self) -> None:
+        """Cancel it, once."""
+        if not self.superseded:
+            self.superseded = True
+            self.timeout.reschedule(asyncio.get_running_loop().time())
+
 
 class WorkQueue(Generic[Key]):
-    """Visits keys with ``workers`` at a time.
+    """Visits keys with ``workers`` at a time, and urgent ones with ``urgent_workers`` beside them.
 
     ``work`` returns the seconds until its key's next visit, or None for no more; a BrokerError that it raises
     is logged here and the key visited again with backoff. The queue holds one entry a key: adding one that
     waits already brings it forward, never puts it off.
+
+    ``urgent_work`` is what is done with a key in a hurry; when it returns, the key is no longer. Then ``work`` must
+    bear to be cancelled at each await, because a visit under way is when its key gets into a hurry.
     """
 
-    def __init__(self, name: str, work: Callable[[Key], Awaitable[float | None]], *, workers: int) -> None:
+    def __init__(
+        self, name: str, work: Work[Key], *, workers: int, urgent_work: Work[Key] | None = None, urgent_workers: int = 0
+    ) -> None:
         self._name = name
-        self._work = work
-        self._workers = workers
-        self._due: dict[Key, float] = {}
-        self._heap: list[tuple[float, int, Key]] = []
+        self._work = {Lane.NORMAL: work, Lane.URGENT: urgent_work or work}
+        self._workers = {Lane.NORMAL: workers, Lane.URGENT: urgent_workers}
+        self._due: dict[Key, tuple[Lane, float]] = {}
+        self._heaps: dict[Lane, list[Entry[Key]]] = {lane: [] for lane in Lane}
         self._order = itertools.count()
-        self._working: set[Key] = set()
+        self._working: dict[Key, _Visit] = {}
         self._failures: dict[Key, int] = {}
-        self._changed = asyncio.Event()
+        self._changed = {lane: asyncio.Event() for lane in Lane}
 
     def __len__(self) -> int:
         """Return how many keys wait or are being visited."""
-        return len(self._due.keys() | self._working)
+        return len(self._due.keys() | self._working.keys())
 
-    def add(self, key: Key, delay: float = 0.0) -> None:
+    def add(self, key: Key, delay: float = 0.0, *, urgent: bool = False) -> None:
         """Visit a key in ``delay`` seconds, or earlier where that was planned already."""
-        due = asyncio.get_running_loop().time() + delay
-        if due < self._due.get(key, float("inf")):
-            self._due[key] = due
-            heapq.heappush(self._heap, (due, next(self._order), key))
-            self._changed.set()
+        self._add(key, delay, Lane.URGENT if urgent else Lane.NORMAL)
+
+    def hurry(self, key: Key) -> None:
+        """Visit a key now, whatever else is being visited; its own visit that is under way is given up for it."""
+        self._add(key, 0.0, Lane.URGENT)
+        visit = self._working.get(key)
+        if visit is not None and visit.lane is Lane.NORMAL:
+            visit.supersede()
 
     def forget(self, key: Key) -> None:
         """Visit a key no more; a visit under way is finished."""
@@ -56,62 +97,88 @@ class WorkQueue(Generic[Key]):
     async def run(self) -> None:
         """Visit keys until cancelled; visits under way are cancelled then."""
         async with asyncio.TaskGroup() as workers:
-            for number in range(self._workers):
-                workers.create_task(self._worker(), name=f"{self._name}-{number}")
+            for lane, count in self._workers.items():
+                for number in range(count):
+                    workers.create_task(self._worker(lane), name=f"{self._name}-{lane.name.lower()}-{number}")
 
-    async def _worker(self) -> None:
+    def _add(self, key: Key, delay: float, lane: Lane) -> None:
+        due = asyncio.get_running_loop().time() + delay
+        known, planned = self._due.get(key, (lane, float("inf")))
+        lane, due = max(lane, known), min(due, planned)
+        if (lane, due) == (known, planned):
+            return
+        self._due[key] = (lane, due)
+        heap = self._heaps[lane]
+        if len(heap) > 2 * len(self._due) + SUPERSEDED:
+            heap[:] = [entry for entry in heap if self._counts(entry, lane)]
+            heapq.heapify(heap)
+        heapq.heappush(heap, (due, next(self._order), key))
+        self._changed[lane].set()
+
+    def _counts(self, entry: Entry[Key], lane: Lane) -> bool:
+        """Tell whether an entry was not forgotten, nor brought forward by a later one."""
+        return self._due.get(entry[2]) == (lane, entry[0])
+
+    async def _worker(self, lane: Lane) -> None:
         while True:
-            key = await self._next()
-            self._working.add(key)
+            key = await self._next(lane)
             try:
-                delay = await self._visit(key)
+                again = await self._visit(key, lane)
             finally:
-                self._working.discard(key)
-                self._changed.set()
-            if delay is not None:
-                self.add(key, delay)
+                self._working.pop(key, None)
+                for changed in self._changed.values():
+                    changed.set()
+            if again is not None:
+                self._add(key, *again)
 
-    async def _next(self) -> Key:
+    async def _next(self, lane: Lane) -> Key:
         while True:
             now = asyncio.get_running_loop().time()
-            key = self._pop_due(now)
+            key = self._pop_due(lane, now)
             if key is not None:
                 return key
-            self._changed.clear()
-            wait = self._heap[0][0] - now if self._heap and not self._blocked() else None
+            self._changed[lane].clear()
+            heap = self._heaps[lane]
+            # What is due already waits for a visit of the same key to end, which sets the event.
+            wait = heap[0][0] - now if heap and heap[0][0] > now else None
             try:
                 async with asyncio.timeout(wait):
-                    await self._changed.wait()
+                    await self._changed[lane].wait()
             except TimeoutError:
                 continue
 
-    def _blocked(self) -> bool:
-        """Tell whether everything due waits for a visit of the same key to end, which sets ``_changed``."""
-        return self._heap[0][0] <= asyncio.get_running_loop().time()
-
-    def _pop_due(self, now: float) -> Key | None:
-        busy: list[tuple[float, int, Key]] = []
+    def _pop_due(self, lane: Lane, now: float) -> Key | None:
+        heap = self._heaps[lane]
+        busy: list[Entry[Key]] = []
         found: Key | None = None
-        while self._heap and self._heap[0][0] <= now and found is None:
-            entry = heapq.heappop(self._heap)
-            if self._due.get(entry[2]) != entry[0]:
-                continue  # forgotten, or brought forward by a later entry
+        while heap and heap[0][0] <= now and found is None:
+            entry = heapq.heappop(heap)
+            if not self._counts(entry, lane):
+                continue
             if entry[2] in self._working:
                 busy.append(entry)
             else:
                 found = entry[2]
                 del self._due[found]
+                self._working[found] = _Visit(lane)
         for entry in busy:
-            heapq.heappush(self._heap, entry)
+            heapq.heappush(heap, entry)
         return found
 
-    async def _visit(self, key: Key) -> float | None:
+    async def _visit(self, key: Key, lane: Lane) -> tuple[float, Lane] | None:
+        """Visit a key, and return when to visit it again, and who shall."""
+        visit = self._working[key]
         try:
-            delay = await self._work(key)
+            async with visit.timeout:
+                delay = await self._work[lane](key)
         except BrokerError as error:
-            return self._failed(key, error)
+            return self._failed(key, error), lane
+        except TimeoutError:
+            if visit.superseded:
+                return None  # and the key waits already
+            raise
         self._failures.pop(key, None)
-        return delay
+        return None if delay is None else (delay, Lane.NORMAL)
 
     def _failed(self, key: Key, error: BrokerError) -> float:
         attempt = self._failures.get(key, 0) + 1

@@ -21,7 +21,7 @@ async def test_no_made_up_request_finds_a_difference(federated: Federated, tmp_p
     await federated.until_ready("made-up")
     options = ["--url", federated.broker.url, "--auth", ":".join(client.auth), "--checks", "all", "--mode", "all"]
     options += ["--phases", "examples,coverage,fuzzing,stateful", "--seed", str(SEED), "--no-color"]
-    options += ["--max-examples", str(EXAMPLES), "--max-time", str(SECONDS), "--workers", "2", "--warnings", "off"]
+    options += ["--max-examples", str(EXAMPLES), "--max-time", str(SECONDS), "--workers", "1", "--warnings", "off"]
     program = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG)]
     command = [*program, "run", str(ROOT / "openapi.yaml"), *options]
     process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=PIPE, stderr=STDOUT)

@@ -20,6 +20,7 @@ from broker.model.status import AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey
 from broker.ports import LiveToken, Registration, Reviewed
+from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
@@ -202,13 +203,16 @@ class EndingWorld:
     def restart(self) -> None:
         """Start a broker that remembers nothing."""
         self.power.cut_at, self.power.calls = None, []
-        self.metrics, self.book = Metrics(), GrantBook()
+        self.metrics, self.book, self.anchored = Metrics(), GrantBook(), AnchoredGrants()
         self.board = self._board()
         self.tokens = TokenAnchors(self.cluster, self.clock)
-        self.ender = Ender(self.cluster, self.audit, self.clock, self.metrics, lambda: "request")
+        self.rechecked = list[ClientId]()
+        self.ender = Ender(
+            self.cluster, self.audit, self.clock, self.metrics, lambda: "request", anchored=self.anchored
+        )
         self.rotator = self._rotator()
         self.reconciler = self._reconciler()
-        minter = GrantMinter(minter=self.cluster, book=self.book, tokens=self.tokens, recheck=lambda _: None)
+        minter = GrantMinter(minter=self.cluster, book=self.book, tokens=self.tokens, recheck=self.rechecked.append)
         self.issuer = Issuer(minter=minter, audit=self.audit, metrics=self.metrics, clock=self.clock, rules=RULES)
         self.revoker = Revoker(
             tokens=self.tokens,
@@ -329,6 +333,7 @@ class EndingWorld:
             leader=self.cluster,
             clock=self.clock,
             prepared=self.rotator.prepared,
+            anchored=self.anchored,
         )
 
     def _rotator(self) -> Rotator:
@@ -339,7 +344,8 @@ class EndingWorld:
             audit=self.audit,
             clock=self.clock,
             book=self.book,
-            shown=ShownCopies(self.board, PLACE, self.metrics),
+            shown=ShownCopies(self.board, PLACE, self.metrics, self.cluster),
+            recheck=self.rechecked.append,
         )
 
 

@@ -1,6 +1,7 @@
 """A world of hand-written fakes around the Rotator: registry, cluster, Vault, clock, and crashes."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +17,9 @@ from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import AuditLog, Registration, Registry
 from broker.services.grant_book import GrantBook, Prepared
+from broker.services.mint import GrantMinter
 from broker.services.rotate import Rotator
+from broker.services.token_anchors import TokenAnchors
 from broker.services.vault_root import VaultRoots
 from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
@@ -98,7 +101,7 @@ class FakeRegistry:
         """Register a client, or change it."""
         self.known[client.id] = Registration(client.id, client.uid, client.generation, client, None, {})
         for one in client.grants:
-            self.book.put(client, Prepared(one, None, ""))
+            self.book.put(client, Prepared(one, Anchor("grant", "grant"), ""))
 
     def invalidate(self, client_id: ClientId) -> None:
         """Let a client's specification become unreadable."""
@@ -252,6 +255,10 @@ class Watcher:
         """Drop an expiry."""
         self.expiry.pop(CopyKey(client, grant), None)
 
+    def nothing_in_vault(self) -> None:
+        """Drop all expiries."""
+        self.expiry.clear()
+
 
 def fake_rotator(
     *,
@@ -262,12 +269,15 @@ def fake_rotator(
     clock: HandClock,
     book: GrantBook,
     shown: ShownCopies,
+    recheck: Callable[[ClientId], None] | None = None,
 ) -> Rotator:
     """Return a rotator that remembers nothing, in a cluster whose one broker leads."""
     writer = CopyWriter(
         store=vault,
         anchors=cluster,
-        minter=cluster,
+        minter=GrantMinter(
+            minter=cluster, book=book, tokens=TokenAnchors(cluster, clock), recheck=recheck or (lambda _: None)
+        ),
         audit=audit,
         clock=clock,
         cluster=CLUSTER,
@@ -314,7 +324,7 @@ class World:
             audit=self.audit,
             clock=self.clock,
             book=self.registry.book,
-            shown=ShownCopies(self.watcher, PLACE, self.watcher),
+            shown=ShownCopies(self.watcher, PLACE, self.watcher, self.cluster),
         )
         return self.rotator
 

@@ -1,7 +1,7 @@
 """What operators see of what was found out about accounts: conditions, the mark of strong ones, and Events."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -9,10 +9,13 @@ import pytest
 from broker.errors import Fault, Reason
 from broker.metrics import Metrics
 from broker.model.client import Expect, Proofs
+from broker.model.former_grants import ListedAnchor, listed_anchor
 from broker.model.proof_policy import ProofPolicy
-from broker.model.status import AccessFacts, camel
+from broker.model.status import AccessFacts, VaultFacts, camel
+from broker.model.token import Anchor
 from broker.ports import Registration
 from broker.services.board import EVENT_NOTES, StatusBoard
+from broker.services.grant_book import Prepared
 from tests.support.rotation import KEY, FakeCluster, FakeRegistry, HandClock, Power, client, grant
 
 STRONG = Fault(Reason.ACCOUNT_TOO_STRONG, "strong")
@@ -69,6 +72,12 @@ class Bench:
         """Return status and reason of a condition, or None where there is none."""
         found = [one for one in self.shown.status["conditions"] if one["type"] == kind]
         return (found[0]["status"], found[0]["reason"]) if found else None
+
+    @property
+    def gauge(self) -> float | None:
+        """What is told of the client; None where nothing is."""
+        labels = {"namespace": KEY.client.namespace, "client": KEY.client.name}
+        return self.metrics.registry.get_sample_value("tokenbroker_client_ready", labels)
 
     @property
     def strong(self) -> bool | None:
@@ -175,20 +184,69 @@ async def test_proof_that_does_not_count_is_told_once() -> None:
 
 
 async def test_only_the_leader_writes_and_tells() -> None:
-    """Another replica has looked at no account: it would take back what the leader says. Its gauge is its own."""
+    """Another replica has looked at no account: it would take back what the leader says."""
     bench = Bench()
     bench.leader.leading = False
     await bench.tried(None)
-    followed = dict(bench.shown.status), list(bench.shown.events)
-    gauge = bench.metrics.registry.get_sample_value(
-        "tokenbroker_client_ready", {"namespace": KEY.client.namespace, "client": KEY.client.name}
-    )
+    followed = dict(bench.shown.status), list(bench.shown.events), bench.gauge
     bench.leader.leading = True
     await bench.tried(None, AccessFacts())
 
-    assert followed == ({}, [])
-    assert gauge == 1.0
+    assert followed == ({}, [], None)
+    assert bench.gauge == 1.0
     assert bench.condition("AccessVerified") == ("True", "Verified")
+
+
+async def test_a_new_leader_takes_nothing_back_before_it_has_looked() -> None:
+    """What the one before has said stands until then, and is not told again as if it had changed."""
+    bench = Bench()
+    await bench.tried(None, AccessFacts())
+    said = bench.shown.status
+    follower = Bench()
+    follower.registry.known[KEY.client] = replace(follower.registry.known[KEY.client], status=said)
+    follower.board.start_over()
+    await follower.board.write(KEY.client)
+    written = dict(follower.shown.status)
+    await follower.tried(None, AccessFacts())
+
+    assert written == {}
+    assert (follower.shown.status, follower.shown.events) == ({}, [])
+
+
+async def test_who_leads_no_more_tells_nothing_of_clients() -> None:
+    """Copies in Vault that it knew of are renewed by another one: they must not seem to expire."""
+    bench = Bench(grants=(grant(),))
+    await bench.tried(None, AccessFacts())
+    bench.board.vault(KEY.client, "default", VaultFacts("p", 1, HandClock().now(), None, 0, None))
+    await bench.board.write(KEY.client)
+    expired = bench.gauge
+    bench.leader.leading = False
+    bench.board.start_over()
+    await bench.board.write(KEY.client)
+    told = bench.gauge
+    bench.leader.leading = True
+    bench.board.start_over()
+    await bench.tried(None, AccessFacts())
+
+    assert (expired, told) == (0.0, None)
+    assert bench.condition("Ready") == ("True", "Ready")
+
+
+async def test_the_status_names_by_what_replicas_may_mint() -> None:
+    """Nothing where the grant may not be issued for, or its client is suspended."""
+    bench = Bench()
+    prepared = Prepared(EXPECTING, Anchor("name", "anchor-1"), "account-1")
+    listed = []
+    for fault, by in ((None, prepared), (AWAY, prepared), (BROKEN, None), (None, prepared)):
+        bench.board.rehearsed(KEY.client, "default", fault, AccessFacts(), by)
+        await bench.board.write(KEY.client)
+        listed.append(listed_anchor(bench.shown.status, EXPECTING))
+    bench.board.withheld(KEY.client)
+    await bench.board.write(KEY.client)
+    listed.append(listed_anchor(bench.shown.status, EXPECTING))
+
+    named = ListedAnchor("anchor-1", "account-1")
+    assert listed == [named, named, None, named, None]
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,16 @@ import pytest
 
 from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import grant_anchor, trial_anchor, vault_anchor
-from broker.model.client import Client, ClientId, Grant, Revocation
+from broker.model.client import Client, ClientId, Expect, Grant, Revocation
 from broker.model.decision import Allowed, Rules
+from broker.model.former_grants import ListedAnchor
 from broker.model.limits import NamespaceLimits
 from broker.model.sensitive import Sensitive
 from broker.model.status import AccessFacts
-from broker.model.token import MintedToken, TokenSpec
+from broker.model.token import Anchor, MintedToken, TokenSpec
+from broker.services.anchored import AnchoredGrants
 from broker.services.ending import Ender
-from broker.services.grant_book import GrantBook
+from broker.services.grant_book import GrantBook, Prepared
 from broker.services.mint import GrantMinter
 from broker.services.prepare import Hands, Preparer
 from broker.services.token_anchors import TokenAnchors
@@ -23,6 +25,7 @@ API = "https://kubernetes.default.svc"
 STRONG = BrokerError(Reason.ACCOUNT_TOO_STRONG, "strong", operator_detail="it may create pods")
 BROKEN = BrokerError(Reason.ACCESS_NOT_AS_DECLARED, "broken")
 AWAY = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
+FORBIDDEN = BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role")
 
 
 @dataclass
@@ -92,7 +95,9 @@ class Bench:
             anchors=self.cluster,
             minter=self.trials,
             access=self.access,
-            ender=Ender(self.cluster, NoAudit(), self.trials.clock, self.counted, lambda: "request"),
+            ender=Ender(
+                self.cluster, NoAudit(), self.trials.clock, self.counted, lambda: "request", anchored=AnchoredGrants()
+            ),
             tokens=self.tokens,
             leader=self.cluster,
         )
@@ -282,13 +287,106 @@ async def test_tokens_that_only_expire_are_bound_to_nothing() -> None:
     assert [spec.anchor for spec in bench.trials.specs] == [None]
     prepared = bench.book.get(bench.client, bench.grant)
     assert prepared is not None
-    assert prepared.anchor is None
+    assert prepared.bound is None
     assert bench.access.looked_with == [API]
+
+
+async def test_grant_that_was_mended_and_broken_again_is_ended_again() -> None:
+    """Edited away and back, it is the same grant, and has another anchor."""
+    broken, mended = grant(expect=Expect(deny=("get secrets",))), grant()
+    bench = Bench(broken)
+    for generation in range(3):
+        for of, found in ((broken, BROKEN), (mended, AccessFacts())):
+            bench.grant, bench.access.found = of, found
+            bench.client = client(grants=(of,), generation=generation)
+            if found is BROKEN:
+                await bench.refusal()
+                assert bench.anchors == set()
+            else:
+                await bench.prepare()
+                assert bench.anchors == {"grant", "trial"}
+
+
+async def test_what_another_leader_let_live_is_ended_again() -> None:
+    """It may have looked before the account could do too much; what was ended once is not ended for ever."""
+    bench = Bench()
+    bench.access.found = BROKEN
+    await bench.refusal()
+    bench.preparer.stand_back()
+    await bench.cluster.ensure(bench.client, grant_anchor("uid-1", bench.grant))
+    await bench.refusal()
+
+    assert bench.anchors == set()
+
+
+async def test_what_was_followed_is_ended_again() -> None:
+    """The same, where nobody told that the lead was lost and won again."""
+    bench = Bench()
+    bench.access.found = BROKEN
+    await bench.refusal()
+    bench.cluster.leading = False
+    await bench.cluster.ensure(bench.client, grant_anchor("uid-1", bench.grant))
+    await bench.prepare()
+    bench.cluster.leading = True
+    await bench.refusal()
+
+    assert bench.anchors == set()
+
+
+async def test_grant_that_cannot_be_ended_for_lack_of_rights_is_counted_and_tried_again() -> None:
+    """Label and Role taken away together: its tokens live, and the broker knows that there were any."""
+    bench = Bench()
+    await bench.with_copy()
+    bench.limits = NamespaceLimits(opted_in=False)
+    bench.cluster.delete_fault = FORBIDDEN
+    await bench.refusal()
+    counted = bench.counted.orphaned
+    bench.cluster.delete_fault = None
+    await bench.refusal()
+
+    assert (counted, bench.counted.orphaned) == (1, 0)
+    assert bench.anchors == set()
+
+
+async def test_grant_that_never_was_prepared_is_no_orphan() -> None:
+    """A TokenClient where nobody opted in and the broker has no rights raises no alarm, and is tried again."""
+    bench = Bench()
+    bench.limits = NamespaceLimits(opted_in=False)
+    bench.cluster.delete_fault = FORBIDDEN
+    await bench.refusal()
+    calls = len(bench.cluster.power.calls)
+    await bench.refusal()
+
+    assert bench.counted.orphaned == 0
+    assert len(bench.cluster.power.calls) == 2 * calls
+
+
+async def test_replica_that_follows_asks_nobody_where_the_leader_has_said_all() -> None:
+    """The status names the anchor and the account; so what the leader ends is known as soon as its word is."""
+    bench = Bench()
+    bench.cluster.leading = False
+    await bench.preparer.prepare(bench.client, bench.grant, ListedAnchor("anchor-1", "account-1"))
+    prepared = bench.book.get(bench.client, bench.grant)
+
+    assert prepared == Prepared(bench.grant, Anchor(grant_anchor("uid-1", bench.grant).name, "anchor-1"), "account-1")
+    assert bench.cluster.power.calls == []
+
+
+async def test_replica_that_follows_without_a_word_pins_the_account_that_is_there() -> None:
+    """Clients in a directory have no status."""
+    bench = Bench()
+    bench.cluster.leading = False
+    await bench.cluster.ensure(bench.client, grant_anchor("uid-1", bench.grant))
+    await bench.prepare()
+    prepared = bench.book.get(bench.client, bench.grant)
+
+    assert prepared is not None
+    assert prepared.account_uid == "account-uid"
 
 
 @pytest.mark.parametrize(
     ("fault", "rechecked"),
-    [(STRONG, 0), (BROKEN, 0), (BrokerError(Reason.SERVICE_ACCOUNT_MISSING, "no"), 1), (None, 1)],
+    [(STRONG, 0), (BROKEN, 0), (AWAY, 0), (BrokerError(Reason.SERVICE_ACCOUNT_MISSING, "no"), 1), (None, 1)],
 )
 async def test_asking_for_tokens_hastens_no_look_at_an_account(fault: BrokerError | None, rechecked: int) -> None:
     """A look takes many calls: a client that keeps asking must not cost the API server more than one that waits."""

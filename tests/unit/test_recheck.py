@@ -10,9 +10,11 @@ import pytest
 
 from broker.metrics import Metrics
 from broker.model.client import Client, ClientId, Grant
+from broker.model.former_grants import ListedAnchor
 from broker.model.proof_policy import ProofPolicy
 from broker.model.status import AccessFacts
 from broker.ports import Registration
+from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
@@ -27,10 +29,12 @@ class Preparing:
     def __init__(self) -> None:
         self.now, self.most, self.looked = 0, 0, 0
         self.gate = asyncio.Event()
+        self.forgotten: list[ClientId] = []
 
-    async def prepare(self, client: Client, grant: Grant) -> AccessFacts:
+    async def prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> AccessFacts:
         """Look at one."""
         assert grant in client.grants
+        assert listed is None
         self.now += 1
         self.looked += 1
         self.most = max(self.most, self.now)
@@ -39,8 +43,8 @@ class Preparing:
         return AccessFacts()
 
     def forget(self, client_id: ClientId) -> None:
-        """Never called here."""
-        raise AssertionError(client_id)
+        """Note a client that may have nothing."""
+        self.forgotten.append(client_id)
 
 
 class Finalizing:
@@ -68,12 +72,13 @@ class Bench:
     def __init__(self) -> None:
         nobody: Any = None
         self.registry, self.clock, self.preparing = FakeRegistry(), HandClock(), Preparing()
+        self.anchored = AnchoredGrants()
         preparer: Any = self.preparing
         cluster = FakeCluster(Power(), self.clock)
         self.reconciler = Reconciler(
             registry=self.registry,
             preparer=preparer,
-            ender=Ender(cluster, NoAudit(), self.clock, Metrics(), lambda: "request"),
+            ender=Ender(cluster, NoAudit(), self.clock, Metrics(), lambda: "request", anchored=self.anchored),
             finalizers=Finalizing(),
             book=GrantBook(),
             tokens=TokenAnchors(cluster, self.clock),
@@ -89,6 +94,7 @@ class Bench:
             leader=cluster,
             clock=self.clock,
             prepared=lambda _client, _grant: None,
+            anchored=self.anchored,
         )
 
     def put(self, number: int, **changes: Any) -> ClientId:
@@ -136,3 +142,40 @@ async def test_eight_clients_are_looked_at_at_a_time() -> None:
         await task
 
     assert bench.preparing.most == 8
+
+
+async def test_requests_that_are_refused_have_a_client_looked_at_now_and_then() -> None:
+    """However many there are: a client that keeps asking costs the API server no more than one that waits."""
+    bench = Bench()
+    bench.preparing.gate.set()
+    key = bench.put(1)
+    await bench.reconciler.visit(key)
+    planned: list[float] = []
+    bench.reconciler.queue.add = lambda _key, delay=0.0: planned.append(delay)  # type: ignore[assignment, method-assign, misc]
+    for _ in range(3):
+        bench.reconciler.recheck(key)
+        bench.clock.pass_(2)
+    bench.reconciler.recheck(key)
+
+    assert planned == [5, 3, 1, 0]
+
+
+async def test_slow_visits_hold_up_no_suspension() -> None:
+    """Neither those of others, which hold all workers, nor its own."""
+    bench = Bench()
+    keys = [bench.put(number) for number in range(9)]
+    for key in keys[:8]:
+        bench.reconciler.changed(key)
+    task = asyncio.create_task(bench.reconciler.queue.run())
+    await turn()
+    assert bench.preparing.now == 8
+    for number in (0, 8):
+        bench.put(number, suspended=True, generation=2)
+        bench.reconciler.changed(keys[number])
+    await turn()
+    stopped = list(bench.preparing.forgotten)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert sorted(stopped) == sorted([keys[0], keys[8]])

@@ -125,3 +125,111 @@ async def test_a_forgotten_key_is_not_visited() -> None:
             await done.wait()
 
     assert visited == ["kept"]
+
+
+async def test_keys_in_a_hurry_have_workers_of_their_own() -> None:
+    """All others may be held by slow visits; such a key is visited by the handler for it, and then like any other."""
+    visited: list[tuple[str, str]] = []
+    done = asyncio.Event()
+
+    async def work(key: str) -> None:
+        visited.append(("visit", key))
+        if key == "slow":
+            await asyncio.Event().wait()
+        done.set()
+
+    async def end(key: str) -> float:
+        visited.append(("end", key))
+        queue.forget("slow")
+        queue.hurry("slow")
+        return 0.0
+
+    queue: WorkQueue[str] = WorkQueue("test", work, workers=1, urgent_work=end, urgent_workers=1)
+    task = asyncio.create_task(queue.run())
+    queue.add("slow")
+    await asyncio.sleep(0.01)
+    queue.hurry("urgent")
+    async with asyncio.timeout(5):
+        await done.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert visited[:2] == [("visit", "slow"), ("end", "urgent")]
+    assert ("visit", "urgent") in visited
+
+
+async def test_a_visit_is_given_up_for_a_hurry_of_the_same_key() -> None:
+    """Once; it is no failure, and what is in a hurry is never given up itself."""
+    events: list[str] = []
+    going, done = asyncio.Event(), asyncio.Event()
+
+    async def work(_key: str) -> None:
+        try:
+            going.set()
+            await asyncio.Event().wait()
+        finally:
+            events.append("given up")
+
+    async def end(_key: str) -> None:
+        queue.hurry("a")
+        events.append("end")
+        await asyncio.sleep(0)
+        if events.count("end") == 2:
+            done.set()
+            queue.forget("a")
+
+    queue: WorkQueue[str] = WorkQueue("test", work, workers=1, urgent_work=end, urgent_workers=2)
+    task = asyncio.create_task(queue.run())
+    queue.add("a")
+    await going.wait()
+    queue.hurry("a")
+    queue.hurry("a")
+    async with asyncio.timeout(5):
+        await done.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert events == ["given up", "end", "end"]
+
+
+async def test_a_failure_in_a_hurry_stays_in_one() -> None:
+    """It is tried again by those who have time for it."""
+    tried = 0
+    done = asyncio.Event()
+
+    async def never(key: str) -> None:
+        raise AssertionError(key)
+
+    async def end(_key: str) -> None:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise BrokerError(Reason.KUBERNETES_TIMEOUT, "slow")
+        done.set()
+
+    queue: WorkQueue[str] = WorkQueue("test", never, workers=1, urgent_work=end, urgent_workers=1)
+    task = asyncio.create_task(queue.run())
+    queue.hurry("a")
+    async with asyncio.timeout(5):
+        await done.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert tried == 2
+
+
+async def test_what_counts_no_more_does_not_fill_the_memory() -> None:
+    """A key that is brought forward leaves its old entry behind, which is far from due."""
+
+    async def never(key: str) -> None:
+        raise AssertionError(key)
+
+    queue: WorkQueue[str] = WorkQueue("test", never, workers=1)
+    for _ in range(10_000):
+        queue.add("a", 3600.0)
+        queue.add("a", 60.0)
+        queue.forget("a")
+    queue.add("kept", 60.0)
+
+    assert sum(map(len, queue._heaps.values())) < 200
+    assert len(queue) == 1

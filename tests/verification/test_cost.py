@@ -16,6 +16,7 @@ from broker.kube.session import KubeSession
 from broker.kube.token_requests import TokenRequests
 from broker.metrics import Metrics
 from broker.model.decision import Rules
+from broker.services.anchored import AnchoredGrants
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.prepare import Hands, Preparer
@@ -75,7 +76,7 @@ async def test_calls_for_one_look(name: str, grant: dict[str, Any], first: int, 
             anchors=anchors,
             minter=TokenRequests(session, Metrics()),
             access=Verifier(KubeAccess(session), rules, clock),
-            ender=Ender(anchors, NoAudit(), clock, Metrics(), lambda: "request"),
+            ender=Ender(anchors, NoAudit(), clock, Metrics(), lambda: "request", anchored=AnchoredGrants()),
             tokens=TokenAnchors(anchors, clock),
             leader=Leading(),
         )
