@@ -10,9 +10,10 @@ from broker.model.anchor import AnchorId, AnchorKind, grant_anchor, vault_anchor
 from broker.model.audit_record import Origin
 from broker.model.client import Client, ClientId
 from broker.model.token import Anchor, MintedToken, TokenSpec
+from broker.services import token_anchors
 from broker.services.ending import NotEnded
 from broker.services.reconcile import RECHECK_SECONDS
-from broker.services.token_anchors import BUCKET_SECONDS, BUCKETS_IN_USE, MAX_TOKENS
+from broker.services.token_anchors import BUCKET_SECONDS, BUCKETS_IN_USE
 from tests.support.endings import SINGLY, TOGETHER, WEB, EndingWorld, web
 from tests.support.rotation import KEY, HandClock, grant
 
@@ -27,6 +28,13 @@ async def world() -> EndingWorld:
     world.register(web())
     await world.settle()
     return world
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many tokens a grant has room for: fewer than in earnest, which would take long."""
+    monkeypatch.setattr(token_anchors, "MAX_TOKENS", 10)
+    return token_anchors.MAX_TOKENS
 
 
 def plans(world: EndingWorld) -> list[float]:
@@ -251,9 +259,9 @@ async def test_buckets_go_when_all_their_tokens_have_ended(world: EndingWorld) -
     assert "delete" not in world.power.calls
 
 
-async def test_a_grant_has_room_for_so_many_tokens(world: EndingWorld) -> None:
+async def test_a_grant_has_room_for_so_many_tokens(world: EndingWorld, room: int) -> None:
     """One more is refused, and told when there is room again; the next bucket has room."""
-    for _ in range(MAX_TOKENS):
+    for _ in range(room):
         await world.issue()
     with pytest.raises(BrokerError, match="too_many_tokens") as refused:
         await world.issue()
@@ -475,7 +483,7 @@ async def test_every_mint_names_the_account_that_was_looked_at(world: EndingWorl
     assert world.in_vault() != before
 
 
-async def test_mints_that_fail_take_up_no_room(world: EndingWorld) -> None:
+async def test_mints_that_fail_take_up_no_room(world: EndingWorld, room: int) -> None:
     """A client whose account is missing for an hour has its room when the account is back."""
     mint, gone = world.cluster.mint, BrokerError(Reason.SERVICE_ACCOUNT_MISSING, "gone")
 
@@ -484,7 +492,7 @@ async def test_mints_that_fail_take_up_no_room(world: EndingWorld) -> None:
         raise gone
 
     world.cluster.mint = missing  # type: ignore[method-assign]
-    for _ in range(MAX_TOKENS):
+    for _ in range(room):
         with pytest.raises(BrokerError, match="service_account_missing"):
             await world.issue()
     world.cluster.mint = mint  # type: ignore[method-assign]
@@ -492,7 +500,7 @@ async def test_mints_that_fail_take_up_no_room(world: EndingWorld) -> None:
     await world.issue()
 
 
-async def test_anchors_that_cannot_be_made_take_up_no_room(world: EndingWorld) -> None:
+async def test_anchors_that_cannot_be_made_take_up_no_room(world: EndingWorld, room: int) -> None:
     """And those that were made although nobody heard of it are deleted."""
     ensure = world.cluster.ensure
 
@@ -503,7 +511,7 @@ async def test_anchors_that_cannot_be_made_take_up_no_room(world: EndingWorld) -
         return made
 
     world.cluster.ensure = unheard  # type: ignore[method-assign]
-    for _ in range(MAX_TOKENS):
+    for _ in range(room):
         with pytest.raises(BrokerError, match="kubernetes_unavailable"):
             await world.issue()
     world.cluster.ensure = ensure  # type: ignore[method-assign]
