@@ -102,6 +102,8 @@ class Leadership:
     async def _look(self) -> float:
         """Read the Lease, and take it where that is allowed."""
         record = await self._store.read()
+        if record is None or record.term.holder != self._identity:
+            self._tell()  # another may have led, and be gone already: then this one begins anew
         taken = (record is None or self._may_take(record)) and await self._take(record)
         return self._timing.renew if taken else self._timing.retry
 

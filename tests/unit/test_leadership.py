@@ -248,7 +248,7 @@ def test_a_lease_that_nobody_holds_is_taken_at_the_first_look() -> None:
 
 
 def test_a_lease_that_was_deleted_is_made_again() -> None:
-    """Without a word: who led goes on."""
+    """At once, and told as a new lead: nobody knows who else led."""
     with World.open() as world:
         first = world.add("first")
         world.pass_(1)
@@ -258,7 +258,22 @@ def test_a_lease_that_was_deleted_is_made_again() -> None:
 
     assert record is not None
     assert record.term.holder == "first"
-    assert first.told == [True]
+    assert first.told == [True, False, True]
+
+
+def test_a_lead_of_somebody_else_is_told_also_when_it_is_over_already() -> None:
+    """What this one remembers of its own lead may have been changed by the other since."""
+    with World.open() as world:
+        first = world.add("first")
+        world.pass_(1)
+        taken = world.lease.put(Term("other", 15, START, START, 7), world.lease.record)
+        world.lease.put(Term("", 15, None, None, 7), taken)
+        world.pass_(6)
+        leading = first.leading
+        told = list(first.told)
+
+    assert leading
+    assert told == [True, False, True]
 
 
 def test_of_two_that_start_together_one_leads() -> None:
