@@ -70,7 +70,8 @@ def _held(namespace: str, name: str) -> CommandError:
     return CommandError(
         f"TokenClient {name} is being deleted, and issues nothing more, but the broker has not let it go within "
         f"{WAIT_SECONDS:g} s: it ends the tokens first. Its Role is left for that. Run this command again when the "
-        "broker runs. Where there is no broker any more, end the tokens and let it go yourself: "
+        "broker runs. Where there is no broker any more, who may update tokenclients/finalizers (a cluster admin) ends "
+        "the tokens and lets it go: "
         f"kubectl delete secret -n {namespace} -l tokenbroker.dev/client={name} && kubectl patch tokenclient {name} "
         f'-n {namespace} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\'',
         ExitCode.UNAVAILABLE,

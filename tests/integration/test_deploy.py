@@ -37,7 +37,7 @@ async def test_overlays_change_no_name_that_a_role_is_limited_to(installed: Lab,
     assert ("tokenbroker-canary" in roles) is (overlay == "example")
 
 
-@pytest.mark.parametrize("folder", ["base", "overlays/example"])
+@pytest.mark.parametrize("folder", ["base", "overlays/example", "overlays/tenant-policies"])
 async def test_policies_are_made_before_what_they_hold(folder: str, installed: Lab) -> None:
     """Between the first object and the last no TokenClient can be made, and the broker has no right, unwatched."""
     rendered = await installed.cluster.kubectl("kustomize", str(ROOT / "deploy" / folder))

@@ -25,6 +25,7 @@ SQUATTERS: dict[str, dict[str, Any]] = {
     "type": {"type": "tokenbroker.dev/anchor", "metadata": {"name": "other"}},
     "name_and_type": anchor(name="tokenbroker-anchor-future"),
     "generated_name": {"type": "Opaque", "metadata": {"generateName": "tokenbroker-anchor-"}},
+    "finalizer_that_orphans": anchor(name="tokenbroker-anchor-future", finalizers=["orphan"]),
 }
 
 
@@ -49,6 +50,9 @@ async def test_cluster_admin_makes_no_anchor(tenant: Tenant) -> None:
 OWNER = {"apiVersion": "v1", "kind": "ServiceAccount", "name": "editor", "uid": "0a1b"}
 CHANGES: dict[str, dict[str, Any]] = {
     "finalizer": {"metadata": {"finalizers": ["example.com/mine"]}},
+    "finalizer_that_orphans": {"metadata": {"finalizers": ["orphan"]}},
+    "finalizer_that_waits": {"metadata": {"finalizers": ["foregroundDeletion"]}},
+    "other_owner": {"metadata": {"ownerReferences": [OWNER]}},
     "second_owner": {"metadata": {"ownerReferences": [*anchor()["metadata"]["ownerReferences"], OWNER]}},
     "lost_owner": {"metadata": {"ownerReferences": None}},
     "labels": {"metadata": {"labels": {"tokenbroker.dev/client": "other"}}},
@@ -80,15 +84,81 @@ async def test_editor_ends_tokens(editor: User, thief: Thief) -> None:
     assert (await thief.mint())[0] == 404
 
 
+ORPHANING: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "by policy": ("", {"propagationPolicy": "Orphan"}),
+    "by the older option": ("", {"orphanDependents": True}),
+    "by policy, asked for in the query": ("?propagationPolicy=Orphan", None),
+    "by the older option, asked for in the query": ("?orphanDependents=true", None),
+    "by policy, with a query that says otherwise": ("?propagationPolicy=Background", {"propagationPolicy": "Orphan"}),
+}
+"""Every way to ask for it: a body counts, and the query where there is none."""
+
+
+@pytest.mark.parametrize("way", ORPHANING)
+@pytest.mark.parametrize("which", ["bucket", "collection"])
+async def test_editor_orphans_what_is_below_an_anchor(way: str, which: str, editor: User, thief: Thief) -> None:
+    """Suspending deletes the anchors at the top: one below that lost its owner would keep its token alive."""
+    bucket, token = await _bucket_and_token(thief)
+    query, body = ORPHANING[way]
+    path = f"{editor.secrets}/{bucket}" if which == "bucket" else editor.secrets
+
+    assert_held(await editor.call("DELETE", path + query, body), POLICY, "not deleted with --cascade=orphan")
+    assert_passed(await editor.call("DELETE", f"{editor.secrets}/{bucket}"))
+    await _until_gone(editor, token)
+
+
+async def test_cluster_admin_orphans_no_anchor(thief: Thief) -> None:
+    """There is no reason to, whoever asks."""
+    bucket, _ = await _bucket_and_token(thief)
+    path = f"{thief.core}/secrets/{bucket}"
+    outcome = await thief.tenant.cluster.request("DELETE", path, {"propagationPolicy": "Orphan"})
+
+    assert_held(outcome, POLICY, "not deleted with --cascade=orphan")
+
+
+@pytest.mark.parametrize("options", [{"propagationPolicy": "Background"}, {"orphanDependents": False}, {}])
+async def test_editor_deletes_what_is_below_an_anchor_with_it(
+    options: dict[str, Any], editor: User, thief: Thief
+) -> None:
+    """Each deletion that does not orphan passes, and ends the tokens below."""
+    bucket, token = await _bucket_and_token(thief)
+
+    status, _ = await editor.call("DELETE", f"{editor.secrets}/{bucket}", options)
+    assert status in {200, 202}
+    await _until_gone(editor, token)
+
+
+async def test_editor_orphans_other_secrets(editor: User) -> None:
+    """Nothing else is anybody's business here either."""
+    assert_passed(await editor.call("POST", editor.secrets, {"metadata": {"name": "mine"}}), 201)
+
+    assert_passed(await editor.call("DELETE", f"{editor.secrets}/mine?propagationPolicy=Orphan"))
+
+
+async def _bucket_and_token(thief: Thief) -> tuple[str, str]:
+    """Make the anchors of a bucket and of a token in it, as the broker does, and return their names."""
+    bucket, token = "tokenbroker-anchor-bucket", "tokenbroker-anchor-token"
+    account = await thief.account_owner()
+    status, made = await thief.make(anchor(name=bucket, ownerReferences=[account]))
+    assert_passed((status, made), 201)
+    owner = {"apiVersion": "v1", "kind": "Secret", "name": bucket, "uid": made["metadata"]["uid"]}
+    assert_passed(await thief.make(anchor(name=token, ownerReferences=[owner])), 201)
+    return bucket, token
+
+
+async def _until_gone(user: User, name: str) -> None:
+    async def gone() -> bool:
+        return (await user.call("GET", f"{user.secrets}/{name}"))[0] == 404
+
+    await until(gone, what=f"{name} is gone", seconds=90)
+
+
 async def test_foreground_deletion_of_an_anchor_ends(editor: User) -> None:
     """The garbage collector may take its own finalizer off, or the anchor would stay and its tokens live."""
     options = {"propagationPolicy": "Foreground"}
     assert_passed(await editor.call("DELETE", f"{editor.secrets}/{ANCHOR}", options))
 
-    async def gone() -> bool:
-        return (await editor.call("GET", f"{editor.secrets}/{ANCHOR}"))[0] == 404
-
-    await until(gone, what="the anchor is gone")
+    await _until_gone(editor, ANCHOR)
 
 
 async def test_anchor_goes_with_its_client(thief: Thief) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.bad_specs import largest
 from tests.support.broker import token_client
-from tests.support.locks import Thief, assert_held, assert_passed
+from tests.support.locks import Thief, assert_forbidden, assert_held, assert_passed
 
 POLICY = "tokenbroker-clients"
 OURS, OTHER = "tokenbroker.dev/anchors", "example.com/other"
@@ -95,6 +95,61 @@ async def test_stolen_credential_changes_a_finalizer_of_others(change: str, thie
 
     outcome = await thief.call("PATCH", path, {"metadata": {"finalizers": FINALIZERS[change]}})
     assert_held(outcome, POLICY, "no finalizer but its own")
+
+
+def event(namespace: str, *, regarding: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return an Event as the broker records it, but for what is changed; None leaves a field out."""
+    about = {"apiVersion": "tokenbroker.dev/v1alpha1", "kind": "TokenClient", "namespace": namespace, "name": "web"}
+    body = {
+        "metadata": {"generateName": "web-"},
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "tokenbroker.dev/tokenbroker",
+        "reportingInstance": "broker-0",
+        "action": "Reconcile",
+        "reason": "Ready",
+        "note": "as it is",
+        "type": "Normal",
+        "regarding": about | (regarding or {}),
+    }
+    return {name: value for name, value in (body | changes).items() if value is not None}
+
+
+EVENTS = "/apis/events.k8s.io/v1/namespaces"
+
+
+async def test_broker_records_an_event(thief: Thief) -> None:
+    """About a TokenClient, as itself: the refusals below are for what they change."""
+    namespace = thief.tenant.namespace
+
+    assert_passed(await thief.call("POST", f"{EVENTS}/{namespace}/events", event(namespace)), 201)
+
+
+LIES: dict[str, dict[str, Any]] = {
+    "about_a_pod": {"regarding": {"apiVersion": "v1", "kind": "Pod"}},
+    "about_another_kind": {"regarding": {"kind": "Pod"}},
+    "about_another_groups_tokenclient": {"regarding": {"apiVersion": "example.com/v1"}},
+    "about_a_node": {"regarding": {"apiVersion": "v1", "kind": "Node", "namespace": ""}},
+    "as_somebody_else": {"reportingController": "kubelet"},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_stolen_credential_records_no_event(lie: str, thief: Thief) -> None:
+    """RBAC lets it record Events in each namespace; what it could say of others is held by lock 2."""
+    about = LIES[lie].get("regarding", {})
+    namespace = thief.tenant.namespace if about.get("namespace") != "" else "default"
+    outcome = await thief.call("POST", f"{EVENTS}/{namespace}/events", event(namespace, **LIES[lie]))
+
+    assert_held(outcome, POLICY, "Events about TokenClients only")
+
+
+async def test_stolen_credential_records_no_event_of_the_older_kind(thief: Thief) -> None:
+    """RBAC answers."""
+    namespace = thief.tenant.namespace
+    body = {"metadata": {"name": "x"}, "involvedObject": {"kind": "Pod", "namespace": namespace}, "reason": "Gone"}
+
+    outcome = await thief.call("POST", f"{thief.core}/events", body)
+    assert_forbidden(outcome, "system:serviceaccount:tokenbroker:tokenbroker")
 
 
 async def test_stolen_credential_changes_a_client_by_its_status(thief: Thief) -> None:

@@ -8,7 +8,7 @@ import pytest_asyncio
 from tests.support.broker import ROOT, Tenant, token_client
 from tests.support.cluster import EXTERNAL, Cluster
 from tests.support.installed import install
-from tests.support.locks import Thief, assert_held, assert_passed
+from tests.support.locks import ANCHOR, CLIENT_RULE, Thief, User, assert_held, assert_passed, minting
 
 OVERLAY = ROOT / "tests" / "deploy" / "elsewhere"
 ACCOUNT = ("elsewhere", "minter")
@@ -53,6 +53,44 @@ async def test_it_changes_no_client(stranger: Thief) -> None:
     assert_passed(await tenant.cluster.request("POST", tenant.path, body), 201)
 
     assert_held(await stranger.call("PATCH", f"{tenant.path}/web", {"spec": {"suspend": True}}), "tokenbroker-clients")
+
+
+async def test_its_finalizer_is_taken_off_by_it_alone(stranger: Thief) -> None:
+    """Lock 3 goes by a right, which that account has: whoever may write TokenClients and mint has it not."""
+    tenant, ours, off = stranger.tenant, ["tokenbroker.dev/anchors"], {"metadata": {"finalizers": None}}
+    owner = await User.create(tenant, "owner", CLIENT_RULE, minting(["reader"]))
+    body = token_client("shop", "held", grants=[{"serviceAccount": {"name": "reader"}, "vault": {}}])
+    assert_passed(await owner.call("POST", tenant.path, body), 201)
+    path = f"{tenant.path}/held"
+
+    assert_passed(await stranger.call("PATCH", path, {"metadata": {"finalizers": ours}}))
+    assert_held(await owner.call("PATCH", path, off), "tokenbroker-registration", "is the broker's")
+    assert_passed(await stranger.call("PATCH", path, off))
+
+
+async def test_nobody_orphans_an_anchor(stranger: Thief) -> None:
+    """Lock 2 holds that broker, and lock 4 whoever may do anything else."""
+    path, cluster = f"{stranger.core}/secrets/{ANCHOR}?propagationPolicy=Orphan", stranger.tenant.cluster
+
+    assert_held(await stranger.call("DELETE", path), "tokenbroker-secrets", "orphans no anchor")
+    assert_held(await cluster.request("DELETE", path), "tokenbroker-anchors", "--cascade=orphan")
+
+
+async def test_it_records_no_event_about_a_pod(stranger: Thief) -> None:
+    """Lock 2 knows who it is for Events, too."""
+    body = {
+        "metadata": {"generateName": "web-"},
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "kubelet",
+        "reportingInstance": "node",
+        "action": "Kill",
+        "reason": "Killing",
+        "type": "Normal",
+        "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "web"},
+    }
+    outcome = await stranger.call("POST", "/apis/events.k8s.io/v1/namespaces/shop/events", body)
+
+    assert_held(outcome, "tokenbroker-clients", "about TokenClients only")
 
 
 async def test_nothing_is_registered_in_its_own_namespace(stranger: Thief) -> None:

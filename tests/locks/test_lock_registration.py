@@ -33,10 +33,15 @@ def full_spec() -> dict[str, Any]:
     }
 
 
-async def registered(tenant: Tenant, **spec: Any) -> str:
+_METADATA = ("annotations", "finalizers", "labels", "ownerReferences")
+
+
+async def registered(tenant: Tenant, **changes: Any) -> str:
     """Register the client ``web`` as a cluster admin and return its path; None leaves a field out."""
+    spec = {name: value for name, value in changes.items() if name not in _METADATA}
     wanted = {name: value for name, value in (full_spec() | spec).items() if value is not None}
     body = token_client(tenant.namespace, "web", **wanted)
+    body["metadata"] |= {name: value for name, value in changes.items() if name in _METADATA}
     assert_passed(await tenant.cluster.request("POST", tenant.path, body), 201)
     return f"{tenant.path}/web"
 
@@ -124,13 +129,60 @@ async def test_on_call_suspends_and_cannot_resume(on_call: User, tenant: Tenant)
     assert_held(await on_call.call("PATCH", path, {"spec": {"suspend": None}}), POLICY, "account strong")
 
 
-async def test_on_call_annotates_a_client(on_call: User, tenant: Tenant) -> None:
-    """What leaves the specification alone passes, suspended or not: the spec is what lock 3 guards."""
-    path = await registered(tenant)
+async def test_on_call_asks_for_new_versions(on_call: User, tenant: Tenant) -> None:
+    """Annotations of the broker's own mean nothing to any other program: they pass, suspended or not."""
+    path = await registered(tenant, annotations={"team": "shop"})
 
-    assert_passed(await on_call.call("PATCH", path, {"metadata": {"annotations": {"incident": "42"}}}))
+    for value in ("2027-01-01T00:00:00Z", "2027-01-01T00:00:01Z", None):
+        change = {"metadata": {"annotations": {"tokenbroker.dev/rotate-requested": value}}}
+        assert_passed(await on_call.call("PATCH", path, change))
+        assert_passed(await on_call.call("PATCH", path, change | {"spec": {"suspend": True}}))
+
+
+NOBODY = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "0a1b"}
+METADATA: dict[str, dict[str, Any]] = {
+    "owner": {"ownerReferences": [NOBODY]},
+    "owner_of_a_version_that_is_not_served": {"ownerReferences": [NOBODY | {"apiVersion": "example.com/v9"}]},
+    "lost_owner": {"ownerReferences": None},
+    "label": {"labels": {"app.kubernetes.io/instance": "other"}},
+    "lost_labels": {"labels": None},
+    "annotation": {"annotations": {"argocd.argoproj.io/tracking-id": "other"}},
+    "record_of_what_was_applied": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}},
+    "lost_annotations": {"annotations": None},
+    "finalizer": {"finalizers": ["example.com/other", "example.com/mine"]},
+    "finalizer_that_orphans": {"finalizers": ["example.com/other", "orphan"]},
+    "lost_finalizer": {"finalizers": None},
+}
+
+
+@pytest.mark.parametrize("change", METADATA)
+@pytest.mark.parametrize("spec", [{}, {"spec": {"suspend": True}}], ids=["alone", "with-suspension"])
+async def test_on_call_changes_no_metadata(change: str, spec: dict[str, Any], on_call: User, tenant: Tenant) -> None:
+    """An owner that is not there has the client deleted, and labels and annotations tell other programs to do so."""
+    _, stays = await tenant.cluster.request("GET", f"/api/v1/namespaces/{tenant.namespace}/serviceaccounts/on-call")
+    owner = {"apiVersion": "v1", "kind": "ServiceAccount", "name": "on-call", "uid": stays["metadata"]["uid"]}
+    here = {"ownerReferences": [owner], "labels": {"team": "shop"}, "annotations": {"team": "shop"}}
+    path = await registered(tenant, **here, finalizers=["example.com/other"])
+
+    outcome = await on_call.call("PATCH", path, {"metadata": METADATA[change]} | spec)
+    assert_held(outcome, POLICY, "you may not create tokens of the account strong")
+
+
+async def test_entitled_user_changes_metadata(editor: User, tenant: Tenant) -> None:
+    """Who could mint for all its accounts says what belongs to whom, but for the broker's finalizer."""
+    path = await registered(tenant, grants=[{"serviceAccount": {"name": "weak"}, "vault": {}}])
+
+    assert_passed(await editor.call("PATCH", path, {"metadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}}}))
+    assert_passed(await editor.call("PATCH", path, {"metadata": {"finalizers": ["example.com/other"]}}))
+
+
+async def test_on_call_suspends_whatever_metadata_is_there(on_call: User, tenant: Tenant) -> None:
+    """A namespace's owner cannot make judging it cost more than CEL may, and so keep a client from being suspended."""
+    many = {f"{number:x}": "" for number in range(20_000)}
+    finalizers = [f"example.com/{number:x}" for number in range(10_000)]
+    path = await registered(tenant, labels=many, annotations=many, finalizers=finalizers)
+
     assert_passed(await on_call.call("PATCH", path, {"spec": {"suspend": True}}))
-    assert_passed(await on_call.call("PATCH", path, {"metadata": {"annotations": {"incident": "43"}}}))
 
 
 async def test_on_call_suspends_what_was_explicitly_not_suspended(on_call: User, tenant: Tenant) -> None:

@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+import yaml
 
+from broker.model.client import API_VERSION
+from tests.support.broker import ROOT
 from tests.support.locks import RBAC, Thief, anchor, assert_held, assert_passed, until_may
 
 POLICY = "tokenbroker-secrets"
@@ -59,6 +62,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         anchor(name=NAME, ownerReferences=[OWNER | {"apiVersion": "example.com/v1", "kind": "Secret"}]),
         "one owner",
     ),
+    "anchor_of_a_version_that_is_not_served": (
+        anchor(name=NAME, ownerReferences=[OWNER | {"apiVersion": "tokenbroker.dev/v9"}]),
+        "one owner",
+    ),
+    "anchor_with_the_finalizer_that_orphans": (anchor(name=NAME, finalizers=["orphan"]), "no finalizer"),
     "anchor_of_another_kind_of_ours": (anchor(name=NAME, ownerReferences=[OWNER | {"kind": "Other"}]), "one owner"),
     "anchor_without_labels": (anchor(name=NAME, labels=None), "whose and what it is"),
     "anchor_of_no_client": (anchor(name=NAME, labels=labels(client=None)), "whose and what it is"),
@@ -90,6 +98,33 @@ async def test_stolen_credential_deletes_no_foreign_secret(thief: Thief) -> None
 
     assert_held(await thief.call("DELETE", f"{thief.core}/secrets/foreign"), POLICY, "deletes anchors only")
     assert_passed(await thief.call("DELETE", f"{thief.core}/secrets/{anchor()['metadata']['name']}"))
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("", {"propagationPolicy": "Orphan"}),
+        ("", {"orphanDependents": True}),
+        ("?propagationPolicy=Orphan", None),
+        ("?orphanDependents=true", None),
+    ],
+)
+async def test_stolen_credential_orphans_no_anchor(query: str, body: dict[str, Any] | None, thief: Thief) -> None:
+    """Deleting anchors ends tokens; deleting them so would keep those below alive."""
+    path = f"{thief.core}/secrets/{anchor()['metadata']['name']}"
+
+    assert_held(await thief.call("DELETE", path + query, body), POLICY, "orphans no anchor")
+    assert_passed(await thief.call("DELETE", path, {"propagationPolicy": "Background"}))
+
+
+def test_the_owner_is_of_the_version_that_is_served() -> None:
+    """The garbage collector finds no owner of another version, and leaves what hangs below it."""
+    [crd] = yaml.safe_load_all((ROOT / "deploy" / "base" / "crd.yaml").read_text())
+    served = [f"{crd['spec']['group']}/{one['name']}" for one in crd["spec"]["versions"] if one["served"]]
+    policy = (ROOT / "deploy" / "base" / "policies" / "secrets.yaml").read_text()
+
+    assert served == [API_VERSION]
+    assert f"owner.apiVersion == '{API_VERSION}'" in policy
 
 
 async def test_stolen_credential_changes_no_secret(thief: Thief) -> None:
