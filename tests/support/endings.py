@@ -130,8 +130,10 @@ class EndingCluster(FakeCluster):
         self.accounts[minted.value.reveal()] = spec.service_account
         return replace(minted, account_uid=self.account_uid)
 
-    def live(self, token: str) -> LiveToken:
-        """Return what a token says whose anchor is there."""
+    def live(self, token: str) -> LiveToken | None:
+        """Return what a token says that is accepted."""
+        if token not in self.tokens or not self.accepts(token):
+            return None
         uid, expires = self.tokens[token]
         (anchor,) = [name for name, its in self.anchors.items() if its == uid]
         subject = account_user(WEB.namespace, self.accounts[token])
@@ -176,13 +178,18 @@ class EndingCluster(FakeCluster):
 
 
 class Audit(MemoryAudit):
-    """An audit log that takes every kind of record."""
+    """An audit log that takes every kind of record; ``ended`` are those of tokens that were revoked."""
+
+    def __init__(self, power: Power) -> None:
+        super().__init__(power)
+        self.ended: list[Revoked] = []
 
     def refused(self, record: RefusedRequest) -> None:
         """Keep nothing."""
 
     def revoked(self, record: Revoked) -> None:
-        """Keep nothing."""
+        """Keep a record."""
+        self.ended.append(record)
 
 
 class Reviews:
@@ -195,7 +202,7 @@ class Reviews:
         """Return what a token says, if its anchor is there."""
         value = token.reveal()
         self._cluster.power.before("review")
-        live = self._cluster.live(value) if self._cluster.accepts(value) else None
+        live = self._cluster.live(value)
         self._cluster.power.after("review")
         return live
 
