@@ -88,10 +88,11 @@ ASKS: dict[str, Ask] = {
         status(403, "away"),
         says(answer(201, b"[]")),
         says(answer(201, b'{"status": null, "items": 1}')),
+        says(answer(201, b'{"status": "yes", "items": 1}')),
         says(answer(201, b"{}")),
         says(answer(200, b"<html>")),
     ],
-    ids=["500", "401", "403", "an array", "null", "nothing", "HTML"],
+    ids=["500", "401", "403", "an array", "null", "a word", "nothing", "HTML"],
 )
 async def test_an_answer_that_is_not_whole_is_none(tmp_path: Path, name: str, reply: Reply) -> None:
     """No finding is made of it: the account counts neither as strong nor as weak."""
