@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 
+from broker.cli.client import remove as remove_command
 from broker.cli.revoke_all import revoke_all as revoke_all_command
 from broker.kube.finalizers import FINALIZER
 from broker.kube.token_requests import unverified_claims
@@ -90,6 +92,11 @@ class Held:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", **options}
         await self.tenant.cluster.request("DELETE", f"{self.tenant.path}/web", body)
 
+    async def command(self, command: Callable[..., None]) -> None:
+        """Run a command of the command line about the client, with its user's own rights."""
+        kubeconfig = str(self.bench.lab.cluster.kubeconfig)
+        await asyncio.to_thread(command, namespace=self.tenant.namespace, kubeconfig=kubeconfig)
+
     async def label(self, name: str, value: str) -> None:
         """Label the namespace."""
         body = {"metadata": {"labels": {name: value}}}
@@ -120,9 +127,9 @@ async def soon_over(held: Held, _: BrokerProcess) -> None:
     await asyncio.sleep((end - datetime.now(UTC)).total_seconds() - 0.2)
 
 
-async def delete(held: Held, _: BrokerProcess) -> None:
-    """Delete it."""
-    await held.delete()
+async def remove(held: Held, _: BrokerProcess) -> None:
+    """Run ``tokenbroker client remove``, which waits until the broker has let the client go."""
+    await held.command(partial(remove_command, "web", yes=True))
 
 
 async def orphan(held: Held, _: BrokerProcess) -> None:
@@ -155,9 +162,7 @@ def revoke_all(*, now: bool) -> Act:
     """Return ``tokenbroker client revoke-all``, which fails where the broker does not move on."""
 
     async def act(held: Held, _: BrokerProcess) -> None:
-        kubeconfig = str(held.bench.lab.cluster.kubeconfig)
-        namespace = held.tenant.namespace
-        await asyncio.to_thread(revoke_all_command, "web", namespace=namespace, now=now, kubeconfig=kubeconfig)
+        await held.command(partial(revoke_all_command, "web", now=now))
 
     return act
 
@@ -215,7 +220,7 @@ _OTHERS = frozenset({TOGETHER, VAULT})
 FLOWS = {
     "suspend": Flow(suspend),
     "not_after": Flow(nothing, before=soon_over),
-    "delete": Flow(delete, gone=True),
+    "remove": Flow(remove, gone=True),
     "orphan": Flow(orphan, gone=True),
     "remove_a_grant": Flow(remove_a_grant, frozenset({SINGLE}), BOTH[:1]),
     "change_the_account": Flow(change_the_account, frozenset({SINGLE}), (*BOTH[:1], (TOGETHER, "other"))),
