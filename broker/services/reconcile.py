@@ -207,10 +207,11 @@ class Reconciler:
     async def _give_up(self, registration: Registration) -> None:
         """Issue nothing for what is being deleted, or is not valid. Tokens of the latter end where it is suspended."""
         self._book.forget(registration.id)
-        self._board.queue.add(registration.id)
         if registration.deleting and self._leader.leading:
             await self._let_go(registration)
-        elif registration.suspended and self._leader.leading:
+            return
+        self._board.queue.add(registration.id)
+        if registration.suspended and self._leader.leading:
             require_ended(await self._end_all(registration.id, self._left(registration), "client_suspended"))
 
     async def _let_go(self, registration: Registration) -> None:

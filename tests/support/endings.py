@@ -1,15 +1,15 @@
 """A cluster of hand-written fakes around all that makes and ends anchors, and power that can be cut."""
 
 import asyncio
-import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 from broker.errors import BrokerError, Reason
 from broker.metrics import Metrics
+from broker.model.account import account_user
 from broker.model.anchor import AnchorId, grant_anchor, trial_anchor, vault_anchor
 from broker.model.audit_record import Origin, RefusedRequest, Revoked
 from broker.model.client import Client, ClientId, Grant, Revocation
@@ -58,14 +58,16 @@ class Resource:
 class EndingCluster(FakeCluster):
     """Has TokenClients with finalizers, and a garbage collector that knows them as owners.
 
-    Implements also Registry, Finalizers, StatusWriter and AccessCheck. ``refused`` is what deleting anchors meets,
-    ``denied`` lists accounts that may do what they must not.
+    Implements also Registry, Finalizers, StatusWriter and AccessCheck. ``refused`` is what deleting an anchor meets,
+    ``denied`` lists accounts that may do what they must not, and ``accounts`` says whose each token is.
     """
 
     def __init__(self, power: Power, clock: HandClock) -> None:
         super().__init__(power, clock)
         self.resources: dict[ClientId, Resource] = {}
         self.denied: set[str] = set()
+        self.refused: dict[str, BrokerError] = {}
+        self.accounts: dict[str, str] = {}
         self.account_uid = "account-1"
 
     def get(self, client_id: ClientId) -> Registration | None:
@@ -98,6 +100,12 @@ class EndingCluster(FakeCluster):
         """Make an anchor, below the TokenClient where no other one is above it."""
         return await super().ensure(client, which, parent or Anchor("", client.uid))
 
+    async def delete(self, namespace: str, name: str, uid: str | None = None) -> bool:
+        """Delete an anchor, unless that is refused."""
+        if name in self.refused:
+            raise self.refused[name]
+        return await super().delete(namespace, name, uid)
+
     async def put(self, registration: Registration) -> Registration:
         """Put the finalizer on."""
         if FINALIZER in registration.finalizers:
@@ -126,7 +134,19 @@ class EndingCluster(FakeCluster):
         """Mint, for the account that is there, and no other one of that name."""
         if spec.account_uid not in {"", self.account_uid}:
             raise BrokerError(Reason.ANCHOR_MISSING, "409: another account")
-        return replace(await super().mint(spec), account_uid=self.account_uid)
+        minted = await super().mint(spec)
+        self.accounts[minted.value.reveal()] = spec.service_account
+        return replace(minted, account_uid=self.account_uid)
+
+    def live(self, token: str) -> LiveToken | None:
+        """Return what a token says that is accepted."""
+        if token not in self.tokens or not self.accepts(token):
+            return None
+        uid, expires = self.tokens[token]
+        (anchor,) = [name for name, its in self.anchors.items() if its == uid]
+        subject = account_user(WEB.namespace, self.accounts[token])
+        ends = int(expires.timestamp())
+        return LiveToken("issuer", subject, RULES.api_audience, ends - 1, ends, f"jti-{token}", anchor)
 
     async def check(self, client: Client, grant: Grant, token: MintedToken) -> AccessFacts:
         """Look at an account."""
@@ -166,25 +186,36 @@ class EndingCluster(FakeCluster):
 
 
 class Audit(MemoryAudit):
-    """An audit log that takes every kind of record."""
+    """An audit log that takes every kind of record; ``ended`` are those of tokens that were revoked."""
+
+    def __init__(self, power: Power) -> None:
+        super().__init__(power)
+        self.ended: list[Revoked] = []
 
     def refused(self, record: RefusedRequest) -> None:
         """Keep nothing."""
 
     def revoked(self, record: Revoked) -> None:
-        """Keep nothing."""
+        """Keep a record."""
+        self.ended.append(record)
 
 
-class NoReviews:
-    """Implements Reviewer for tests in which no token is shown."""
+class Reviews:
+    """Implements Reviewer: knows the tokens that the cluster accepts."""
+
+    def __init__(self, cluster: EndingCluster) -> None:
+        self._cluster = cluster
 
     async def inspect(self, token: Sensitive) -> LiveToken | None:
-        """Know no token."""
-        del token
-        return None
+        """Return what a token says, if its anchor is there."""
+        value = token.reveal()
+        self._cluster.power.before("review")
+        live = self._cluster.live(value)
+        self._cluster.power.after("review")
+        return live
 
     async def review(self, token: str, audience: str) -> Reviewed | None:
-        """Know no token."""
+        """Know no token of a caller."""
         del token, audience
         return None
 
@@ -216,7 +247,7 @@ class EndingWorld:
         self.issuer = Issuer(minter=minter, audit=self.audit, metrics=self.metrics, clock=self.clock, rules=RULES)
         self.revoker = Revoker(
             tokens=self.tokens,
-            introspector=Introspector(NoReviews()),
+            introspector=Introspector(Reviews(self.cluster)),
             audit=self.audit,
             metrics=self.metrics,
             clock=self.clock,
@@ -228,16 +259,26 @@ class EndingWorld:
         self.keys |= {CopyKey(client.id, grant.name) for grant in client.grants}
 
     async def settle(self) -> None:
-        """Let the broker visit everything until nothing is left to do; what fails is tried again."""
-        for _ in range(2):
-            for client_id in {key.client for key in self.keys}:
-                with contextlib.suppress(BrokerError):
-                    await self.reconciler.visit(client_id)
-                with contextlib.suppress(BrokerError):
-                    await self.board.write(client_id)
-            for key in sorted(self.keys, key=str):
-                with contextlib.suppress(BrokerError):
-                    await self.rotator.visit(key)
+        """Let the broker visit everything until nothing is left to do; what fails is tried again.
+
+        Raises BrokerError where something fails once more that the test did not let fail.
+        """
+        await self._round(bears=set(Reason))
+        await self._round(bears=self._injected())
+
+    async def _round(self, bears: set[Reason]) -> None:
+        for client_id in {key.client for key in self.keys}:
+            await _unless(bears, self.reconciler.visit(client_id))
+            await _unless(bears, self.board.write(client_id))
+        for key in sorted(self.keys, key=str):
+            await _unless(bears, self.rotator.visit(key))
+
+    def _injected(self) -> set[Reason]:
+        """Return with what visits must fail: what the test lets calls meet, and what it lets them find."""
+        injected = (self.cluster.delete_fault, self.audit.fault, *self.cluster.refused.values())
+        faults = {fault.reason for fault in injected if fault is not None}
+        faults |= {Reason.ACCESS_NOT_AS_DECLARED} if self.cluster.denied else set()
+        return faults | (set() if self.cluster.leading else {Reason.ANCHOR_MISSING})
 
     async def issue(self, client_id: ClientId = WEB, grant_name: str = SINGLY) -> tuple[str, str]:
         """Hand a token out, and return its id and the token."""
@@ -364,6 +405,14 @@ def _tops(client: Client, one: Grant) -> list[AnchorId]:
     tops = [trial_anchor(client.uid, one)]
     tops += [] if one.revocation is Revocation.NONE else [grant_anchor(client.uid, one)]
     return [*tops, *([vault_anchor(client.uid, one)] if one.vault else [])]
+
+
+async def _unless(bears: set[Reason], work: Awaitable[object]) -> None:
+    try:
+        await work
+    except BrokerError as error:
+        if error.reason not in bears:
+            raise
 
 
 def _require(condition: bool) -> None:  # noqa: FBT001 - one thing

@@ -143,6 +143,18 @@ def test_an_api_server_away_at_start_is_tried_every_five_seconds(running: Runnin
     assert running.world.shown == []
 
 
+@pytest.mark.parametrize("found", [(), (TOKENS,), AWAY], ids=["in force", "missing", "away"])
+async def test_one_trial_is_enough_to_say_something(found: tuple[str, ...] | BrokerError) -> None:
+    """Whatever came of it: who waits for the canary before it visits anybody does not wait for the API server."""
+    world = World(found=found)
+    canary = Canary(world, world, world)
+    before = canary.looked.is_set()
+    could = await canary.look()
+
+    assert (before, canary.looked.is_set()) == (False, True)
+    assert could is not isinstance(found, BrokerError)
+
+
 def test_a_trial_counts_five_minutes_where_none_can_be_made(running: Running) -> None:
     """A short absence of the API server is no reason to stop; a longer one is. Meanwhile it tries every 5 s."""
     running.pass_(1)

@@ -86,14 +86,7 @@ async def test_who_leads_no_more_counts_nothing(world: EndingWorld) -> None:
 async def test_a_grant_that_cannot_be_ended_holds_up_no_other(world: EndingWorld) -> None:
     """Nor does one of its anchors hold up its other two; what failed is told."""
     first, second = web().grants
-    delete = world.cluster.delete
-
-    async def stubborn(namespace: str, name: str, uid: str | None = None) -> bool:
-        if name == grant_anchor("uid-1", first).name:
-            raise AWAY
-        return await delete(namespace, name, uid)
-
-    world.cluster.delete = stubborn  # type: ignore[method-assign]
+    world.cluster.refused = {grant_anchor("uid-1", first).name: AWAY}
     left = await world.ender.end(WEB, "uid-1", [first, second], "client_suspended")
 
     assert left == [NotEnded(first, AWAY)]
@@ -329,18 +322,6 @@ async def test_a_suspension_ends_tokens_of_a_client_that_is_not_valid(world: End
     assert not world.tops()
 
 
-def refuse(world: EndingWorld, faults: dict[str, BrokerError]) -> None:
-    """Let the API server refuse to delete the anchors of those names."""
-    delete = world.cluster.delete
-
-    async def picky(namespace: str, name: str, uid: str | None = None) -> bool:
-        if name in faults:
-            raise faults[name]
-        return await delete(namespace, name, uid)
-
-    world.cluster.delete = picky  # type: ignore[method-assign]
-
-
 def handed_out(name: str) -> str:
     """Return the name of the anchor of what is handed out for a grant."""
     found = web().grant(name)
@@ -351,7 +332,7 @@ def handed_out(name: str) -> str:
 async def test_a_former_grant_that_cannot_be_ended_holds_up_no_suspension(world: EndingWorld) -> None:
     """Both are tried, and both tried again."""
     token = (await world.issue(grant_name=TOGETHER))[1]
-    refuse(world, {handed_out(SINGLY): FORBIDDEN})
+    world.cluster.refused = {handed_out(SINGLY): FORBIDDEN}
     world.register(web(grants=web().grants[1:], suspended=True, generation=2))
     with pytest.raises(BrokerError, match="broker_not_authorized"):
         await world.reconciler.visit(WEB)
@@ -364,7 +345,7 @@ async def test_what_is_in_vault_ends_also_where_what_was_handed_out_cannot(world
     """Each anchor of a grant is tried."""
     token = world.in_vault()
     assert token is not None
-    refuse(world, {handed_out(SINGLY): FORBIDDEN})
+    world.cluster.refused = {handed_out(SINGLY): FORBIDDEN}
     world.register(web(suspended=True, generation=2))
     await world.settle()
 
@@ -374,12 +355,11 @@ async def test_what_is_in_vault_ends_also_where_what_was_handed_out_cannot(world
 async def test_a_lack_of_rights_hides_no_other_failure_from_a_deletion(world: EndingWorld) -> None:
     """The TokenClient waits for the end of what may end yet; else its tokens would have nobody who ends them."""
     token = (await world.issue(grant_name=TOGETHER))[1]
-    faults = {handed_out(SINGLY): FORBIDDEN, handed_out(TOGETHER): AWAY}
-    refuse(world, faults)
+    world.cluster.refused = {handed_out(SINGLY): FORBIDDEN, handed_out(TOGETHER): AWAY}
     world.cluster.delete_client(WEB, orphan=True)
     await world.settle()
     assert WEB in world.cluster.resources
-    faults.clear()
+    world.cluster.refused = {}
     await world.settle()
 
     assert not world.accepts(token)

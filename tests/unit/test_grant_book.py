@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from broker.errors import Fault, Reason
+from broker.model.client import ClientId
 from broker.model.token import Anchor
 from broker.services.grant_book import GrantBook, Prepared
-from tests.support.rotation import client, grant
+from tests.support.rotation import KEY, client, grant
 
 FAULT = Fault(Reason.ACCOUNT_TOO_STRONG, "strong")
 PREPARED = Prepared(grant(), Anchor("a", "1"), "uid-of-account")
@@ -64,3 +65,18 @@ def test_what_was_replaced_already_is_not_dropped() -> None:
 
     book.drop(client(), newer)
     assert book.get(client(), grant()) is None
+
+
+def test_a_client_that_went_is_forgotten() -> None:
+    """With what it was barred for; another one of its namespace stays."""
+    book, other = GrantBook(), client(id=ClientId(KEY.client.namespace, "other"))
+    for known in (client(), other):
+        book.put(known, PREPARED)
+        book.bar(known, replace(grant(), name="barred"), FAULT)
+    book.forget(KEY.client)
+
+    assert book.get(client(), grant()) is None
+    assert book.fault(client(), replace(grant(), name="barred")) is None
+    assert book.get(other, grant()) == PREPARED
+    assert book.refusal(client(), grant()).reason is Reason.ANCHOR_MISSING
+    assert book.refusal(other, replace(grant(), name="barred")).reason is FAULT.reason

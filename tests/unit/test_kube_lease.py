@@ -1,5 +1,7 @@
 """What the broker says about its Lease, and what it makes of answers that no API server should give."""
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,15 @@ from broker.errors import BrokerError, Reason
 from broker.kube.lease import KubeLease
 from broker.kube.session import KubeSession
 from broker.model.lease import LeaseRecord, Term
+from tests.support.asked import answered, body, document, line, status
 from tests.support.certificates import Authority
 from tests.support.scripted import Reply, answer, says, scripted
 
 TERM = Term("mine", 15, None, None, 2)
 METADATA = {"name": "tokenbroker", "uid": "u-1", "resourceVersion": "7"}
 SPEC = {"holderIdentity": "mine", "leaseDurationSeconds": 15, "leaseTransitions": 2}
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/tokenbroker/leases"
 
 
 def _lease(**changed: Any) -> Reply:
@@ -66,17 +71,17 @@ async def test_what_is_no_lease_is_an_error(tmp_path: Path, changed: dict[str, A
     assert caught.value.reason is Reason.KUBERNETES_UNAVAILABLE
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{}", b"null", b"<html>"])
-async def test_what_is_no_object_is_an_error(tmp_path: Path, body: bytes) -> None:
+@pytest.mark.parametrize("page", [b"[]", b"{}", b"null", b"<html>"])
+async def test_what_is_no_object_is_an_error(tmp_path: Path, page: bytes) -> None:
     """An answer of somebody else in between is no crash."""
     with pytest.raises(BrokerError) as caught:
-        await _read(tmp_path, says(answer(200, body)))
+        await _read(tmp_path, says(answer(200, page)))
 
     assert caught.value.reason is Reason.KUBERNETES_UNAVAILABLE
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"),
+    ("code", "reason"),
     [
         (401, Reason.BROKER_NOT_AUTHORIZED),
         (403, Reason.BROKER_NOT_AUTHORIZED),
@@ -85,9 +90,59 @@ async def test_what_is_no_object_is_an_error(tmp_path: Path, body: bytes) -> Non
         (500, Reason.KUBERNETES_UNAVAILABLE),
     ],
 )
-async def test_a_refusal_and_a_failure_are_told_apart(tmp_path: Path, status: int, reason: Reason) -> None:
+async def test_a_refusal_and_a_failure_are_told_apart(tmp_path: Path, code: int, reason: Reason) -> None:
     """One needs an operator, the other passes."""
     with pytest.raises(BrokerError) as caught:
-        await _read(tmp_path, says(answer(status)))
+        await _read(tmp_path, says(answer(code)))
 
     assert caught.value.reason is reason
+
+
+async def test_a_lease_that_was_given_back_is_held_by_nobody(tmp_path: Path) -> None:
+    """As others write it, too: without a holder, and held for no time."""
+    record, _ = await _read(tmp_path, _lease(spec={"holderIdentity": "", "leaseDurationSeconds": 0}))
+
+    assert record == LeaseRecord(Term("", 0, None, None, 0), "u-1", "7")
+
+
+async def test_a_lease_that_is_not_there_is_made(tmp_path: Path) -> None:
+    """Under its name; times as Kubernetes has them, in UTC with six digits."""
+    east = timezone(timedelta(hours=2))
+    term = replace(TERM, acquired_at=datetime(2026, 11, 24, 14, 0, tzinfo=east), renewed_at=NOON)
+    async with answered(tmp_path, document({"metadata": METADATA, "spec": SPEC}, 201)) as (session, server):
+        written = await KubeLease(session, "tokenbroker", "leader").write(term, None)
+
+    assert written == LeaseRecord(TERM, "u-1", "7")
+    assert line(server.requests[0]) == f"POST {LEASES}"
+    assert body(server.requests[0])["metadata"].keys() == {"name", "labels"}
+    assert body(server.requests[0])["spec"] == {
+        "holderIdentity": "mine",
+        "leaseDurationSeconds": 15,
+        "acquireTime": "2026-11-24T12:00:00.000000Z",
+        "renewTime": "2026-11-24T12:00:00.000000Z",
+        "leaseTransitions": 2,
+    }
+
+
+async def test_a_lease_is_written_over_exactly_what_was_read(tmp_path: Path) -> None:
+    """By UID and version: else two could take it, or one that was deleted would come back."""
+    async with answered(tmp_path, document({"metadata": METADATA, "spec": SPEC})) as (session, server):
+        await KubeLease(session, "tokenbroker", "leader").write(TERM, LeaseRecord(TERM, "u-1", "6"))
+
+    sent = body(server.requests[0])["metadata"]
+    assert line(server.requests[0]) == f"PUT {LEASES}/leader"
+    assert (sent["name"], sent["uid"], sent["resourceVersion"]) == ("leader", "u-1", "6")
+
+
+@pytest.mark.parametrize("over", [None, LeaseRecord(TERM, "u-1", "6")], ids=["made", "written over"])
+async def test_who_was_overtaken_holds_nothing(tmp_path: Path, over: LeaseRecord | None) -> None:
+    """Somebody else has made it, or written it since: no failure, and nothing is held."""
+    async with answered(tmp_path, status(409)) as (session, _):
+        assert await KubeLease(session, "tokenbroker", "leader").write(TERM, over) is None
+
+
+async def test_a_lease_that_does_not_exist_is_no_record(tmp_path: Path) -> None:
+    """It is made then."""
+    record, _ = await _read(tmp_path, status(404))
+
+    assert record is None
