@@ -24,8 +24,8 @@ GRANTS: list[dict[str, Any]] = [
     {"name": SINGLE, "revocation": "Token", "serviceAccount": {"name": "reader"}},
     {"name": TOGETHER, "serviceAccount": {"name": "reader"}},
 ]
-AT_ONCE = 6
-"""How many flows a broker is killed in at once: each may keep one of its workers waiting."""
+AT_ONCE = 8
+"""How many flows a broker is killed in at once: it visits eight clients at a time, and each may have to wait."""
 
 REACHED_SECONDS, QUIET_SECONDS = 8.0, 1.5
 
