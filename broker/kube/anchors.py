@@ -45,9 +45,10 @@ class KubeAnchors:
     async def delete(self, namespace: str, name: str, uid: str | None = None) -> bool:
         """Delete an anchor; see :meth:`broker.ports.Anchors.delete`."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        body = options | ({"preconditions": {"uid": uid}} if uid else {})
+        body = options if uid is None else options | {"preconditions": {"uid": uid}}
         answer = await self._session.call("DELETE", f"{_path(namespace)}/{name}", body)
-        if not answer.ok and not _is_gone(answer) and answer.status != 409:  # noqa: PLR2004 - another one of that name
+        another = uid is not None and answer.status == 409  # noqa: PLR2004 - 409 Conflict: another one of that name
+        if not answer.ok and not _is_gone(answer) and not another:
             raise _refusal(answer, namespace)
         return answer.ok
 
