@@ -14,6 +14,7 @@ from broker.model.anchor import AnchorId, grant_anchor, trial_anchor, vault_anch
 from broker.model.audit_record import Origin, RefusedRequest, Revoked
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Ask, standing
+from broker.model.limits import NamespaceLimits
 from broker.model.proof_policy import ProofPolicy
 from broker.model.sensitive import Sensitive
 from broker.model.status import AccessFacts
@@ -197,6 +198,8 @@ class EndingWorld:
         self.vault = FakeVault(self.power.before, self.power.after)
         self.audit = Audit(self.power)
         self.keys: set[CopyKey] = set()
+        self.labels_known = True
+        self.rules = replace(RULES, limits=self._limits)
         self.restart()
 
     def restart(self) -> None:
@@ -209,7 +212,7 @@ class EndingWorld:
         self.rotator = self._rotator()
         self.reconciler = self._reconciler()
         minter = GrantMinter(minter=self.cluster, book=self.book, tokens=self.tokens, recheck=lambda _: None)
-        self.issuer = Issuer(minter=minter, audit=self.audit, metrics=self.metrics, clock=self.clock, rules=RULES)
+        self.issuer = Issuer(minter=minter, audit=self.audit, metrics=self.metrics, clock=self.clock, rules=self.rules)
         self.revoker = Revoker(
             tokens=self.tokens,
             introspector=Introspector(NoReviews()),
@@ -306,7 +309,7 @@ class EndingWorld:
             clock=self.clock,
             metrics=self.metrics,
             leader=self.cluster,
-            proofs=lambda _: ProofPolicy(),
+            proofs=lambda namespace: ProofPolicy(kinds=self._limits(namespace).proofs),
         )
 
     def _reconciler(self) -> Reconciler:
@@ -320,7 +323,7 @@ class EndingWorld:
         )
         return Reconciler(
             registry=self.cluster,
-            preparer=Preparer(hands, self.book, RULES),
+            preparer=Preparer(hands, self.book, self.rules),
             ender=self.ender,
             finalizers=self.cluster,
             book=self.book,
@@ -340,7 +343,13 @@ class EndingWorld:
             clock=self.clock,
             book=self.book,
             shown=ShownCopies(self.board, PLACE, self.metrics),
+            rules=self.rules,
         )
+
+    def _limits(self, _namespace: str) -> NamespaceLimits:
+        if not self.labels_known:
+            raise BrokerError(Reason.REGISTRY_STALE, "labels")
+        return NamespaceLimits()
 
 
 def web(**changes: object) -> Client:

@@ -262,6 +262,7 @@ def fake_rotator(
     clock: HandClock,
     book: GrantBook,
     shown: ShownCopies,
+    rules: Rules = RULES,
 ) -> Rotator:
     """Return a rotator that remembers nothing, in a cluster whose one broker leads."""
     writer = CopyWriter(
@@ -283,7 +284,7 @@ def fake_rotator(
         book=book,
         leader=cluster,
         place=PLACE,
-        rules=RULES,
+        rules=rules,
         clock=clock,
         new_request_id=lambda: f"request-{next(numbers)}",
     )

@@ -315,3 +315,25 @@ async def test_a_suspension_ends_tokens_of_a_client_that_is_not_valid(world: End
     world.cluster.get = lambda client_id: switched if client_id == WEB else None  # type: ignore[method-assign]
     await world.reconciler.visit(WEB)
     assert not world.tops()
+
+
+async def test_tokens_end_though_nobody_knows_what_is_allowed(world: EndingWorld) -> None:
+    """Where the labels of namespaces are too old, nothing is issued or written, and what has to end does."""
+    kept = world.in_vault()
+    world.labels_known = False
+    world.clock.pass_(2)
+    world.register(web(generation=2, rotate_requested=world.clock.moment))
+    await world.settle()
+    with pytest.raises(BrokerError, match="registry_stale"):
+        await world.issue()
+    still = world.in_vault()
+    world.register(web(suspended=True, generation=3))
+    await world.settle()
+
+    assert still == kept
+    assert not world.tops()
+
+    world.labels_known = True
+    world.register(web(generation=4))
+    await world.settle()
+    assert world.accepts((await world.issue())[1])
