@@ -29,6 +29,10 @@ class BrokenError(ConnectionError):
         self.unanswered = unanswered
 
 
+class OversizedError(BrokenError):
+    """The answer is larger than is read; the connection was ended before it was complete."""
+
+
 class _Parser(Protocol):
     """What is used of httptools' parser, whose own annotations say less."""
 
@@ -122,7 +126,7 @@ class Connection(asyncio.Protocol):
         if self._complete is not None:
             self._hand_over(self._complete)
         elif self._received > (MAX_ANSWER_BYTES if self._in_body else MAX_HEAD_BYTES):
-            self._break("its answer is too large")
+            self._fail(OversizedError("its answer is too large"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the request that waits."""

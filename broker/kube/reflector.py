@@ -9,14 +9,16 @@ from urllib.parse import quote
 import orjson
 import structlog
 
-from broker.errors import BrokerError
-from broker.kube.answer import unavailable
+from broker.errors import BrokerError, Reason
+from broker.kube.answer import Answer, OversizedAnswerError, unavailable
 from broker.kube.session import Gone, KubeSession
 from broker.model.schedule import backoff
 
 log = structlog.get_logger(__name__)
 
 PAGE = 500
+"""How many objects are asked for at a time; fewer, where so many are too much."""
+
 STALE_SECONDS = 90.0
 """The API server sends a bookmark each minute: a watch that is silent for longer may be half open."""
 
@@ -59,6 +61,7 @@ class Reflector:
         self._follower = follower
         self._metrics = metrics
         self._version = ""
+        self._limit = PAGE
 
     async def run(self) -> None:
         """List, watch, and list again when the watch breaks, until cancelled."""
@@ -82,13 +85,14 @@ class Reflector:
 
     async def _list(self) -> None:
         resources = [item async for item in self._pages()]
+        self._limit = PAGE
         self._follower.heard()
         self._follower.listed(resources)
 
     async def _pages(self) -> AsyncIterator[Resource]:
         following = ""
         while True:
-            answer = await self._session.call("GET", f"{self._path}?limit={PAGE}{following}")
+            answer = await self._ask(following)
             if answer.status == 410:  # noqa: PLR2004 - the continue token is too old
                 raise Gone
             if not answer.ok:
@@ -99,6 +103,27 @@ class Reflector:
             if not token:
                 return
             following = f"&continue={quote(token, safe='')}"
+
+    async def _ask(self, following: str) -> Answer:
+        """Ask for a page, and for half of it where it is too large, down to one object.
+
+        A page that does not come in time is asked for by halves, too, when the list is begun anew.
+        """
+        while True:
+            try:
+                return await self._session.call("GET", f"{self._path}?limit={self._limit}{following}")
+            except OversizedAnswerError:
+                if self._limit == 1:
+                    raise
+                self._halve()
+            except BrokerError as error:
+                if error.reason is Reason.KUBERNETES_TIMEOUT:
+                    self._halve()
+                raise
+
+    def _halve(self) -> None:
+        self._limit = max(1, self._limit // 2)
+        log.info("registry.pages_halved", kind=self._kind, limit=self._limit)
 
     def _page(self, document: Any) -> tuple[list[Resource], str, str]:
         """Return a page's items, its resource version, and the token for the next one, empty where it is the last."""

@@ -97,7 +97,7 @@ def _decoded(word: str) -> str:
 
 
 def _opened(place: re.Match[str]) -> str:
-    """Return the name that a place in a list is, in base64 like a part of a token; what is none is returned as it is."""
+    """Return the name that a place in a list is, in base64 as parts of tokens are; what is none stays as it is."""
     word = unquote(place[0])
     try:
         said = json.loads(base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)))
