@@ -391,3 +391,18 @@ async def test_what_is_no_id_of_a_single_token_says_what_it_is(
     assert refused.value.reason is reason
     assert token_id not in refused.value.detail
     assert not world.power.calls
+
+
+async def test_an_anchor_that_is_made_late_goes_at_the_next_visit(world: EndingWorld) -> None:
+    """The call of a leader that was can arrive when the next one has ended a client's tokens already."""
+    late = dict(world.cluster.anchors)
+    world.register(web(suspended=True, generation=2))
+    await world.settle()
+    ended = world.tops()
+    world.cluster.anchors |= {name: f"{uid}-late" for name, uid in late.items() if name.count("-") == 2}  # the tops
+    again = await world.reconciler.visit(WEB)
+
+    assert not ended
+    assert not world.tops()
+    assert again is not None
+    assert RECHECK_SECONDS <= again <= 2 * RECHECK_SECONDS
