@@ -25,7 +25,7 @@ class WatchedNamespaces:
         self.synced = asyncio.Event()
         """Set once all labels are known."""
         self._freshness = Freshness("its namespaces", "the watch on Namespaces", reflector.STALE_SECONDS)
-        self._reflector = Reflector(session, "Namespaces", PATH, self, metrics)
+        self._reflector = Reflector(session, "Namespaces", PATH, self, metrics, essence=_essence)
 
     @property
     def fresh(self) -> bool:
@@ -68,6 +68,10 @@ class WatchedNamespaces:
     def gone(self, resource: Resource) -> None:
         """Forget one that went."""
         self._labels.pop(_name(resource), None)
+
+
+def _essence(resource: Resource) -> Resource:
+    return {"metadata": {"name": _name(resource), "labels": _labels(resource)}}
 
 
 def _name(resource: Resource) -> str:

@@ -114,10 +114,12 @@ class KubeSession:
         repeatable: bool = False,
         bearer: Sensitive | None = None,
         accept: str = "",
+        largest: int | None = None,
     ) -> Answer:
         """Make one call and return its answer, whatever its status.
 
-        ``bearer`` is whose call it is, where it is not the broker's own.
+        ``bearer`` is whose call it is, where it is not the broker's own. ``largest`` is how many bytes of an answer are
+        read, where that is less than of others.
         ``path`` starts with a slash and is already encoded. A ``repeatable`` call is made again, once, where the
         server closed the connection before it answered anything; one that is not might have been carried out.
         Raises BrokerError: kubernetes_unavailable where the connection or the answer breaks, kubernetes_timeout
@@ -129,7 +131,8 @@ class KubeSession:
         request = self._request(method, path, b"" if body is None else orjson.dumps(body), content_type, head)
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
-            return await self._pool.exchange(request, deadline, repeatable=repeatable or method in _IDEMPOTENT)
+            again = repeatable or method in _IDEMPOTENT
+            return await self._pool.exchange(request, deadline, repeatable=again, largest=largest)
         except TimeoutError:
             raise timed_out(self._timeout) from None
         except OversizedError:

@@ -212,7 +212,7 @@ def _asked(server: ScriptedServer) -> list[tuple[int, bytes]]:
 @pytest.fixture
 def too_large(monkeypatch: pytest.MonkeyPatch) -> Reply:
     """Return a page that is larger than is read."""
-    monkeypatch.setattr(wire, "MAX_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr(watching, "MAX_PAGE_BYTES", 10_000)
 
     async def reply(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
@@ -236,8 +236,11 @@ async def test_page_that_is_too_large_is_asked_for_by_halves(tmp_path: Path, too
     assert told.restarts == ["gone"]
 
 
-async def test_one_object_that_is_too_large_breaks_the_list(tmp_path: Path, too_large: Reply) -> None:
-    """Less cannot be asked for: the list fails, and is tried anew, with one object at a time."""
+async def test_one_object_that_is_too_large_breaks_the_list(
+    tmp_path: Path, too_large: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less cannot be asked for: the list fails, and is tried anew, with one object at a time, of any size."""
+    monkeypatch.setattr(wire, "MAX_ANSWER_BYTES", 20_000)
     halves = [too_large] * 9
     async with _following(tmp_path, *halves, _list(_resource("web", "1")), _watch()) as (_, told, server):
         assert await _changed(told) == WEB
