@@ -11,6 +11,7 @@ from aiohttp import web
 from broker.config import Config
 from broker.copies import Around, rotator, sweep
 from broker.endpoints import Services, api
+from broker.errors import Reason
 from broker.http.ops import OpsEndpoint, ops_app
 from broker.http.problems import malformed
 from broker.http.protocol import Malformed
@@ -209,8 +210,10 @@ def _follow(parts: Parts, reconciler: Reconciler, keeper: Rotator | None) -> Non
 
 
 def _not_ready(parts: Parts) -> str | None:
-    if not parts.clients.registry.fresh or (parts.namespaces and not parts.namespaces.synced.is_set()):
-        return "registry_stale"
+    if not parts.clients.registry.fresh:
+        return f"{Reason.REGISTRY_STALE}: registered clients"
+    if parts.namespaces is not None and not parts.namespaces.fresh:
+        return f"{Reason.REGISTRY_STALE}: Namespaces"
     fault = parts.canary.fault() if parts.canary is not None else None
     return f"{fault.reason}: {fault.operator_detail}" if fault is not None else None
 

@@ -1,12 +1,17 @@
 """Structured logs: one JSON object a line, on standard error; the audit log is another stream."""
 
+import json
 import logging
+import re
 import sys
 from typing import Any
 
 import orjson
 import structlog
 from structlog.typing import Processor
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character, as Python reads it from a file's name or a header that is not UTF-8."""
 
 _SHARED: tuple[Processor, ...] = (
     structlog.processors.add_log_level,
@@ -39,8 +44,19 @@ def set_up_logging(level: str) -> None:
 
 
 def json_line(event: Any, **_options: Any) -> bytes:
-    """Return an event as JSON. Objects stand there as they print: orjson would take a dataclass with a token apart."""
-    return orjson.dumps(event, default=repr, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    """Return an event as JSON, whatever texts are in it; what is no character stands there escaped.
+
+    Objects stand there as they print: orjson would take a dataclass with a token apart.
+    """
+    try:
+        return orjson.dumps(event, default=repr, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    except TypeError:  # orjson writes no surrogates, and no JSON may have half of a pair
+        text = json.dumps(event, default=repr, ensure_ascii=False)
+        return _SURROGATE.sub(_escaped, text).encode()
+
+
+def _escaped(surrogate: re.Match[str]) -> str:
+    return rf"\\u{ord(surrogate[0]):04x}"
 
 
 def _text(event: Any, **_options: Any) -> str:

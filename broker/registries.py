@@ -13,6 +13,7 @@ from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.kube.status import KubeStatusWriter
 from broker.metrics import Metrics
+from broker.model.lease import Timing
 from broker.ports import Anchors, Clock, EventRecorder, LiveRegistry, StatusWriter
 
 
@@ -28,10 +29,11 @@ class Registered:
 
 def registered(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> Registered:
     """Return the parts for the source that the configuration names."""
-    folder = config.registry.directory
+    folder, within = config.registry.directory, Timing(config.lease.duration_seconds).margin
     if folder is None:
         events = KubeEvents(session, clock, socket.gethostname(), metrics)
-        return Registered(WatchedRegistry(session, metrics), KubeStatusWriter(session), events, KubeAnchors(session))
+        anchors = KubeAnchors(session, within=within)
+        return Registered(WatchedRegistry(session, metrics), KubeStatusWriter(session), events, anchors)
     registry = DirectoryRegistry(folder, config.cluster.name, metrics)
-    anchors = KubeAnchors(session, AccountOwners(session))
+    anchors = KubeAnchors(session, AccountOwners(session), within=within)
     return Registered(registry, LoggedStatuses(registry), LoggedEvents(registry), anchors)

@@ -28,6 +28,7 @@ _LIKE_A_NUMBER = re.compile(
     r"|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
     re.ASCII,
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NotPlainError(ValueError):
@@ -46,8 +47,12 @@ def documents(content: bytes) -> list[Any]:
     """Return all documents of a file; empty ones are left out. Raises NotPlainError."""
     try:
         return [document for document in _built(content.decode("utf-8")) if document is not None]
+    except NotPlainError:
+        raise
     except UnicodeDecodeError:
         raise NotPlainError("is not UTF-8") from None
+    except (ValueError, OverflowError):  # of the parser in Python, for an escape that is no character
+        raise NotPlainError("is not YAML") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f"line {mark.line + 1}: "
@@ -95,6 +100,8 @@ def _put(parent: _Open, value: Any, event: yaml.Event) -> None:
 
 def _scalar(event: yaml.ScalarEvent) -> Any:
     text: str = event.value
+    if _SURROGATE.search(text):
+        raise _refused(event, "is not YAML")
     if not event.implicit[0]:
         return text
     if text in _NULLS:

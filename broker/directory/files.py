@@ -24,6 +24,11 @@ class Entry:
     modified: int
     changed: int
 
+    @property
+    def shown(self) -> str:
+        """The name as it can be written down: bytes that are not UTF-8 stand there escaped."""
+        return os.fsencode(self.name).decode("utf-8", "backslashreplace")
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:

@@ -75,11 +75,11 @@ class DirectoryRegistry(Memory):
         return {entry.name: self._files[entry.name] if entry in same else self._read_one(entry) for entry in entries}
 
     def _read_one(self, entry: Entry) -> File:
-        return read_file(entry.name, read(self._folder, entry), self._cluster, self._files.get(entry.name))
+        return read_file(entry.shown, read(self._folder, entry), self._cluster, self._files.get(entry.name))
 
     def _take(self, files: dict[str, File]) -> None:
-        for file in files.values():
-            if file.problem and file != self._files.get(file.name):
+        for name, file in files.items():
+            if file.problem and file != self._files.get(name):
                 log.warning("registry.file_broken", file=file.name, detail=file.problem)
         self._files = files
         self._metrics.registry_files(sum(bool(file.problem) for file in files.values()))

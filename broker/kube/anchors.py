@@ -1,9 +1,11 @@
 """Anchors: Secrets without data that tokens are bound to. Deleting one ends its tokens within seconds."""
 
+import asyncio
+import math
 from typing import Any
 
 from broker.errors import BrokerError, Reason
-from broker.kube.answer import Answer, unavailable
+from broker.kube.answer import Answer, timed_out, unavailable
 from broker.kube.owners import ClientOwners, Owner, Owners
 from broker.kube.session import KubeSession
 from broker.model.anchor import ANCHOR_LABEL, ANCHOR_TYPE, AnchorId
@@ -16,16 +18,26 @@ class KubeAnchors:
 
     The broker may not get or list Secrets. Where an anchor exists already, after a restart, its UID is learned
     from the answer to a dry-run DELETE, which admission (deploy/base/policies) refuses for anything but anchors,
-    and only the broker can make those.
+    and only the broker can make those. What makes an anchor at the top of a chain, which is the leader's alone to do,
+    is given up after ``within`` seconds: it must not be sent when another replica leads already.
     """
 
-    def __init__(self, session: KubeSession, owners: Owners | None = None) -> None:
+    def __init__(self, session: KubeSession, owners: Owners | None = None, *, within: float = math.inf) -> None:
         self._session = session
         self._owners = owners or ClientOwners()
+        self._within = within
 
     async def ensure(self, client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
         """Return an anchor, made if need be; see :meth:`broker.ports.Anchors.ensure`."""
-        owner = _owned_by(parent) if parent else await self._owners.owner(client, which.account)
+        if parent is not None:
+            return await self._ensure(client, which, _owned_by(parent))
+        try:
+            async with asyncio.timeout(self._within):
+                return await self._ensure(client, which, await self._owners.owner(client, which.account))
+        except TimeoutError:
+            raise timed_out(self._within) from None
+
+    async def _ensure(self, client: Client, which: AnchorId, owner: Owner) -> Anchor:
         manifest = _manifest(client, which, owner)
         answer = await self._session.call("POST", _path(client.id.namespace), manifest)
         if answer.status != 409:  # noqa: PLR2004 - 409 AlreadyExists
@@ -45,9 +57,10 @@ class KubeAnchors:
     async def delete(self, namespace: str, name: str, uid: str | None = None) -> bool:
         """Delete an anchor; see :meth:`broker.ports.Anchors.delete`."""
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        body = options | ({"preconditions": {"uid": uid}} if uid else {})
+        body = options if uid is None else options | {"preconditions": {"uid": uid}}
         answer = await self._session.call("DELETE", f"{_path(namespace)}/{name}", body)
-        if not answer.ok and not _is_gone(answer) and answer.status != 409:  # noqa: PLR2004 - another one of that name
+        another = uid is not None and answer.status == 409  # noqa: PLR2004 - 409 Conflict: another one of that name
+        if not answer.ok and not _is_gone(answer) and not another:
             raise _refusal(answer, namespace)
         return answer.ok
 

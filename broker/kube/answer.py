@@ -9,6 +9,7 @@ import orjson
 from broker.errors import BrokerError, Reason
 
 RETRY_SECONDS = 2
+CANNOT_SERVE = "The Kubernetes API cannot serve at the moment."
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,23 @@ class Answer:
             return ""
 
 
+class OversizedAnswerError(BrokerError):
+    """The answer to a call is larger than is read: who can ask for less, may."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Reason.KUBERNETES_UNAVAILABLE,
+            CANNOT_SERVE,
+            operator_detail="The API server's answer is larger than is read.",
+            retry_after=RETRY_SECONDS,
+        )
+
+
 def unavailable(why: str, retry_after: int | None = None) -> BrokerError:
     """Return the error for an API server that cannot serve at the moment."""
     return BrokerError(
         Reason.KUBERNETES_UNAVAILABLE,
-        "The Kubernetes API cannot serve at the moment.",
+        CANNOT_SERVE,
         operator_detail=f"The API server cannot serve at the moment: {why}.",
         retry_after=retry_after or RETRY_SECONDS,
     )

@@ -29,6 +29,10 @@ class BrokenError(ConnectionError):
         self.unanswered = unanswered
 
 
+class OversizedError(BrokenError):
+    """The answer is larger than is read; the connection was ended before it was complete."""
+
+
 class _Parser(Protocol):
     """What is used of httptools' parser, whose own annotations say less."""
 
@@ -51,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[Answer] | None = None
         self._reusable = True
         self._received = 0
+        self._largest = MAX_ANSWER_BYTES
         self._in_body = False
         self._retry_after: int | None = None
         self._body: list[bytes] = []
@@ -68,8 +73,8 @@ class Connection(asyncio.Protocol):
         """Tell whether there is no connection any more."""
         return self._transport is None
 
-    async def exchange(self, request: bytes, deadline: float) -> Answer:
-        """Send a whole request, and return its answer.
+    async def exchange(self, request: bytes, deadline: float, largest: int | None = None) -> Answer:
+        """Send a whole request, and return its answer, of which no more than ``largest`` bytes are read.
 
         Raises BrokenError, and TimeoutError at the deadline, a time of the loop's clock. The connection is over
         then, and when the wait for the answer is cancelled.
@@ -79,6 +84,7 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Answer] = loop.create_future()
         self._waiter = waiter
+        self._largest = largest or MAX_ANSWER_BYTES
         # A tenth of what asyncio.timeout costs.
         timer = loop.call_at(deadline, self._fail, TimeoutError())
         self._transport.write(request)
@@ -121,8 +127,8 @@ class Connection(asyncio.Protocol):
     def _look(self) -> None:
         if self._complete is not None:
             self._hand_over(self._complete)
-        elif self._received > (MAX_ANSWER_BYTES if self._in_body else MAX_HEAD_BYTES):
-            self._break("its answer is too large")
+        elif self._received > (self._largest if self._in_body else MAX_HEAD_BYTES):
+            self._fail(OversizedError("its answer is too large"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the request that waits."""

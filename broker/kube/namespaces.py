@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from broker.errors import BrokerError, Reason
+from broker.kube import reflector
 from broker.kube.reflector import Reflector, Resource, WatchMetrics
 from broker.kube.session import KubeSession
+from broker.registration.freshness import Freshness
 
 PATH = "/api/v1/namespaces"
 NONE: Mapping[str, str] = {}
@@ -23,17 +24,21 @@ class WatchedNamespaces:
         self._labels: dict[str, Mapping[str, str]] = {}
         self.synced = asyncio.Event()
         """Set once all labels are known."""
-        self._reflector = Reflector(session, "Namespaces", PATH, self, metrics)
+        self._freshness = Freshness("its namespaces", "the watch on Namespaces", reflector.STALE_SECONDS)
+        self._reflector = Reflector(session, "Namespaces", PATH, self, metrics, essence=_essence)
+
+    @property
+    def fresh(self) -> bool:
+        """Tell whether the labels are young enough to decide from."""
+        return self._freshness.fresh
 
     def labels(self, namespace: str) -> Mapping[str, str]:
-        """Return a namespace's labels as last seen. Raises BrokerError(registry_stale) before any were."""
-        if not self.synced.is_set():
-            raise BrokerError(
-                Reason.REGISTRY_STALE,
-                "The broker does not know its namespaces yet; try again shortly.",
-                operator_detail="The Namespaces, whose labels say what is allowed there, could not be listed yet.",
-                retry_after=5,
-            )
+        """Return a namespace's labels as last seen.
+
+        Raises BrokerError(registry_stale) before any were, and where they are too old: the operator may have taken
+        back since what they allowed.
+        """
+        self._freshness.require()
         return self._labels.get(namespace, NONE)
 
     async def run(self) -> None:
@@ -41,10 +46,12 @@ class WatchedNamespaces:
         await self._reflector.run()
 
     def heard(self) -> None:
-        """Take no note of it: how old they may be, the registry decides for both."""
+        """Note that the labels are what the API server says now."""
+        self._freshness.heard()
 
     def listed(self, resources: list[Resource]) -> None:
         """Know these and no others."""
+        self.heard()
         before, self._labels = self._labels, {_name(one): _labels(one) for one in resources}
         self.synced.set()  # who is told may ask
         for name in before.keys() | self._labels.keys():
@@ -61,6 +68,10 @@ class WatchedNamespaces:
     def gone(self, resource: Resource) -> None:
         """Forget one that went."""
         self._labels.pop(_name(resource), None)
+
+
+def _essence(resource: Resource) -> Resource:
+    return {"metadata": {"name": _name(resource), "labels": _labels(resource)}}
 
 
 def _name(resource: Resource) -> str:

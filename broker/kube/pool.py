@@ -27,8 +27,10 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
 
-    async def exchange(self, request: bytes, deadline: float, *, repeatable: bool) -> Answer:
-        """Send a request and return its answer.
+    async def exchange(
+        self, request: bytes, deadline: float, *, repeatable: bool, largest: int | None = None
+    ) -> Answer:
+        """Send a request and return its answer, of which no more than ``largest`` bytes are read.
 
         The server may close a connection just when a request is on its way. A ``repeatable`` request is then sent
         once more on a new connection, if nothing of an answer came. Raises OSError where no whole answer came, and
@@ -39,11 +41,11 @@ class ConnectionPool:
             connection = self._idle_connection()
             if connection is not None:
                 try:
-                    return await self._exchange(connection, request, deadline)
+                    return await self._exchange(connection, request, deadline, largest)
                 except BrokenError as error:
                     if not (repeatable and error.unanswered):
                         raise
-            return await self._exchange(await self._connect(deadline), request, deadline)
+            return await self._exchange(await self._connect(deadline), request, deadline, largest)
         finally:
             self._turns.release()
 
@@ -90,9 +92,9 @@ class ConnectionPool:
         self._all.add(connection)
         return connection
 
-    async def _exchange(self, connection: Connection, request: bytes, deadline: float) -> Answer:
+    async def _exchange(self, connection: Connection, request: bytes, deadline: float, largest: int | None) -> Answer:
         try:
-            return await connection.exchange(request, deadline)
+            return await connection.exchange(request, deadline, largest)
         finally:
             if connection.usable:
                 self._idle.append(connection)

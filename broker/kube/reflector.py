@@ -2,21 +2,26 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import orjson
 import structlog
 
-from broker.errors import BrokerError
-from broker.kube.answer import unavailable
+from broker.errors import BrokerError, Reason
+from broker.kube.answer import Answer, OversizedAnswerError, unavailable
 from broker.kube.session import Gone, KubeSession
 from broker.model.schedule import backoff
 
 log = structlog.get_logger(__name__)
 
 PAGE = 500
+"""How many objects are asked for at a time; fewer, where so many are too much."""
+
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+"""Sixteen times what a page of usual TokenClients takes. Decoded it takes several times as much memory."""
+
 STALE_SECONDS = 90.0
 """The API server sends a bookmark each minute: a watch that is silent for longer may be half open."""
 
@@ -49,16 +54,34 @@ class WatchMetrics(Protocol):
         """Count a watch that ended before its time."""
 
 
-class Reflector:
-    """Tells a follower of each object. ``kind`` is what messages call them, ``path`` where all of them are."""
+def _all(resource: Resource) -> Resource:
+    return resource
 
-    def __init__(self, session: KubeSession, kind: str, path: str, follower: Follower, metrics: WatchMetrics) -> None:
+
+class Reflector:
+    """Tells a follower of each object. ``kind`` is what messages call them, ``path`` where all of them are.
+
+    ``essence`` returns what a follower needs of an object: of a list, no more is kept until its end.
+    """
+
+    def __init__(
+        self,
+        session: KubeSession,
+        kind: str,
+        path: str,
+        follower: Follower,
+        metrics: WatchMetrics,
+        *,
+        essence: Callable[[Resource], Resource] = _all,
+    ) -> None:
         self._session = session
         self._kind = kind
         self._path = path
         self._follower = follower
         self._metrics = metrics
+        self._essence = essence
         self._version = ""
+        self._limit = PAGE
 
     async def run(self) -> None:
         """List, watch, and list again when the watch breaks, until cancelled."""
@@ -82,13 +105,14 @@ class Reflector:
 
     async def _list(self) -> None:
         resources = [item async for item in self._pages()]
+        self._limit = PAGE
         self._follower.heard()
         self._follower.listed(resources)
 
     async def _pages(self) -> AsyncIterator[Resource]:
         following = ""
         while True:
-            answer = await self._session.call("GET", f"{self._path}?limit={PAGE}{following}")
+            answer = await self._ask(following)
             if answer.status == 410:  # noqa: PLR2004 - the continue token is too old
                 raise Gone
             if not answer.ok:
@@ -100,11 +124,34 @@ class Reflector:
                 return
             following = f"&continue={quote(token, safe='')}"
 
+    async def _ask(self, following: str) -> Answer:
+        """Ask for a page, and for half of it where it is too large, down to one object.
+
+        A page that does not come in time is asked for by halves, too, when the list is begun anew.
+        """
+        while True:
+            largest = MAX_PAGE_BYTES if self._limit > 1 else None
+            try:
+                return await self._session.call("GET", f"{self._path}?limit={self._limit}{following}", largest=largest)
+            except OversizedAnswerError:
+                if self._limit == 1:
+                    raise
+                self._halve()
+            except BrokerError as error:
+                if error.reason is Reason.KUBERNETES_TIMEOUT:
+                    self._halve()
+                raise
+
+    def _halve(self) -> None:
+        self._limit = max(1, self._limit // 2)
+        log.info("registry.pages_halved", kind=self._kind, limit=self._limit)
+
     def _page(self, document: Any) -> tuple[list[Resource], str, str]:
         """Return a page's items, its resource version, and the token for the next one, empty where it is the last."""
         try:
             metadata = document["metadata"]
-            return list(document["items"]), str(metadata["resourceVersion"]), str(metadata.get("continue") or "")
+            items = [self._essence(item) for item in document["items"]]
+            return items, str(metadata["resourceVersion"]), str(metadata.get("continue") or "")
         except (KeyError, TypeError, AttributeError):
             raise unavailable(f"the list of {self._kind} cannot be read") from None
 

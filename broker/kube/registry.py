@@ -6,7 +6,7 @@ from broker.kube import reflector
 from broker.kube.reflector import Reflector, Resource, WatchMetrics
 from broker.kube.session import KubeSession
 from broker.model.client import API_VERSION, ClientId
-from broker.registration.manifest import read_registration
+from broker.registration.manifest import essence, read_registration
 from broker.registration.memory import Memory, SizeMetrics
 
 PATH = f"/apis/{API_VERSION}/tokenclients"
@@ -26,7 +26,7 @@ class WatchedRegistry(Memory):
 
     def __init__(self, session: KubeSession, metrics: RegistryMetrics) -> None:
         super().__init__(metrics, source="the watch on TokenClients", stale_seconds=reflector.STALE_SECONDS)
-        self._reflector = Reflector(session, "TokenClients", PATH, _Reader(self), metrics)
+        self._reflector = Reflector(session, "TokenClients", PATH, _Reader(self), metrics, essence=essence)
 
     async def run(self) -> None:
         """Follow the TokenClients until cancelled."""

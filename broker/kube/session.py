@@ -13,7 +13,8 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from broker.kube.answer import Answer, timed_out, unavailable
+from broker.kube.answer import Answer, OversizedAnswerError, timed_out, unavailable
+from broker.kube.connection import OversizedError
 from broker.kube.pool import ConnectionPool
 from broker.model.duration import retry_after_seconds
 from broker.model.sensitive import Sensitive
@@ -113,14 +114,16 @@ class KubeSession:
         repeatable: bool = False,
         bearer: Sensitive | None = None,
         accept: str = "",
+        largest: int | None = None,
     ) -> Answer:
         """Make one call and return its answer, whatever its status.
 
-        ``bearer`` is whose call it is, where it is not the broker's own.
+        ``bearer`` is whose call it is, where it is not the broker's own. ``largest`` is how many bytes of an answer are
+        read, where that is less than of others.
         ``path`` starts with a slash and is already encoded. A ``repeatable`` call is made again, once, where the
         server closed the connection before it answered anything; one that is not might have been carried out.
         Raises BrokerError: kubernetes_unavailable where the connection or the answer breaks, kubernetes_timeout
-        past the deadline.
+        past the deadline. The first is an :class:`OversizedAnswerError` where the answer is too large to be read.
         """
         changed = {"Authorization": f"Bearer {bearer.reveal()}"} if bearer else {}
         changed |= {"Accept": accept} if accept else {}
@@ -128,9 +131,12 @@ class KubeSession:
         request = self._request(method, path, b"" if body is None else orjson.dumps(body), content_type, head)
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
-            return await self._pool.exchange(request, deadline, repeatable=repeatable or method in _IDEMPOTENT)
+            again = repeatable or method in _IDEMPOTENT
+            return await self._pool.exchange(request, deadline, repeatable=again, largest=largest)
         except TimeoutError:
             raise timed_out(self._timeout) from None
+        except OversizedError:
+            raise OversizedAnswerError from None
         except OSError as error:
             raise unavailable(str(error) or type(error).__name__) from None
 

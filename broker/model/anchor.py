@@ -25,6 +25,7 @@ from broker.model.token import Anchor
 ANCHOR_TYPE = "tokenbroker.dev/anchor"
 ANCHOR_LABEL = "tokenbroker.dev/anchor"
 NAME_PREFIX = "tokenbroker-anchor-"
+ANCHOR_NAME = re.compile(NAME_PREFIX + r"[a-z2-7]{24}(-[a-z0-9-]{1,64})?", re.ASCII)
 TOKEN_ID = re.compile(r"[0-9a-f]{24}", re.ASCII)
 """How a token that has an anchor of its own is called; a ``jti`` of the API server never looks like this."""
 

@@ -45,6 +45,11 @@ class Timing:
         return self.duration * 2 / 3
 
     @property
+    def margin(self) -> float:
+        """How long a call may take that only a leader may make: it is given up before another replica may lead."""
+        return self.duration - self.lead
+
+    @property
     def renew(self) -> float:
         """When to renew, at the latest: early enough for a second try within ``lead``."""
         return self.duration / 3

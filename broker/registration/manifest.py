@@ -50,6 +50,8 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 Seconds = Annotated[int, BeforeValidator(_parsed)]
 _Actions = list[Annotated[str, Field(max_length=256, pattern=r"^[!-~]+( [!-~]+)+$"), AfterValidator(_action)]]
 
+_METADATA = ("namespace", "name", "uid", "generation", "resourceVersion", "finalizers", "deletionTimestamp")
+
 
 class _ServiceAccount(Strict):
     name: Subdomain
@@ -86,6 +88,15 @@ class _Spec(Strict):
     suspend: bool = False
     authentication: list[Authentication] = Field(default=[], max_length=4)
     grants: list[_Grant] = Field(min_length=1, max_length=8)
+
+
+def essence(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of a TokenClient what is read of it: all else that its writer put there need take no memory."""
+    metadata = resource["metadata"]
+    annotations = metadata.get("annotations") or {}
+    asked = {ROTATE_REQUESTED: annotations[ROTATE_REQUESTED]} if ROTATE_REQUESTED in annotations else {}
+    kept = {key: metadata[key] for key in _METADATA if key in metadata} | {"annotations": asked}
+    return {"metadata": kept} | {key: resource[key] for key in ("spec", "status") if key in resource}
 
 
 def read_registration(resource: Mapping[str, Any]) -> Registration:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from broker.errors import BrokerError, Reason
 from broker.model.client import ClientId
 from broker.ports import Registration
+from broker.registration.freshness import Freshness
 
 
 class SizeMetrics(Protocol):
@@ -32,30 +32,22 @@ class Memory:
         self.on_change: Callable[[ClientId], None] = _nobody_listens
         self.synced = asyncio.Event()
         self._size = metrics
-        self._source = source
-        self._stale_seconds = stale_seconds
+        self._freshness = Freshness("its registered clients", source, stale_seconds)
         self._known: dict[ClientId, Registration] = {}
         self._invalid: set[ClientId] = set()
-        self._heard: float | None = None
 
     @property
     def fresh(self) -> bool:
         """Tell whether the memory is young enough to decide from."""
-        return self._heard is not None and asyncio.get_running_loop().time() - self._heard < self._stale_seconds
+        return self._freshness.fresh
 
     def heard(self) -> None:
         """Note that the memory is what the source says now."""
-        self._heard = asyncio.get_running_loop().time()
+        self._freshness.heard()
 
     def get(self, client_id: ClientId) -> Registration | None:
         """Return a registration, or None. Raises BrokerError(registry_stale) when the memory is too old."""
-        if not self.fresh:
-            raise BrokerError(
-                Reason.REGISTRY_STALE,
-                "The broker has lost sight of its registered clients; try again shortly.",
-                operator_detail=f"No word from {self._source} for {self._stale_seconds:g} s.",
-                retry_after=5,
-            )
+        self._freshness.require()
         return self._known.get(client_id)
 
     def seen(self, client_id: ClientId) -> Registration | None:

@@ -157,13 +157,13 @@ class Preparer:
 
     async def _anchor(self, client: Client, grant: Grant) -> Anchor:
         """Return the grant's anchor, made if need be, by which the other replicas know that it was looked at."""
-        if not self._hands.leader.leading:
-            raise not_ready()  # it was lost while the grant was looked at
         which = grant_anchor(client.uid, grant)
         if self._book.get(client, grant) is not None:
             found = await self._hands.anchors.find(client, which)
             if found is not None:
                 return found
+        if not self._hands.leader.leading:
+            raise not_ready()  # it was lost while the grant was looked at, or the anchor looked for
         return await self._hands.anchors.ensure(client, which)
 
     async def _bar(self, client: Client, grant: Grant, error: BrokerError) -> None:

@@ -1,15 +1,19 @@
 """End single tokens before their time, for the client whose they are."""
 
+import re
 from typing import Protocol
 
 from broker.errors import BrokerError, Reason
 from broker.model.anchor import TOKEN_ID, grant_anchor, token_id_of
 from broker.model.audit_record import Origin, Revoked
-from broker.model.client import Client, ClientId, Grant, Revocation
+from broker.model.client import Client, ClientId, Grant
 from broker.model.sensitive import Sensitive
 from broker.ports import AuditLog, Clock
 from broker.services.introspect import Introspector
 from broker.services.token_anchors import TokenAnchors
+
+JTI = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+"""What the API server calls a token, and the broker one that shares its end."""
 
 
 class RevocationMetrics(Protocol):
@@ -43,19 +47,20 @@ class Revoker:
     async def by_id(self, client: Client, token_id: str, origin: Origin) -> None:
         """End the token of that id, if the client has one.
 
-        Raises BrokerError: not_individually_revocable, broker_not_authorized, kubernetes_unavailable,
-        kubernetes_timeout.
+        It is looked for under each of the client's grants, however they revoke now: it may have been issued before
+        that was changed. So the answer follows from what the id looks like, and from nothing else.
+        Raises BrokerError: invalid_request, not_individually_revocable, broker_not_authorized,
+        kubernetes_unavailable, kubernetes_timeout.
         """
-        grants = [grant for grant in client.grants if grant.revocation is Revocation.TOKEN]
-        if not TOKEN_ID.fullmatch(token_id) or not grants:
-            raise _shared()
-        for grant in grants:
+        if not TOKEN_ID.fullmatch(token_id):
+            raise _shared() if JTI.fullmatch(token_id) else _no_id()
+        for grant in client.grants:
             await self._end(client, grant, token_id, origin)
 
     async def by_token(self, client: Client, token: Sensitive, origin: Origin) -> None:
         """End a token, if it is the client's own and still good.
 
-        Raises BrokerError like :meth:`by_id`.
+        Raises BrokerError like :meth:`by_id`, but for invalid_request.
         """
         found = await self._introspector.introspect(client, token)
         if found is None:
@@ -77,4 +82,11 @@ def _shared() -> BrokerError:
         Reason.NOT_INDIVIDUALLY_REVOCABLE,
         "This token shares its end with all others of its grant: only its owner can end them, together. "
         "A grant with revocation: Token gives each token an end of its own.",
+    )
+
+
+def _no_id() -> BrokerError:
+    return BrokerError(
+        Reason.INVALID_REQUEST,
+        "This is not the id of a token: they are 24 hexadecimal digits, or a UUID where the token shares its end.",
     )

@@ -208,6 +208,7 @@ class Rotator:
         return None
 
     async def _replace(self, target: Target, copy: StoredCopy | None, root: Anchor, origin: Origin) -> StoredCopy:
+        self._rules.limits(target.client.id.namespace)  # raises where nobody knows any more what is allowed there
         written = await self._writer.write(target, copy, root, origin)
         self._shown.written(target, written)
         return written

@@ -4,9 +4,11 @@ Vault allows 64 keys, and values of 1 to 512 bytes
 (https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#custom_metadata).
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from broker.model.anchor import ANCHOR_NAME
 from broker.model.client import ClientId
 from broker.model.status import timestamp
 from broker.model.stored_copy import CopyLabel, RetiredAnchor
@@ -15,6 +17,7 @@ from broker.model.token import Anchor
 MANAGED_BY = "managed-by"
 BROKER = "tokenbroker"
 _RETIRED = "retired-anchor-"
+_UID = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
 
 
 def write_label(label: CopyLabel) -> dict[str, str]:
@@ -65,7 +68,7 @@ def _read(metadata: Mapping[str, str]) -> CopyLabel:
         issued_at=_moment(metadata["issued-at"]),
         expires_at=_moment(metadata["expires-at"]),
         jti=metadata.get("jti", ""),
-        anchor=Anchor(metadata["anchor-name"], metadata["anchor-uid"]),
+        anchor=_anchor(metadata["anchor-name"], metadata["anchor-uid"]),
         retired=tuple(_read_retired(metadata[key]) for key in _retired_keys(metadata)),
         root_uid=metadata.get("anchor-root-uid", ""),
         account_uid=metadata.get("account-uid", ""),
@@ -82,7 +85,14 @@ def _write_retired(retired: RetiredAnchor) -> str:
 
 def _read_retired(text: str) -> RetiredAnchor:
     name, uid, _, until = text.split(" ")
-    return RetiredAnchor(Anchor(name, uid), _moment(until))
+    return RetiredAnchor(_anchor(name, uid), _moment(until))
+
+
+def _anchor(name: str, uid: str) -> Anchor:
+    """Return an anchor that may be deleted because a label names it: by its UID, so only that very one."""
+    if not ANCHOR_NAME.fullmatch(name) or not _UID.fullmatch(uid):
+        raise ValueError("not an anchor")
+    return Anchor(name, uid)
 
 
 def _moment(text: str) -> datetime:

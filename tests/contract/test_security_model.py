@@ -83,7 +83,9 @@ def test_what_attacks_a_promise_is_run() -> None:
 
     assert {name for name in tests if words(NAMES[name]) & left_out} == set()
     modules = {path: path.read_text(encoding="utf-8") for path, known in CODE.items() if tests & _names(known)}
-    assert {path for path, text in modules.items() if re.search(r"^pytest(\.|mark = (?!own_cluster$))", text, re.MULTILINE)} == set()
+    assert {
+        path for path, text in modules.items() if re.search(r"^pytest(\.|mark = (?!own_cluster$))", text, re.MULTILINE)
+    } == set()
 
 
 def test_what_attacks_a_promise_checks_something() -> None:

@@ -25,6 +25,7 @@ from tests.support.rotation import HandClock
 Path = tuple[str, ...]
 DATA: dict[str, Sensitive | str] = {"token": Sensitive("the-token"), "namespace": "null"}
 MOMENT = datetime(2026, 11, 24, 12, tzinfo=UTC)
+ANCHOR = "tokenbroker-anchor-mfrggzdfmztwq2lknnwg23tp"
 LABEL = CopyLabel(
     client_uid="uid",
     client=ClientId("shop", "reporter"),
@@ -37,7 +38,7 @@ LABEL = CopyLabel(
     issued_at=MOMENT,
     expires_at=MOMENT + timedelta(hours=12),
     jti="jti",
-    anchor=Anchor("anchor", "anchor-uid"),
+    anchor=Anchor(ANCHOR, "anchor-uid"),
 )
 
 
@@ -151,7 +152,7 @@ async def test_versions_count_up_and_keep_the_label(subject: Subject, path: Path
 
 async def test_a_label_is_replaced_as_a_whole(subject: Subject, path: Path) -> None:
     """What a label says no more is gone from Vault too."""
-    retired = RetiredAnchor(Anchor("old", "old-uid"), MOMENT)
+    retired = RetiredAnchor(Anchor(f"{ANCHOR}-1a2b3c4d-v1", "old-uid"), MOMENT)
     await subject.store.label(path, replace(LABEL, retired=(retired, retired)))
     await subject.store.label(path, replace(LABEL, version=2))
 

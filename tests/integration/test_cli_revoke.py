@@ -64,10 +64,10 @@ async def test_a_token_that_shares_its_end_is_refused(broker: BrokerProcess, ten
     unknown = await token_revoke(broker, client, tmp_path, "0123456789abcdef01234567")
     by_token = await token_revoke(broker, client, tmp_path, "--token-file", "-", stdin=got["token"])
 
-    assert (by_id.code, by_token.code, unknown.code) == (2, 1, 1)
+    assert (by_id.code, by_token.code, unknown.code) == (2, 1, 0)
     assert "share theirs" in by_id.stderr
     assert "unsupported_token_type" in by_token.stderr
-    assert "not_individually_revocable" in unknown.stderr
+    assert "if there was such a token" in unknown.stderr
 
 
 async def test_who_may_not_list_secrets_is_told_of_suspend(broker: BrokerProcess, tenant: Tenant) -> None:

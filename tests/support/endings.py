@@ -14,6 +14,7 @@ from broker.model.anchor import AnchorId, grant_anchor, trial_anchor, vault_anch
 from broker.model.audit_record import Origin, RefusedRequest, Revoked
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Ask, standing
+from broker.model.limits import NamespaceLimits
 from broker.model.proof_policy import ProofPolicy
 from broker.model.sensitive import Sensitive
 from broker.model.status import AccessFacts
@@ -229,6 +230,8 @@ class EndingWorld:
         self.vault = FakeVault(self.power.before, self.power.after)
         self.audit = Audit(self.power)
         self.keys: set[CopyKey] = set()
+        self.labels_known = True
+        self.rules = replace(RULES, limits=self._limits)
         self.restart()
 
     def restart(self) -> None:
@@ -244,7 +247,7 @@ class EndingWorld:
         self.rotator = self._rotator()
         self.reconciler = self._reconciler()
         minter = GrantMinter(minter=self.cluster, book=self.book, tokens=self.tokens, recheck=self.rechecked.append)
-        self.issuer = Issuer(minter=minter, audit=self.audit, metrics=self.metrics, clock=self.clock, rules=RULES)
+        self.issuer = Issuer(minter=minter, audit=self.audit, metrics=self.metrics, clock=self.clock, rules=self.rules)
         self.revoker = Revoker(
             tokens=self.tokens,
             introspector=Introspector(Reviews(self.cluster)),
@@ -278,6 +281,7 @@ class EndingWorld:
         injected = (self.cluster.delete_fault, self.audit.fault, *self.cluster.refused.values())
         faults = {fault.reason for fault in injected if fault is not None}
         faults |= {Reason.ACCESS_NOT_AS_DECLARED} if self.cluster.denied else set()
+        faults |= set() if self.labels_known else {Reason.REGISTRY_STALE}
         return faults | (set() if self.cluster.leading else {Reason.ANCHOR_MISSING})
 
     async def issue(self, client_id: ClientId = WEB, grant_name: str = SINGLY) -> tuple[str, str]:
@@ -351,7 +355,7 @@ class EndingWorld:
             clock=self.clock,
             metrics=self.metrics,
             leader=self.cluster,
-            proofs=lambda _: ProofPolicy(),
+            proofs=lambda namespace: ProofPolicy(kinds=self._limits(namespace).proofs),
         )
 
     def _reconciler(self) -> Reconciler:
@@ -365,7 +369,7 @@ class EndingWorld:
         )
         return Reconciler(
             registry=self.cluster,
-            preparer=Preparer(hands, self.book, RULES),
+            preparer=Preparer(hands, self.book, self.rules),
             ender=self.ender,
             finalizers=self.cluster,
             book=self.book,
@@ -387,7 +391,13 @@ class EndingWorld:
             book=self.book,
             shown=ShownCopies(self.board, PLACE, self.metrics, self.cluster),
             recheck=self.rechecked.append,
+            rules=self.rules,
         )
+
+    def _limits(self, _namespace: str) -> NamespaceLimits:
+        if not self.labels_known:
+            raise BrokerError(Reason.REGISTRY_STALE, "labels")
+        return NamespaceLimits()
 
 
 def web(**changes: object) -> Client:

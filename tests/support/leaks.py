@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ LOOKS = {
 }
 _RUN = re.compile(r"[\w+/=.%-]{16,}", re.ASCII)
 _CONTEXT = 100
+_CONTINUE = re.compile(r"(?<=continue=)[\w%=-]+", re.ASCII)
+"""Where a list goes on (https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Search:
 
     def _found(self, text: str) -> Iterator[tuple[int, str]]:
         for run in {match[0] for match in _RUN.finditer(text)}:
-            what = self._what(run, DISGUISES)
+            parts = _RUN.findall(_CONTINUE.sub(_opened, run))
+            what = next(filter(None, (self._what(part, DISGUISES) for part in parts)), None)
             if what is not None:
                 yield text.index(run), what
 
@@ -90,6 +94,19 @@ def _decoded(word: str) -> str:
         return base64.b64decode(word).decode("latin-1")
     except binascii.Error:
         return ""
+
+
+def _opened(place: re.Match[str]) -> str:
+    """Return the name that a place in a list is, in base64 as parts of tokens are; what is none stays as it is."""
+    word = unquote(place[0])
+    try:
+        said = json.loads(base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)))
+    except ValueError:
+        return place[0]
+    match said:
+        case {"v": "meta.k8s.io/v1", "rv": int(), "start": str(start), **more} if not more:
+            return f" {start} "
+    return place[0]
 
 
 def _before(text: str, at: int) -> str:

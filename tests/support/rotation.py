@@ -270,6 +270,7 @@ def fake_rotator(
     book: GrantBook,
     shown: ShownCopies,
     recheck: Callable[[ClientId], None] | None = None,
+    rules: Rules = RULES,
 ) -> Rotator:
     """Return a rotator that remembers nothing, in a cluster whose one broker leads."""
     writer = CopyWriter(
@@ -293,7 +294,7 @@ def fake_rotator(
         book=book,
         leader=cluster,
         place=PLACE,
-        rules=RULES,
+        rules=rules,
         clock=clock,
         new_request_id=lambda: f"request-{next(numbers)}",
     )

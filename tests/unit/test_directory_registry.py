@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -15,6 +16,7 @@ from broker.directory import files as reading
 from broker.directory import registry as looking
 from broker.directory.notes import LoggedEvents, LoggedStatuses
 from broker.directory.registry import DirectoryRegistry
+from broker.logs import json_line
 from broker.ports import Registration
 from tests.support.bad_specs import GOOD
 from tests.support.processes import until
@@ -216,6 +218,27 @@ async def test_what_is_no_readable_file_is_broken_and_holds_up_nothing(
     await followed.changes("app")
 
     assert followed.told.broken[-1] == 1
+
+
+async def test_name_that_is_not_utf8_is_shown_escaped_and_holds_up_nothing(
+    followed: Followed, source: DirectorySource, logged: list[EventDict]
+) -> None:
+    """Such a file is read like any other, and where it is broken it can be found by its name in the log."""
+    odd = source.folder / os.fsdecode(b"\xff.yaml")
+    odd.write_text("{")
+    (source.folder / "a.yaml").write_text(_good("app"))
+    await followed.changes("app")
+    broken = [json_line(line) for line in logged if line["event"] == "registry.file_broken"]
+    odd.write_text(_good("web"))
+    await followed.changes("web")
+    (source.folder / "b.yaml").write_text(_good("web"))
+    await followed.changes("web")
+    twice = _known(followed).fault
+
+    assert [orjson.loads(line)["file"] for line in broken] == [r"\xff.yaml"]
+    assert followed.client("app") is not None
+    assert twice is not None
+    assert r"in \xff.yaml, b.yaml" in twice.message
 
 
 async def test_link_may_lead_to_another_secret_and_nothing_of_it_is_shown(

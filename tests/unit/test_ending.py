@@ -8,13 +8,13 @@ import pytest
 from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import AnchorId, AnchorKind, grant_anchor, vault_anchor
 from broker.model.audit_record import Origin
-from broker.model.client import Client, ClientId
+from broker.model.client import Client, ClientId, Revocation
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.services import token_anchors
 from broker.services.ending import NotEnded
 from broker.services.reconcile import RECHECK_SECONDS
 from broker.services.token_anchors import BUCKET_SECONDS, BUCKETS_IN_USE
-from tests.support.endings import SINGLY, TOGETHER, WEB, EndingWorld, web
+from tests.support.endings import SINGLY, TOGETHER, WEB, EndingWorld, other, web
 from tests.support.rotation import KEY, HandClock, grant
 
 AWAY = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
@@ -512,3 +512,94 @@ async def test_the_queue_does_not_grow_by_visits_of_clients_that_end_some_day(wo
         queue.forget(WEB)
 
     assert sum(map(len, queue._heaps.values())) < visits / 2
+
+
+async def test_tokens_end_though_nobody_knows_what_is_allowed(world: EndingWorld) -> None:
+    """Where the labels of namespaces are too old, nothing is issued or written, and what has to end does."""
+    kept = world.in_vault()
+    world.labels_known = False
+    world.clock.pass_(2)
+    world.register(web(generation=2, rotate_requested=world.clock.moment))
+    await world.settle()
+    with pytest.raises(BrokerError, match="registry_stale"):
+        await world.issue()
+    still = world.in_vault()
+    world.register(web(suspended=True, generation=3))
+    await world.settle()
+
+    assert still == kept
+    assert not world.tops()
+
+    world.labels_known = True
+    world.register(web(generation=4))
+    await world.settle()
+    assert world.accepts((await world.issue())[1])
+
+
+async def test_a_token_of_its_own_end_is_revoked_however_its_grant_revokes_now(world: EndingWorld) -> None:
+    """Its anchor is there still, and called by the client, the grant and the id alone."""
+    token_id, token = await world.issue()
+    _, spared = await world.issue()
+    together = tuple(replace(one, revocation=Revocation.GRANT) for one in web().grants)
+    world.register(web(grants=together, generation=2))
+    await world.settle()
+    await world.revoker.by_id(world.cluster.resources[WEB].client, token_id, Origin("r"))
+
+    assert not world.accepts(token)
+    assert world.accepts(spared)
+
+
+async def test_ids_of_others_are_like_ids_of_nobody(world: EndingWorld) -> None:
+    """No answer, and the same calls, also where no grant of the client gives tokens an end of their own now."""
+    world.register(other())
+    await world.settle()
+    foreign, token = await world.issue(other().id)
+    mine = web(grants=(grant(), grant(name=TOGETHER)))
+    calls = []
+    for token_id in (foreign, "0123456789abcdef01234567"):
+        world.power.calls.clear()
+        await world.revoker.by_id(mine, token_id, Origin("r"))
+        calls.append(world.power.calls.copy())
+
+    assert calls[0] == calls[1]
+    assert calls[0].count("delete") == len(mine.grants)
+    assert world.accepts(token)
+
+
+@pytest.mark.parametrize(
+    ("token_id", "reason"),
+    [
+        ("0f3c9a8e-5b8e-4a39-9d1b-5a8b1d0f9a11", Reason.NOT_INDIVIDUALLY_REVOCABLE),
+        ("0F3C9A8E-5B8E-4A39-9D1B-5A8B1D0F9A11", Reason.INVALID_REQUEST),
+        ("0123456789abcdef0123456", Reason.INVALID_REQUEST),
+        ("0123456789ABCDEF01234567", Reason.INVALID_REQUEST),
+        ("0123456789abcdef01234567\n", Reason.INVALID_REQUEST),
+        ("../tokenbroker-anchor-x", Reason.INVALID_REQUEST),
+    ],
+)
+async def test_what_is_no_id_of_a_single_token_says_what_it_is(
+    world: EndingWorld, token_id: str, reason: Reason
+) -> None:
+    """By its looks alone, so that nobody learns which ids exist; the API server is not asked."""
+    world.power.calls.clear()
+    with pytest.raises(BrokerError) as refused:
+        await world.revoker.by_id(web(), token_id, Origin("r"))
+
+    assert refused.value.reason is reason
+    assert token_id not in refused.value.detail
+    assert not world.power.calls
+
+
+async def test_an_anchor_that_is_made_late_goes_at_the_next_visit(world: EndingWorld) -> None:
+    """The call of a leader that was can arrive when the next one has ended a client's tokens already."""
+    late = dict(world.cluster.anchors)
+    world.register(web(suspended=True, generation=2))
+    await world.settle()
+    ended = world.tops()
+    world.cluster.anchors |= {name: f"{uid}-late" for name, uid in late.items() if name.count("-") == 2}  # the tops
+    again = await world.reconciler.visit(WEB)
+
+    assert not ended
+    assert not world.tops()
+    assert again is not None
+    assert RECHECK_SECONDS <= again <= 2 * RECHECK_SECONDS

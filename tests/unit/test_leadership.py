@@ -319,6 +319,7 @@ def test_the_lead_is_over_well_before_the_lease(duration: int) -> None:
     timing = Timing(duration)
 
     assert timing.lead == pytest.approx(duration * 2 / 3)
+    assert timing.lead + timing.margin <= timing.duration
     assert timing.renew + timing.call + timing.retry < timing.lead + 0.001
     assert TIMING.renew == 5
     assert TIMING.lead == 10

@@ -80,3 +80,30 @@ def test_value_too_short_to_look_for_is_refused() -> None:
     """It would be found everywhere, or nowhere."""
     with pytest.raises(ValueError, match="short"):
         Search({"planted": ["x"]})
+
+
+def place(start: str, **more: str) -> str:
+    """Return what the API server gives to go on with a list."""
+    said = {"v": "meta.k8s.io/v1", "rv": 4711, "start": start, **more}
+    return quote(encoded(json.dumps(said, separators=(",", ":"))), safe="")
+
+
+@pytest.mark.parametrize("shift", range(3))
+def test_place_in_a_list_is_no_part_of_a_token(shift: int) -> None:
+    """It names a client in base64, as tokens do: the same letters, where they begin at the same place."""
+    namespace = "a-namespace-of-a-very-long-name"
+    payload = encoded(json.dumps({"x" * (1 + shift): namespace}))
+    uri = f"/apis/tokenbroker.dev/v1alpha1/tokenclients?limit=250&continue={place(f'{namespace}/web')}"
+
+    assert not found(json.dumps({"requestURI": uri}), planted=[f"{payload}.{SECRET}"])
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [place(SECRET), place("shop/web", more=JWT), f"{encoded(JWT)}", JWT],
+    ids=["as the name", "beside it", "instead", "plain"],
+)
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+def test_what_only_looks_like_a_place_in_a_list_is_searched(planted: str, *, known: bool) -> None:
+    """Whatever else is in it is not let through."""
+    assert found(f"limit=250&continue={planted}", planted=[JWT, SECRET] if known else [])

@@ -148,6 +148,25 @@ def test_configuration_and_labels_together(configured: Load) -> None:
     assert limits("out") == NamespaceLimits(opted_in=False)
 
 
+def test_limits_are_not_known_where_the_labels_are_too_old(configured: Load) -> None:
+    """Also those that were found before: what they were found by may have changed."""
+    stale, labels = False, {"tier": "lab", **OPTED_IN}
+
+    def known(_namespace: str) -> Mapping[str, str]:
+        if stale:
+            raise BrokerError(Reason.REGISTRY_STALE, "labels")
+        return labels
+
+    limits = namespace_limits(configured([{"namespace_labels": {"tier": "lab"}, "max_ttl": "1h"}]), known)
+    rules = Rules("tokenbroker", "https://api", limits=limits)
+    before = grant_problem("shop", grant(ttl=TtlRange(HOUR, HOUR), vault=None), rules)
+    stale = True
+
+    assert before is None
+    with pytest.raises(BrokerError, match="registry_stale"):
+        grant_problem("shop", grant(), rules)
+
+
 def test_without_labels_the_name_alone_counts(configured: Load) -> None:
     """Where clients stand in a directory, a namespace counts as opted in, and admission has the last word."""
     limits = namespace_limits(configured([{"namespaces": ["shop"], "unbound_tokens": True}]), None)

@@ -19,11 +19,22 @@ except ValueError:
     logging.getLogger("asyncio").exception("heard exception")
 """
 
+SAY_WHAT_IS_NOT_UTF8 = """
+import logging, os, structlog
+from broker.logs import set_up_logging
+set_up_logging("info")
+name = os.fsdecode(b"caf\\xc3\\xa9\\xff.yaml")
+structlog.get_logger("ours").warning("said", file=name, **{name: [name, object()]})
+logging.getLogger("theirs").warning("heard %s", name)
+"""
+
 
 def _lines(level: str) -> list[dict[str, str]]:
-    ended = subprocess.run(
-        [sys.executable, "-c", SAY.format(level=level)], capture_output=True, check=True, text=True, timeout=60
-    )
+    return _said_by(SAY.format(level=level))
+
+
+def _said_by(program: str) -> list[dict[str, str]]:
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60)
     assert ended.stdout == ""
     return [json.loads(line) for line in ended.stderr.splitlines()]
 
@@ -53,3 +64,13 @@ def test_line_has_time_level_and_stack_in_one_object() -> None:
     assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
     assert len(failed) == 2
     assert all("ValueError: two\nlines" in line["exception"] for line in failed)
+
+
+def test_text_that_is_not_utf8_is_logged_all_the_same() -> None:
+    """Such a name of a file, or a header, must not end whoever mentions it: what is no character is shown escaped."""
+    ours, theirs = _said_by(SAY_WHAT_IS_NOT_UTF8)
+    name = "caf\N{LATIN SMALL LETTER E WITH ACUTE}\\udcff.yaml"
+
+    assert ours["file"] == name
+    assert ours[name][0] == name
+    assert theirs["event"] == f"heard {name}"

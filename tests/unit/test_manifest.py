@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from broker.model.client import Proofs
+from broker.model.client import ROTATE_REQUESTED, Proofs
 from broker.model.proof import AccountRule, CertificateRule, KeyRule, OidcRule
-from broker.registration.manifest import read_registration
+from broker.registration.manifest import essence, read_registration
 from tests.support.bad_specs import BAD, DIGEST, GOOD, GRANT, JWK, OTHER_DIGEST, PROOFS
 
 UNKNOWN: list[Any] = [GOOD | {"x": 1}, GOOD | {"grants": [GRANT | {"x": 1}]}, None, [], "x", {"grants": {}}]
@@ -126,3 +126,24 @@ def test_copy_is_renewed_after_two_thirds_unless_it_says_otherwise() -> None:
     assert client is not None
     assert client.grants[0].vault is not None
     assert client.grants[0].vault.renew_before_seconds == 3600
+
+
+@pytest.mark.parametrize("spec", [GOOD, *UNKNOWN, *BAD.values()])
+def test_the_essence_of_a_client_is_all_that_is_read(spec: Any) -> None:
+    """What else its writer puts there, up to what the API server takes, is not kept in memory."""
+    resource = _resource(spec)
+    resource["metadata"] |= {
+        "resourceVersion": "7",
+        "deletionTimestamp": "2026-11-24T12:00:00Z",
+        "finalizers": ["tokenbroker.dev/anchors", "example.com/other"],
+        "annotations": {ROTATE_REQUESTED: "2026-11-24T12:00:00Z", "large": "annotation"},
+        "labels": {"large": "label"},
+        "ownerReferences": [{"name": "large"}],
+        "managedFields": [{"manager": "large"}],
+    }
+    kept = essence(resource)
+
+    assert read_registration(kept) == read_registration(resource)
+    assert kept["metadata"]["annotations"].keys() == {ROTATE_REQUESTED}
+    assert read_registration(kept).finalizers == ("tokenbroker.dev/anchors", "example.com/other")
+    assert "large" not in str(kept)

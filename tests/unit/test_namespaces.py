@@ -1,15 +1,19 @@
 """The labels of namespaces: known once they were listed, and told of when they change."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from broker.errors import BrokerError, Reason
+from broker.kube import reflector as watching
 from broker.kube.namespaces import WatchedNamespaces
 from broker.kube.session import KubeSession
 from broker.metrics import Metrics
 from tests.support.certificates import Authority
+from tests.support.processes import until
+from tests.support.scripted import answer, says, scripted
 
 
 def namespace(name: str, **labels: str) -> dict[str, Any]:
@@ -56,3 +60,50 @@ async def test_only_changes_are_told_of(watched: WatchedNamespaces) -> None:
     assert first == [("bare", {"x": "y"}), ("shop", {"team": "a"})]
     assert told == [("shop", {"team": "b"}), ("shop", {}), ("new", {"team": "c"})]
     assert watched.labels("bare") == {}
+
+
+async def test_labels_count_for_as_long_as_the_watch_speaks(
+    watched: WatchedNamespaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A label that the operator took away while the watch was broken must not allow anything for ever."""
+    loop, now = asyncio.get_running_loop(), 1000.0
+    monkeypatch.setattr(loop, "time", lambda: now)
+    watched.listed([namespace("shop", team="a")])
+    now += watching.STALE_SECONDS - 1
+    young = watched.labels("shop")
+    now += 1
+    assert not watched.fresh
+    with pytest.raises(BrokerError) as refused:
+        watched.labels("shop")
+    watched.heard()
+
+    assert young == watched.labels("shop") == {"team": "a"}
+    assert refused.value.reason is Reason.REGISTRY_STALE
+    assert "Namespaces for 90 s" in refused.value.operator_detail
+
+
+async def test_broken_watch_makes_labels_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where neither a watch nor a list is answered any more, the labels of the last list soon do not count."""
+    monkeypatch.setattr(watching, "STALE_SECONDS", 0.2)
+    (tmp_path / "token").write_text("own.token")
+    listed = b'{"metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "shop", "labels": {"a": "b"}}}]}'
+    authority = Authority.create(tmp_path, "x")
+    async with (
+        scripted(says(answer(200, listed))) as server,
+        KubeSession(server.url, authority.file, tmp_path / "token", 0.1) as session,
+    ):
+        followed = WatchedNamespaces(session, Metrics())
+        running = asyncio.create_task(followed.run())
+        await asyncio.wait_for(followed.synced.wait(), 5)
+        fresh = followed.fresh
+
+        async def old() -> bool:
+            return not followed.fresh
+
+        await until(old, what="the labels are old")
+        running.cancel()
+        await asyncio.wait([running])
+
+    assert fresh
+    with pytest.raises(BrokerError, match="registry_stale"):
+        followed.labels("shop")

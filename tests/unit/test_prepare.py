@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from broker.errors import BrokerError, Fault, Reason
-from broker.model.anchor import grant_anchor, trial_anchor, vault_anchor
+from broker.model.anchor import AnchorId, grant_anchor, trial_anchor, vault_anchor
 from broker.model.client import Client, ClientId, Expect, Grant, Revocation
 from broker.model.decision import Allowed, Rules
 from broker.model.former_grants import ListedAnchor
@@ -274,6 +274,24 @@ async def test_replica_that_does_not_lead_neither_looks_nor_ends() -> None:
     assert (error.reason, narrowed.reason) == (Reason.ANCHOR_MISSING, Reason.LIMITS_EXCEEDED)
     assert len(bench.access.looked_with) == 1
     assert bench.anchors == {"trial", "vault"}
+
+
+async def test_lead_that_is_lost_while_an_anchor_is_looked_for_makes_none() -> None:
+    """The next leader may have ended the grant's tokens in between."""
+    bench = Bench()
+    await bench.prepare()
+    await bench.cluster.delete(KEY.client.namespace, grant_anchor("uid-1", bench.grant).name)
+    find = bench.cluster.find
+
+    async def lost(client: Client, which: AnchorId) -> Anchor | None:
+        bench.cluster.leading = False
+        return await find(client, which)
+
+    bench.cluster.find = lost  # type: ignore[method-assign]
+    error = await bench.refusal()
+
+    assert error.reason is Reason.ANCHOR_MISSING
+    assert "grant" not in bench.anchors
 
 
 async def test_tokens_that_only_expire_are_bound_to_nothing() -> None:

@@ -1,6 +1,7 @@
 """The registry follows a list and a watch, and loses its way in neither."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,13 +12,14 @@ import orjson
 import pytest
 
 from broker.errors import BrokerError, Reason
+from broker.kube import connection as wire
 from broker.kube import reflector as watching
 from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.model.client import ClientId
 from tests.support.bad_specs import GOOD
 from tests.support.certificates import Authority
-from tests.support.scripted import Reply, ScriptedServer, answer, says, says_and_closes, scripted
+from tests.support.scripted import Reply, ScriptedServer, answer, floods, hangs, says, says_and_closes, scripted
 
 WEB = ClientId("shop", "web")
 APP = ClientId("shop", "app")
@@ -71,13 +73,15 @@ def _event(kind: str, resource: dict[str, Any]) -> bytes:
 
 
 @asynccontextmanager
-async def _following(folder: Path, *replies: Reply) -> AsyncIterator[tuple[WatchedRegistry, Told, ScriptedServer]]:
+async def _following(
+    folder: Path, *replies: Reply, timeout_seconds: float = 5
+) -> AsyncIterator[tuple[WatchedRegistry, Told, ScriptedServer]]:
     authority = Authority.create(folder, "test")
     (folder / "token").write_text("own.token")
     told = Told()
     async with (
         scripted(*replies) as server,
-        KubeSession(server.url, authority.file, folder / "token", 5) as session,
+        KubeSession(server.url, authority.file, folder / "token", timeout_seconds) as session,
     ):
         registry = WatchedRegistry(session, told)
         registry.on_change = told.changed.put_nowait
@@ -197,3 +201,62 @@ async def test_silent_watch_is_not_believed(tmp_path: Path, monkeypatch: pytest.
 
     assert refused.value.reason is Reason.REGISTRY_STALE
     assert told.restarts == ["kubernetes_unavailable"]
+
+
+def _asked(server: ScriptedServer) -> list[tuple[int, bytes]]:
+    """Return how many objects each list asked for, and after which."""
+    found = (re.search(rb"[?]limit=(\d+)(?:&continue=(\w+))? ", request) for request in server.requests)
+    return [(int(match[1]), match[2] or b"") for match in found if match]
+
+
+@pytest.fixture
+def too_large(monkeypatch: pytest.MonkeyPatch) -> Reply:
+    """Return a page that is larger than is read."""
+    monkeypatch.setattr(watching, "MAX_PAGE_BYTES", 10_000)
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        await floods(b" " * 1000)(writer)
+
+    return reply
+
+
+async def test_page_that_is_too_large_is_asked_for_by_halves(tmp_path: Path, too_large: Reply) -> None:
+    """From where the list was, and with the size that worked for the rest of it; the next list begins as ever."""
+    first = (_list(_resource("web", "1"), following="AA"), too_large, too_large)
+    rest = (_list(_resource("app", "2"), following="BB"), _list(version="11"))
+    again = (_watch(_event("ERROR", {"code": 410})), _list(version="12"), _watch())
+    async with _following(tmp_path, *first, *rest, *again) as (registry, told, server):
+        assert {await _changed(told), await _changed(told)} == {WEB, APP}
+        known = (registry.get(WEB), registry.get(APP))
+        await server.asked(8)
+
+    assert all(known)
+    assert _asked(server) == [(500, b""), (500, b"AA"), (250, b"AA"), (125, b"AA"), (125, b"BB"), (500, b"")]
+    assert told.restarts == ["gone"]
+
+
+async def test_one_object_that_is_too_large_breaks_the_list(
+    tmp_path: Path, too_large: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less cannot be asked for: the list fails, and is tried anew, with one object at a time, of any size."""
+    monkeypatch.setattr(wire, "MAX_ANSWER_BYTES", 20_000)
+    halves = [too_large] * 9
+    async with _following(tmp_path, *halves, _list(_resource("web", "1")), _watch()) as (_, told, server):
+        assert await _changed(told) == WEB
+
+    assert [limit for limit, _ in _asked(server)] == [500, 250, 125, 62, 31, 15, 7, 3, 1, 1]
+    assert told.restarts == ["kubernetes_unavailable"]
+
+
+async def test_page_that_does_not_come_in_time_is_smaller_the_next_time(tmp_path: Path) -> None:
+    """A list that is too slow as a whole is read in the end, page by page."""
+    async with _following(tmp_path, hangs(), hangs(), _list(_resource("web", "1")), _watch(), timeout_seconds=0.2) as (
+        _,
+        told,
+        server,
+    ):
+        assert await _changed(told) == WEB
+
+    assert [limit for limit, _ in _asked(server)] == [500, 250, 125]
+    assert told.restarts == ["kubernetes_timeout"] * 2

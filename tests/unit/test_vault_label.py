@@ -9,6 +9,7 @@ from broker.model.stored_copy import CopyLabel, RetiredAnchor
 from broker.model.token import Anchor
 from broker.vault.label import read_label, write_label
 
+NAME = "tokenbroker-anchor-mfrggzdfmztwq2lknnwg23tp"
 LABEL = CopyLabel(
     client_uid="uid",
     client=ClientId("null", "1e3"),
@@ -21,9 +22,9 @@ LABEL = CopyLabel(
     issued_at=datetime(2026, 11, 24, 12, tzinfo=UTC),
     expires_at=datetime(2026, 11, 25, tzinfo=UTC),
     jti="",
-    anchor=Anchor("tokenbroker-anchor-a", "anchor-uid"),
+    anchor=Anchor(f"{NAME}-1a2b3c4d-v7", "anchor-uid"),
     retired=tuple(
-        RetiredAnchor(Anchor(f"tokenbroker-anchor-{number}", f"uid-{number}"), datetime(2026, 11, 24, tzinfo=UTC))
+        RetiredAnchor(Anchor(f"{NAME}-1a2b3c4d-v{number}", f"uid-{number}"), datetime(2026, 11, 24, tzinfo=UTC))
         for number in range(36)
     ),
     account_uid="account-uid",
@@ -50,6 +51,27 @@ def test_a_tampered_label_is_read_or_refused_but_never_raises(key: str, value: s
     label = read_label(metadata)
 
     assert label is None or label != LABEL
+
+
+@pytest.mark.parametrize(
+    ("name", "uid"),
+    [
+        (NAME, ""),
+        ("", "uid-1"),
+        ("other-secret", "uid-1"),
+        (f"x{NAME}", "uid-1"),
+        (f"{NAME}?dryRun=None", "uid-1"),
+        (f"{NAME}/../../serviceaccounts/reporter", "uid-1"),
+        (NAME, "uid\n1"),
+    ],
+)
+def test_a_forged_label_deletes_no_anchor_but_one_of_its_own_uid(name: str, uid: str) -> None:
+    """Anchors that a label names are deleted: what is no anchor's name and UID makes it none of the broker's."""
+    of_version = {"anchor-name": name, "anchor-uid": uid}
+    replaced = {"retired-anchor-1": f"{name} {uid} until 2026-11-24T00:00:00Z"}
+
+    assert read_label(write_label(LABEL) | of_version) is None
+    assert read_label(write_label(LABEL) | replaced) is None
 
 
 def test_what_others_manage_has_no_label() -> None:

@@ -98,6 +98,14 @@ def test_what_is_no_yaml_is_not_quoted(content: bytes) -> None:
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize("text", [r'a: "\ud800"', r'"\udcff": a', r'a: "\U00110000"', r'a: "\U99999999"'])
+def test_an_escape_that_is_no_character_is_refused(text: str) -> None:
+    """No JSON can hold it, so the API server would never have seen it."""
+    with pytest.raises(NotPlainError, match="is not YAML"):
+        documents(text.encode())
+
+
 def test_what_is_no_text_is_refused() -> None:
     """Only UTF-8 counts, without guessing."""
     with pytest.raises(NotPlainError, match="is not UTF-8"):

@@ -1,0 +1,35 @@
+"""How long ago a source was heard of: what it said counts for a while, and then nothing is decided from it."""
+
+import asyncio
+
+from broker.errors import BrokerError, Reason
+
+
+class Freshness:
+    """The age of what is known of ``what``, which is heard of from ``source``, by the event loop's clock."""
+
+    def __init__(self, what: str, source: str, stale_seconds: float) -> None:
+        self._what = what
+        self._source = source
+        self._stale_seconds = stale_seconds
+        self._heard: float | None = None
+
+    def heard(self) -> None:
+        """Note that what is known is what the source says now."""
+        self._heard = asyncio.get_running_loop().time()
+
+    @property
+    def fresh(self) -> bool:
+        """Tell whether what is known is young enough to decide from."""
+        return self._heard is not None and asyncio.get_running_loop().time() - self._heard < self._stale_seconds
+
+    def require(self) -> None:
+        """Raise BrokerError(registry_stale) where nothing is known yet, or it is too old."""
+        if not self.fresh:
+            age = "yet" if self._heard is None else f"for {self._stale_seconds:g} s"
+            raise BrokerError(
+                Reason.REGISTRY_STALE,
+                f"The broker has lost sight of {self._what}; try again shortly.",
+                operator_detail=f"No word from {self._source} {age}.",
+                retry_after=5,
+            )

@@ -1,0 +1,110 @@
+"""Whether a broker says that it is ready, around an API server that answers only some of its questions."""
+
+import asyncio
+import base64
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from aiohttp.test_utils import TestClient, TestServer
+
+from broker.app import broker
+from broker.config import load
+from broker.kube import reflector as watching
+from tests.support.certificates import Authority
+from tests.support.processes import until
+from tests.support.scripted import answer, read_request
+
+LIST = answer(200, b'{"metadata": {"resourceVersion": "1"}, "items": []}')
+WATCH = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+BOOKMARK = orjson.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "1"}}}) + b"\n"
+
+
+class ApiServer:
+    """Lists nothing, and its watches speak all the time; what is in ``broken`` is not answered."""
+
+    def __init__(self) -> None:
+        self.broken: set[str] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        try:
+            while await self._answer((await read_request(reader)).partition(b" HTTP/")[0].decode(), writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the broker has gone
+        finally:
+            writer.close()
+
+    async def _answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
+        kind = line.partition("?")[0].rpartition("/")[2]
+        watched = "watch=1" in line
+        if kind not in self.broken:
+            writer.write(WATCH if watched else LIST)
+        while watched and kind not in self.broken:
+            writer.write(b"%x\r\n%s\r\n" % (len(BOOKMARK), BOOKMARK))
+            await writer.drain()
+            await asyncio.sleep(0.02)  # the pace of its bookmarks
+        return kind not in self.broken
+
+
+@asynccontextmanager
+async def running(folder: Path, server: ApiServer) -> AsyncIterator[TestClient[Any, Any]]:
+    """Let a broker follow its registry and its namespaces, and nothing more; yield a client of its second port."""
+    authority = Authority.create(folder, "api")
+    files, tls = authority.server("api"), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files.certificate, files.key)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with broker(load(_config(folder, url, authority.file))) as made, TestClient(TestServer(made.ops)) as ops:
+        jobs = [asyncio.create_task(made.jobs[name]()) for name in ("registry", "namespaces")]
+        try:
+            yield ops
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.wait(jobs)
+            listener.close()
+
+
+def _config(folder: Path, url: str, ca_file: Path) -> Path:
+    claims = base64.urlsafe_b64encode(b'{"iss": "https://issuer", "aud": ["https://api"]}').decode().rstrip("=")
+    (folder / "token").write_text(f"e30.{claims}.e30")
+    document = {
+        "cluster": {"name": "lab", "server": url, "ca_file": str(ca_file)},
+        "kubernetes": {"server": url, "ca_file": str(ca_file), "token_file": str(folder / "token")},
+        "admission": {"policies": "absent"},
+        "audit": {"file": str(folder / "audit")},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("tokenclients", "registry_stale: registered clients"), ("namespaces", "registry_stale: Namespaces")],
+)
+async def test_a_broker_that_lost_sight_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
+) -> None:
+    """Of its clients or of its namespaces: it says of which, and is ready again when it sees them."""
+    monkeypatch.setattr(watching, "STALE_SECONDS", 0.5)
+    monkeypatch.setattr(watching, "backoff", lambda *_args, **_more: 0.05)
+    server = ApiServer()
+    async with running(tmp_path, server) as ops:
+
+        async def shows(status: int, text: str) -> bool:
+            async with ops.get("/readyz") as reply:
+                return (reply.status, (await reply.text()).strip()) == (status, text)
+
+        await until(lambda: shows(200, "ok"), what="it is ready")
+        server.broken.add(kind)
+        await until(lambda: shows(503, said), what="it has lost sight")
+        server.broken.clear()
+        await until(lambda: shows(200, "ok"), what="it sees again")
