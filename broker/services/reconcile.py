@@ -150,6 +150,9 @@ class Reconciler:
         denied = standing(client, now)
         if self._leader.leading:
             await self._lead_on(registration, client, active=denied is None)
+        wait = self._preparer.wait(client) if denied is None else 0.0
+        if wait > 0:
+            return wait
         if denied is None:
             await self._prepare_all(client)
         else:

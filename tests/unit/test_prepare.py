@@ -41,6 +41,11 @@ class FakeAccess:
             raise self.found
         return self.found
 
+    def wait(self, client: Client) -> float:
+        """Let each look wait for a second."""
+        assert client.grants
+        return 1.0
+
     def forget(self, client_id: ClientId) -> None:
         """Note it."""
         self.forgotten.append(client_id)

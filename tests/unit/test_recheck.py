@@ -26,6 +26,7 @@ class Preparing:
 
     def __init__(self) -> None:
         self.now, self.most, self.looked = 0, 0, 0
+        self.waiting = 0.0
         self.gate = asyncio.Event()
 
     async def prepare(self, client: Client, grant: Grant) -> AccessFacts:
@@ -37,6 +38,11 @@ class Preparing:
         await self.gate.wait()
         self.now -= 1
         return AccessFacts()
+
+    def wait(self, client: Client) -> float:
+        """Return how long looks have to wait."""
+        assert client.grants
+        return self.waiting
 
     def forget(self, client_id: ClientId) -> None:
         """Never called here."""

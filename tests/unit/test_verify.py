@@ -129,7 +129,7 @@ async def test_rules_in_doubt_are_asked_about_once_an_hour() -> None:
     bench.clock.pass_(1)
     await bench.check()
 
-    assert first == list(strong_questions())
+    assert first == list(strong_questions("shop"))
     assert still == len(first)
     assert len(bench.reviews.asked) == 2 * len(first)
 
@@ -155,7 +155,7 @@ async def test_account_that_was_made_again_is_asked_about_anew() -> None:
     await bench.check()
     await bench.check(uid="u-2")
 
-    assert len(bench.reviews.asked) == 2 * len(strong_questions())
+    assert len(bench.reviews.asked) == 2 * len(strong_questions("shop"))
 
 
 async def test_client_that_went_is_forgotten() -> None:
@@ -169,7 +169,7 @@ async def test_client_that_went_is_forgotten() -> None:
     bench.verifier.forget(KEY.client)
     await bench.check()
 
-    assert (before, len(bench.reviews.asked)) == (len(strong_questions()), 2 * len(strong_questions()))
+    assert (before, len(bench.reviews.asked)) == (len(strong_questions("shop")), 2 * len(strong_questions("shop")))
 
 
 async def test_strength_that_the_rules_show_needs_no_question() -> None:
