@@ -142,3 +142,16 @@ async def test_eight_clients_are_looked_at_at_a_time() -> None:
         await task
 
     assert bench.preparing.most == 8
+
+
+async def test_a_client_whose_turn_is_later_is_visited_then() -> None:
+    """Without holding a worker meanwhile; its end waits for nothing."""
+    bench = Bench()
+    bench.preparing.gate.set()
+    bench.preparing.waiting = 7.0
+    waited = await bench.reconciler.visit(bench.put(1))
+    looked = bench.preparing.looked
+    bench.preparing.waiting = 0.0
+    await bench.reconciler.visit(bench.put(1))
+
+    assert (waited, looked, bench.preparing.looked) == (7.0, 0, 1)

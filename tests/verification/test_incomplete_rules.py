@@ -106,6 +106,21 @@ async def test_denied_right_that_no_rule_shows_ends_tokens(doubtful: Doubtful) -
     assert "deny 'get configmaps' does not hold: the API server's authorizer allows it" in condition["message"]
 
 
+async def test_right_on_its_own_namespace_that_no_rule_shows(doubtful: Doubtful) -> None:
+    """The authorizer is asked about the Namespace in itself, as the API server does for a request that names one."""
+    account = await doubtful.account("hidden-namespace")
+    doubtful.authorizer.inside.add((user(account), "get", "namespaces", "hidden-namespace"))
+    client = await account.client(expect={"deny": ["get namespaces"]})
+    await until_refused(doubtful.broker, client, "access_not_as_declared")
+    strong = await doubtful.account("hidden-labels")
+    doubtful.authorizer.inside.add((user(strong), "patch", "namespaces", "hidden-labels"))
+    await until_refused(doubtful.broker, await strong.client(), "account_too_strong")
+    path = "/api/v1/namespaces/hidden-namespace"
+    status, _ = await doubtful.lab.cluster.request("GET", path, token=account.token)
+
+    assert status == 200
+
+
 async def test_what_cannot_be_asked_is_no_pass(doubtful: Doubtful) -> None:
     """Nobody can ask about "any resource": AccessVerified is Unknown, and the client is served."""
     account = await doubtful.account("unknowable")
