@@ -125,7 +125,7 @@ _POWERS = (
         namespaced=False,
     ),
     _Power(
-        "keeps the broker's calls, those that end tokens among them, from the API server",
+        "has the API server refuse the broker's calls, those that end tokens among them",
         "flowcontrol.apiserver.k8s.io",
         ("flowschemas", "prioritylevelconfigurations"),
         _WRITE,

@@ -303,12 +303,12 @@ class Read(tuple[str, ...]):
     """Names that count how many of them are read."""
 
     __slots__ = ()
-    count = 0
+    read = 0
 
     def __iter__(self) -> Iterator[str]:
         """Yield them, and count."""
         for name in super().__iter__():
-            Read.count += 1
+            Read.read += 1
             yield name
 
 
@@ -318,11 +318,11 @@ def test_no_question_is_made_that_is_not_asked(doubt: str) -> None:
     verbs = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
     denied = [action(f"{verb} {word}") for verb in verbs for word in ("nodes", "namespaces")]
     held = PolicyRule(("*",), ("",), ("nodes", "namespaces"), Read(NAMED))
-    Read.count = 0
+    Read.read = 0
     findings = verify([], denied, Rules((held,), doubt), NAMESPACE)
 
     assert {finding.outcome for finding in findings} == {UNKNOWN}
-    assert 0 < Read.count <= 16 * (MAX_QUESTIONS + 1)
+    assert 0 < Read.read <= 16 * (MAX_QUESTIONS + 1)
 
 
 def test_as_many_questions_as_are_asked() -> None:
