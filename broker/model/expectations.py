@@ -99,7 +99,7 @@ def _verify_allow(action: Action, rules: Rules, namespace: str) -> Finding:
     rule = next((it for it in rules.rules if _allows_all(it, action)), None)
     if rule and _decided_by_rules(action, namespace):
         return Finding("allow", action, Outcome.HELD, rule)
-    if rule or rules.doubt:
+    if rule or rules.doubt or action.inside(namespace) not in {"", namespace}:
         # A RoleBinding shows the rule, too, and reaches no cluster-scoped resource.
         return Finding("allow", action, Outcome.UNKNOWN, rule, (action,))
     return Finding("allow", action, Outcome.FAILED)
@@ -126,10 +126,11 @@ def _verify_deny(action: Action, rules: Rules, namespace: str) -> Finding:
                 if way.certain:
                     return Finding("deny", action, Outcome.FAILED, rule)
                 given.append((rule, way))
-    if not given and not rules.doubt:
+    hidden = [way for way in known if rules.doubt or way.elsewhere]
+    if not given and not hidden:
         return Finding("deny", action, Outcome.HELD)
     shown = given[0][0] if given else None
-    questions = _questions(known if rules.doubt else (), given)
+    questions = _questions(hidden, given)
     if len(questions) > MAX_QUESTIONS:
         return Finding("deny", action, Outcome.UNKNOWN, shown, why=TOO_MANY)
     return Finding("deny", action, Outcome.UNKNOWN, shown, questions)

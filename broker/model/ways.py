@@ -47,7 +47,8 @@ class Way:
     """Verbs on a resource, each of which gives some of an action. The verb of ``action`` itself says nothing.
 
     ``others``: every other verb gives some of it, too, but for those that are ``not_these``. ``certain``: a rule
-    that is shown gives it; else the rule may be a Role's, which reaches nothing outside its namespace.
+    that is shown gives it; else the rule may be a Role's, which reaches nothing outside its namespace. ``elsewhere``:
+    rules of another namespace give it, which are not shown.
     """
 
     action: Action
@@ -55,6 +56,7 @@ class Way:
     others: bool = False
     not_these: frozenset[str] = frozenset()
     certain: bool = True
+    elsewhere: bool = False
 
     def given_by(self, rule: PolicyRule) -> bool:
         """Tell whether a rule gives it, be it for some names only."""
@@ -89,7 +91,8 @@ def ways(action: Action, namespace: str) -> Iterator[Way]:
         verbs = tuple(verb for verb in way.verbs if replace(itself, verb=verb).inside(namespace))
         if verbs:
             not_these = frozenset() if itself.subresource else NAMELESS
-            yield replace(way, action=itself, verbs=verbs, not_these=not_these, certain=itself.name == namespace)
+            own = itself.name == namespace
+            yield replace(way, action=itself, verbs=verbs, not_these=not_these, certain=own, elsewhere=not own)
 
 
 def same_effect(action: Action) -> tuple[str, ...]:

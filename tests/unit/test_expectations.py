@@ -235,7 +235,7 @@ def test_the_verbs_that_a_star_stands_for_are_asked_for() -> None:
         ("list namespaces", rule("list", "namespaces"), UNKNOWN),
         ("create namespaces", rule("*", "namespaces"), UNKNOWN),
         ("* namespaces", rule("create", "namespaces"), UNKNOWN),
-        ("get namespaces/other", rule("get", "namespaces", "shop"), HELD),
+        ("list namespaces", rule("get", "namespaces", "other"), HELD),
         ("delete namespaces", rule("patch", "namespaces"), HELD),
         ("get namespaces", rule("get", "nodes"), HELD),
     ],
@@ -246,6 +246,16 @@ def test_a_role_gives_rights_on_its_own_namespace(text: str, held: PolicyRule, o
 
     assert finding.outcome is outcome
     assert finding.rule == (None if outcome is HELD else held)
+
+
+def test_rights_on_another_namespace_are_not_shown() -> None:
+    """A Role there gives them: so it is asked about, however complete the rules of the own one are."""
+    (finding,) = verify([], [action("get namespaces/other")], Rules((rule("get", "pods"),)), NAMESPACE)
+    asked = [question.attributes(NAMESPACE)["resourceAttributes"] for question in finding.questions]
+
+    assert finding.outcome is UNKNOWN
+    assert {(it["namespace"], it["name"]) for it in asked} == {("other", "other")}
+    assert {it["verb"] for it in asked} == {"get", "watch", "update", "patch", "delete"}
 
 
 def test_a_namespace_is_asked_about_in_itself() -> None:
@@ -268,6 +278,7 @@ def test_a_namespace_is_asked_about_in_itself() -> None:
         ("patch namespaces/shop", rule("patch", "namespaces", "shop"), HELD),
         ("get namespaces/shop", rule("get", "namespaces", "other"), FAILED),
         ("get namespaces/other", rule("get", "namespaces"), UNKNOWN),
+        ("get namespaces/other", rule("get", "pods"), UNKNOWN),
         ("list namespaces/shop", rule("list", "namespaces"), UNKNOWN),
         ("get namespaces", rule("get", "namespaces"), UNKNOWN),
     ],

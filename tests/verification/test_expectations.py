@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.accounts import Account, issued, rule, until_dead, until_issued, until_refused, works
-from tests.support.locks import Rule
+from tests.support.locks import RBAC, Rule
 from tests.support.processes import until
 from tests.verification.conftest import Limited
 
@@ -117,6 +117,29 @@ async def test_a_role_gives_no_right_to_list_or_make_namespaces(limited: Limited
     ]
 
     assert [status for status, _ in tried] == [403] * 6
+
+
+async def test_a_role_in_another_namespace_gives_rights_on_that_one(limited: Limited) -> None:
+    """Which the rules of the client's own do not show: the authorizer is asked."""
+    account = await Account.create(await limited.tenant("one-namespace"), "reader")
+    there, name = f"{RBAC}/namespaces/{(await limited.tenant('another')).namespace}", "for-one"
+    subject = {"kind": "ServiceAccount", "name": "reader", "namespace": "one-namespace"}
+    role = {"kind": "Role", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
+    made = {"metadata": {"name": name}, "rules": [rule("get", "namespaces")]}
+    await limited.cluster.request("POST", f"{there}/roles", made)
+    binding = {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]}
+    await limited.cluster.request("POST", f"{there}/rolebindings", binding)
+
+    async def reads() -> bool:
+        path = "/api/v1/namespaces/another"
+        return (await limited.cluster.request("GET", path, token=account.token))[0] == 200
+
+    await until(reads, what="the account reads the other Namespace")
+    client = await account.client(expect={"deny": ["get namespaces/another"]})
+    await until_refused(limited.broker, client, "access_not_as_declared")
+    verified = await account.until_condition("AccessVerified", "False", "AccessNotAsDeclared")
+
+    assert "the API server's authorizer allows it" in verified["message"]
 
 
 async def test_what_is_expected_about_its_own_namespace(limited: Limited) -> None:
