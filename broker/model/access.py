@@ -225,7 +225,7 @@ def read_review(status: Mapping[str, Any]) -> Rules:
     if status.get("incomplete") and not doubt:
         doubt = "an authorizer of the cluster cannot list its rules"
     listed = (*(status.get("resourceRules") or ()), *(status.get("nonResourceRules") or ()))
-    rules = _merged(read_rules(listed))
+    rules = _merged(map(_rule, listed))
     if len(rules) > MAX_RULES:
         return Rules(rules[:MAX_RULES], doubt or f"there are more than {MAX_RULES} rules", too_many=True)
     return Rules(rules, doubt)
@@ -233,26 +233,27 @@ def read_review(status: Mapping[str, Any]) -> Rules:
 
 def _merged(rules: Iterable[PolicyRule]) -> tuple[PolicyRule, ...]:
     """Return rules that differ in their names alone as one; no more of them than one too many."""
-    names: dict[tuple[PolicyRule, bool], dict[str, None]] = {}
+    alike: dict[tuple[object, ...], tuple[PolicyRule, dict[str, None]]] = {}
     for rule in rules:
-        shape = (replace(rule, names=()), bool(rule.names))
-        names.setdefault(shape, {}).update(dict.fromkeys(rule.names))
-        if len(names) > MAX_RULES:
+        shape = (rule.verbs, rule.groups, rule.resources, rule.urls, bool(rule.names))
+        alike.setdefault(shape, (rule, {}))[1].update(dict.fromkeys(rule.names))
+        if len(alike) > MAX_RULES:
             break
-    return tuple(replace(rule, names=tuple(known)) for (rule, _), known in names.items())
+    return tuple(replace(rule, names=tuple(names)) for rule, names in alike.values())
 
 
 def read_rules(documents: Iterable[Mapping[str, Any]]) -> tuple[PolicyRule, ...]:
     """Return the rules of a Role or ClusterRole, or of a review."""
-    return tuple(
-        PolicyRule(
-            verbs=_strings(rule, "verbs"),
-            groups=_strings(rule, "apiGroups"),
-            resources=_strings(rule, "resources"),
-            names=_strings(rule, "resourceNames"),
-            urls=_strings(rule, "nonResourceURLs"),
-        )
-        for rule in documents
+    return tuple(map(_rule, documents))
+
+
+def _rule(document: Mapping[str, Any]) -> PolicyRule:
+    return PolicyRule(
+        verbs=_strings(document, "verbs"),
+        groups=_strings(document, "apiGroups"),
+        resources=_strings(document, "resources"),
+        names=_strings(document, "resourceNames"),
+        urls=_strings(document, "nonResourceURLs"),
     )
 
 
