@@ -98,7 +98,7 @@ def judge(new: NewClient, roles: Roles) -> Judgement:
 def check_denied(new: NewClient, roles: Roles, catalogue: Catalogue) -> None:
     """Raise CommandError where the rights to be given are among those that are to be denied."""
     given = (*new.rights.rules, *new.rights.wide_rules, *(rule for rules in roles.values() for rule in rules or ()))
-    for finding in verify([], _actions(new.grant.expect.deny, catalogue), Rules(given)):
+    for finding in verify([], _actions(new.grant.expect.deny, catalogue), Rules(given), new.id.namespace):
         if finding.outcome is Outcome.FAILED:
             raise CommandError(f"{finding}: give the account less, or do not expect it.")
 

@@ -123,7 +123,7 @@ def _expectations(found: FromFile, pool: Pool, grant: Grant) -> Iterator[Problem
 
 def _contradiction(found: FromFile, grant: Grant, expected: str, action: Action, rules: Rules) -> Iterator[Problem]:
     allow, deny = ([action], []) if expected == "allow" else ([], [action])
-    (finding,) = verify(allow, deny, rules)
+    (finding,) = verify(allow, deny, rules, found.manifest["metadata"]["namespace"])
     if finding.outcome is Outcome.FAILED:
         mend = "give the account the right" if expected == "allow" else "give the account less"
         yield Problem(found.file, found.thing, f"grant {grant.name}: {finding}", mend, is_error=expected == "deny")

@@ -1,8 +1,8 @@
 """What an account may do: actions as ``kubectl auth can-i`` writes them, rules as RBAC evaluates them. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from broker.model.api_resources import Catalogue
@@ -10,11 +10,20 @@ from broker.model.api_words import unknown_word, verb_problem
 
 MAX_ACTION_CHARACTERS = 256
 
+MAX_RULES = 2000
+"""How many rules of an account are looked at; those that differ in the names of objects alone count as one."""
+
 _VERB = re.compile(r"\*|[a-z]+(?:[:-][a-z-]+)*", re.ASCII)
 _WORD = re.compile(r"\*|[A-Za-z][A-Za-z0-9-]*(?:\.[A-Za-z0-9.-]+)?", re.ASCII)
 _SUBRESOURCE = re.compile(r"[a-z][a-z0-9-]*(?:/[a-z0-9-]+)*", re.ASCII)
 _NAME = re.compile(r"[!-~]+", re.ASCII)
 _FLAG = "--subresource"
+NAMELESS = frozenset({"create", "list", "deletecollection"})
+"""Verbs of requests whose URL names no object (``watch`` may: ``/api/v1/watch/namespaces/NAME``)."""
+
+_SHOWN_VALUES = 8
+"""How many values of a rule are written out: a Role may name thousands of objects."""
+
 _EXAMPLE = 'write it as "list pods", "get deployments.apps/web", "get pods --subresource=log" or "get /metrics"'
 
 
@@ -23,7 +32,9 @@ class Action:
     """One thing to do: a verb on a resource, or on a URL of the API server that is no resource.
 
     An empty ``name`` means any object. Cluster-scoped resources (``namespaced`` is false) are asked about without
-    a namespace: a RoleBinding does not reach them.
+    a namespace: a RoleBinding does not reach them. A Namespace is both: a request that names one is decided in that
+    namespace, so that a Role there reaches it (kubernetes: apiserver/pkg/endpoints/request/requestinfo.go).
+    ``namespaced`` is true where the action is about one by name.
     """
 
     verb: str
@@ -39,12 +50,25 @@ class Action:
         """The resource as rules write it: ``pods/log``."""
         return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
 
+    @property
+    def on_namespaces(self) -> bool:
+        """Whether it is about Namespaces."""
+        return (self.group, self.resource) == ("", "namespaces")
+
+    def inside(self, namespace: str) -> str:
+        """Return the namespace in which it is decided on for somebody of ``namespace``; empty for the whole cluster."""
+        if not self.namespaced or self.url:
+            return ""
+        if not self.on_namespaces:
+            return namespace
+        return "" if self.verb in NAMELESS and not self.subresource else self.name
+
     def attributes(self, namespace: str) -> dict[str, dict[str, str]]:
         """Return the part of a SubjectAccessReview's spec that asks about it."""
         if self.url:
             return {"nonResourceAttributes": {"verb": self.verb, "path": self.url}}
         asked = {
-            "namespace": namespace if self.namespaced else "",
+            "namespace": self.inside(namespace),
             "verb": self.verb,
             "group": self.group,
             "resource": self.resource,
@@ -87,7 +111,8 @@ class WrittenAction:
             raise ValueError(f"{self.text!r}: {problem}")
         if not self.subresource and found.subresource(self.name):
             raise ValueError(f"{self.text!r} is about {found.singular} {self.name!r}: write {self._of(self.name)!r}.")
-        return Action(self.verb, found.group, found.plural, self.subresource, self.name, namespaced=found.namespaced)
+        action = Action(self.verb, found.group, found.plural, self.subresource, self.name, namespaced=found.namespaced)
+        return replace(action, namespaced=True) if action.on_namespaces and action.name else action
 
     def _of(self, subresource: str) -> str:
         return f"{self.verb} {self.word} {_FLAG}={subresource}"
@@ -145,15 +170,15 @@ class PolicyRule:
     def covers(self, verb: str, group: str, resource: str) -> bool:
         """Tell whether it allows a verb on ``resource`` or ``resource/subresource``, be it for some names only.
 
-        As RBAC does it (kubernetes: pkg/apis/rbac/v1/evaluation_helpers.go): ``*/scale`` is the subresource of any
-        resource, and ``pods/*`` is nothing.
+        As RBAC does it (kubernetes: pkg/apis/rbac/v1/evaluation_helpers.go).
         """
+        return bool({verb, "*"}.intersection(self.verbs)) and self.reaches(group, resource)
+
+    def reaches(self, group: str, resource: str) -> bool:
+        """Tell whether it is about a resource: ``*/scale`` is the subresource of any, and ``pods/*`` is nothing."""
         subresource = resource.partition("/")[2]
-        return (
-            bool({verb, "*"}.intersection(self.verbs))
-            and bool({group, "*"}.intersection(self.groups))
-            and any(it in {"*", resource} or (subresource and it == f"*/{subresource}") for it in self.resources)
-        )
+        known = {"*", resource, f"*/{subresource}"} if subresource else {"*", resource}
+        return not known.isdisjoint(self.resources) and not {group, "*"}.isdisjoint(self.groups)
 
     def covers_url(self, verb: str, url: str) -> bool:
         """Tell whether it allows a verb on a URL; a trailing ``*`` of the rule is a prefix."""
@@ -162,7 +187,7 @@ class PolicyRule:
         )
 
     def __str__(self) -> str:
-        """Return the rule as Kubernetes' own messages write it."""
+        """Return the rule as Kubernetes' own messages write it, but for values beyond the first few."""
         parts = {
             "APIGroups": self.groups,
             "Resources": self.resources,
@@ -173,23 +198,26 @@ class PolicyRule:
         return "{" + ", ".join(f"{key}:{_quoted(values)}" for key, values in parts.items() if values) + "}"
 
 
-def _quoted(values: Iterable[str]) -> str:
-    return "[" + " ".join(f'"{value}"' for value in values) + "]"
+def _quoted(values: Sequence[str]) -> str:
+    more = f" and {len(values) - _SHOWN_VALUES} more" if len(values) > _SHOWN_VALUES else ""
+    return "[" + " ".join(f'"{value}"' for value in values[:_SHOWN_VALUES]) + more + "]"
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """All rules of an account in one namespace, those that hold in the whole cluster among them.
 
-    ``doubt`` says why there may be more than these; empty where they are all.
+    ``doubt`` says why there may be more than these; empty where they are all. ``too_many``: there are, and it is not
+    known what they give.
     """
 
     rules: tuple[PolicyRule, ...]
     doubt: str = ""
+    too_many: bool = False
 
 
 def read_review(status: Mapping[str, Any]) -> Rules:
-    """Return the rules of a SelfSubjectRulesReview's status.
+    """Return the rules of a SelfSubjectRulesReview's status; those that differ in their names alone are one.
 
     An evaluation error is a doubt, too: the API server goes on without the rules that it could not find.
     """
@@ -197,20 +225,35 @@ def read_review(status: Mapping[str, Any]) -> Rules:
     if status.get("incomplete") and not doubt:
         doubt = "an authorizer of the cluster cannot list its rules"
     listed = (*(status.get("resourceRules") or ()), *(status.get("nonResourceRules") or ()))
-    return Rules(read_rules(listed), doubt)
+    rules = _merged(map(_rule, listed))
+    if len(rules) > MAX_RULES:
+        return Rules(rules[:MAX_RULES], doubt or f"there are more than {MAX_RULES} rules", too_many=True)
+    return Rules(rules, doubt)
+
+
+def _merged(rules: Iterable[PolicyRule]) -> tuple[PolicyRule, ...]:
+    """Return rules that differ in their names alone as one; no more of them than one too many."""
+    alike: dict[tuple[object, ...], tuple[PolicyRule, dict[str, None]]] = {}
+    for rule in rules:
+        shape = (rule.verbs, rule.groups, rule.resources, rule.urls, bool(rule.names))
+        alike.setdefault(shape, (rule, {}))[1].update(dict.fromkeys(rule.names))
+        if len(alike) > MAX_RULES:
+            break
+    return tuple(replace(rule, names=tuple(names)) for rule, names in alike.values())
 
 
 def read_rules(documents: Iterable[Mapping[str, Any]]) -> tuple[PolicyRule, ...]:
     """Return the rules of a Role or ClusterRole, or of a review."""
-    return tuple(
-        PolicyRule(
-            verbs=_strings(rule, "verbs"),
-            groups=_strings(rule, "apiGroups"),
-            resources=_strings(rule, "resources"),
-            names=_strings(rule, "resourceNames"),
-            urls=_strings(rule, "nonResourceURLs"),
-        )
-        for rule in documents
+    return tuple(map(_rule, documents))
+
+
+def _rule(document: Mapping[str, Any]) -> PolicyRule:
+    return PolicyRule(
+        verbs=_strings(document, "verbs"),
+        groups=_strings(document, "apiGroups"),
+        resources=_strings(document, "resources"),
+        names=_strings(document, "resourceNames"),
+        urls=_strings(document, "nonResourceURLs"),
     )
 
 

@@ -1,46 +1,21 @@
 """Does an account have the access that its grant declares? Pure; nothing passes that was not shown.
 
-An expectation is about the client's own namespace, and about the whole cluster for cluster-scoped resources.
+An expectation is about the client's own namespace, and about the whole cluster for cluster-scoped resources. The
+client's own Namespace is among those: a Role in it gives rights on it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 
 from broker.model.access import Action, PolicyRule, Rules, allows
-from broker.model.api_resources import AUTHENTICATION_GROUP
+from broker.model.ways import Way, same_effect, ways
 
-_STANDARD_VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
-_SAME_EFFECT = {
-    "get": ("get", "list", "watch", "patch", "delete", "deletecollection"),
-    "list": ("list", "watch", "deletecollection"),
-    "watch": ("watch", "list", "deletecollection"),
-    "update": ("update", "patch"),
-    "patch": ("patch", "update"),
-    "delete": ("delete", "deletecollection"),
-}
-"""What has the effect of a verb. Whoever may list Secrets reads them, and so does whoever may patch or delete them: an
-empty patch, and on a dry run ``deletecollection`` and a ``delete`` in the foreground, answer with the whole object."""
+MAX_QUESTIONS = 100
+"""How many questions one expectation may take. A rule may name thousands of objects, each asked about by itself."""
 
-_WHOLE = {
-    "status": "",
-    "ephemeralcontainers": "pods",
-    "resize": "pods",
-    "approval": "certificatesigningrequests",
-    "finalize": "namespaces",
-}
-"""Subresources whose answers are the whole object, and the one resource that has them; empty for many."""
-
-_IMPERSONATION = (
-    "impersonate",
-    "impersonate:user-info",
-    "impersonate:serviceaccount",
-    "impersonate:arbitrary-node",
-    "impersonate:associated-node",
-)
-
-_STREAMS = frozenset({"exec", "attach", "portforward"})
-"""Subresources of pods that GET opens as well as POST, by WebSocket (older API servers ask for get alone)."""
+TOO_MANY = f"it would take more than {MAX_QUESTIONS} questions to the API server"
 
 _EVERYBODYS = (
     (
@@ -67,7 +42,8 @@ class Finding:
     """One expectation and what became of it.
 
     ``rule`` covers the action, where one was found. ``questions`` are what to ask the authorizer about
-    (SubjectAccessReview) where the outcome is unknown; where there are none, nobody can tell.
+    (SubjectAccessReview) where the outcome is unknown; where there are none, nobody can tell, and ``why`` may say
+    why not.
     """
 
     expected: str
@@ -75,27 +51,30 @@ class Finding:
     outcome: Outcome
     rule: PolicyRule | None = None
     questions: tuple[Action, ...] = ()
+    why: str = ""
 
     def __str__(self) -> str:
         """Return what is wrong, as a condition says it."""
         if self.outcome is Outcome.HELD:
             return f"{self.expected} {str(self.action)!r} holds"
         if self.outcome is Outcome.UNKNOWN:
-            return f"{self.expected} {str(self.action)!r} could not be verified"
+            return f"{self.expected} {str(self.action)!r} could not be verified{self.why and ': '}{self.why}"
         if self.expected == "allow":
             return f"allow {str(self.action)!r} does not hold: no rule allows it"
         by = f"the rule {self.rule}" if self.rule else "the API server's authorizer"
         return f"deny {str(self.action)!r} does not hold: {by} allows it or what has its effect"
 
 
-def verify(expect_allow: Iterable[Action], expect_deny: Iterable[Action], rules: Rules) -> tuple[Finding, ...]:
-    """Return what the rules say to each expectation, those to be allowed first.
+def verify(
+    expect_allow: Iterable[Action], expect_deny: Iterable[Action], rules: Rules, namespace: str
+) -> tuple[Finding, ...]:
+    """Return what the rules of an account in a namespace say to each expectation, those to be allowed first.
 
     An allowed action needs a rule that allows it for any object (or for the one it names). A denied one fails
     where a rule gives any part of it: by a wildcard, for one name only, or by a verb with the same effect.
     """
-    allowed = (_verify_allow(action, rules) for action in expect_allow)
-    denied = (_verify_deny(action, rules) for action in expect_deny)
+    allowed = (_verify_allow(action, rules, namespace) for action in expect_allow)
+    denied = (_verify_deny(action, rules, namespace) for action in expect_deny)
     return (*allowed, *denied)
 
 
@@ -116,14 +95,19 @@ def _with(finding: Finding, outcome: Outcome) -> Finding:
     return Finding(finding.expected, finding.action, outcome, finding.rule)
 
 
-def _verify_allow(action: Action, rules: Rules) -> Finding:
+def _verify_allow(action: Action, rules: Rules, namespace: str) -> Finding:
     rule = next((it for it in rules.rules if _allows_all(it, action)), None)
-    if rule and action.namespaced:
+    if rule and _decided_by_rules(action, namespace):
         return Finding("allow", action, Outcome.HELD, rule)
-    if rule or rules.doubt:
+    if rule or rules.doubt or action.inside(namespace) not in {"", namespace}:
         # A RoleBinding shows the rule, too, and reaches no cluster-scoped resource.
         return Finding("allow", action, Outcome.UNKNOWN, rule, (action,))
     return Finding("allow", action, Outcome.FAILED)
+
+
+def _decided_by_rules(action: Action, namespace: str) -> bool:
+    """Tell whether all rules that an account is shown in a namespace count for the action, those of Roles, too."""
+    return bool(action.url) or (action.namespaced and action.inside(namespace) == namespace)
 
 
 def _allows_all(rule: PolicyRule, action: Action) -> bool:
@@ -131,28 +115,64 @@ def _allows_all(rule: PolicyRule, action: Action) -> bool:
     return allows(rule, action) and (bool(action.name) or not rule.names)
 
 
-def _verify_deny(action: Action, rules: Rules) -> Finding:
-    giving = [rule for rule in rules.rules if _gives_part(rule, action)]
-    if giving and action.namespaced:
-        return Finding("deny", action, Outcome.FAILED, giving[0])
-    if giving or rules.doubt:
-        questions = tuple(dict.fromkeys(_questions(action, giving)))
-        return Finding("deny", action, Outcome.UNKNOWN, giving[0] if giving else None, questions)
+def _verify_deny(action: Action, rules: Rules, namespace: str) -> Finding:
+    if action.url or action.resource == "*":
+        return _verify_broadly(action, rules)
+    known = tuple(ways(action, namespace))
+    given: list[tuple[PolicyRule, Way]] = []
+    for rule in rules.rules:
+        for way in known:
+            if way.given_by(rule):
+                if way.certain:
+                    return Finding("deny", action, Outcome.FAILED, rule)
+                given.append((rule, way))
+    hidden = [way for way in known if rules.doubt or way.elsewhere]
+    if not given and not hidden:
+        return Finding("deny", action, Outcome.HELD)
+    shown = given[0][0] if given else None
+    questions = _questions(hidden, given)
+    if len(questions) > MAX_QUESTIONS:
+        return Finding("deny", action, Outcome.UNKNOWN, shown, why=TOO_MANY)
+    return Finding("deny", action, Outcome.UNKNOWN, shown, questions)
+
+
+def _questions(hidden: Iterable[Way], given: Iterable[tuple[PolicyRule, Way]]) -> tuple[Action, ...]:
+    """Return what together means that nothing is given, or one question too many.
+
+    Rules that are all known leave open only what they give themselves; ``hidden`` is what they may not show.
+    """
+    asked = chain(
+        (question for way in hidden for question in way.questions()),
+        (question for rule, way in given for question in way.questions_about(rule)),
+    )
+    found: dict[Action, None] = {}
+    for question in asked:
+        found[question] = None
+        if len(found) > MAX_QUESTIONS:
+            break
+    return tuple(found)
+
+
+def _verify_broadly(action: Action, rules: Rules) -> Finding:
+    """Verify what is denied about URLs, or any resource: no review asks about more than one of them."""
+    giving = next((it for it in rules.rules if _gives_some(it, action)), None)
+    if giving:
+        return Finding("deny", action, Outcome.FAILED, giving)
+    if rules.doubt:
+        askable = action.url and not action.url.endswith("*")
+        return Finding("deny", action, Outcome.UNKNOWN, None, (action,) if askable else ())
     return Finding("deny", action, Outcome.HELD)
 
 
-def _gives_part(rule: PolicyRule, action: Action) -> bool:
+def _gives_some(rule: PolicyRule, action: Action) -> bool:
     if action.url:
-        return _right_verb(rule, action) and any(_urls_meet(it, action.url) for it in rule.urls)
+        return bool({action.verb, "*"}.intersection(rule.verbs) or (action.verb == "*" and rule.verbs)) and any(
+            _urls_meet(it, action.url) for it in rule.urls
+        )
     if action.name and rule.names and action.name not in rule.names:
         return False
-    if action.resource == "*":
-        return _right_verb(rule, action) and _gives_something(rule, action.subresource)
-    return any(rule.covers(way.verb, way.group, way.combined) for way in _ways(action, [rule]))
-
-
-def _right_verb(rule: PolicyRule, action: Action) -> bool:
-    return bool({*_verbs(action, [rule]), "*"}.intersection(rule.verbs))
+    right_verb = action.verb == "*" or {*same_effect(action), "*"}.intersection(rule.verbs)
+    return bool(right_verb) and _gives_something(rule, action.subresource)
 
 
 def _gives_something(rule: PolicyRule, subresource: str) -> bool:
@@ -172,41 +192,3 @@ def _urls_meet(given: str, denied: str) -> bool:
     if denied.endswith("*"):
         return given.startswith(denied.rstrip("*"))
     return given == denied or (given.endswith("*") and denied.startswith(given.rstrip("*")))
-
-
-def _verbs(action: Action, giving: Iterable[PolicyRule]) -> tuple[str, ...]:
-    """Return all verbs with the effect of the action's, those of the rules for ``*``."""
-    if action.verb == "*":
-        given = (verb for rule in giving for verb in rule.verbs)
-        return tuple(dict.fromkeys(("*", *_STANDARD_VERBS, *given)))
-    if action.url:
-        return (action.verb,)
-    if action.verb in _IMPERSONATION:
-        return _IMPERSONATION
-    if action.subresource in _STREAMS:
-        return ("create", "get")
-    return _SAME_EFFECT.get(action.verb, (action.verb,))
-
-
-def _questions(action: Action, giving: list[PolicyRule]) -> Iterator[Action]:
-    """Yield what together means that nothing of the action is given; nothing where that cannot be asked."""
-    if action.resource == "*" or action.url.endswith("*"):
-        return
-    names = dict.fromkeys(name for rule in giving for name in rule.names)
-    for way in _ways(action, giving):
-        for name in [action.name] if action.name else ["", *names]:
-            yield replace(way, name=name)
-
-
-def _ways(action: Action, giving: Iterable[PolicyRule]) -> Iterator[Action]:
-    """Yield all actions with the effect of one: by another verb, a part of the object, or all of it."""
-    verbs = _verbs(action, giving)
-    groups = ("", AUTHENTICATION_GROUP) if action.verb in _IMPERSONATION else (action.group,)
-    yield from (replace(action, verb=verb, group=group) for group in groups for verb in verbs)
-    if action.subresource == "scale" or (action.subresource, action.verb) == ("status", "get"):
-        yield from (replace(action, verb=verb, subresource="") for verb in verbs)
-    if action.resource and not action.subresource and action.verb in {"get", "*"}:
-        parts = [part for part, only in _WHOLE.items() if only in {"", action.resource}]
-        yield from (
-            replace(action, verb=verb, subresource=part) for part in parts for verb in ("get", "patch", "update")
-        )

@@ -6,7 +6,7 @@ What counts is a right to any of it, also to objects of certain names only. Dele
 
 from dataclasses import dataclass
 
-from broker.model.access import Action, PolicyRule, Rules
+from broker.model.access import MAX_RULES, Action, PolicyRule, Rules
 from broker.model.api_resources import AUTHENTICATION_GROUP, RBAC_GROUP
 
 _WRITE = ("create", "update", "patch")
@@ -41,6 +41,7 @@ _POWERS = (
         ("deployments", "daemonsets", "statefulsets", "replicasets"),
         _WRITE,
     ),
+    _Power("is what StatefulSets and DaemonSets make their pods of", "apps", ("controllerrevisions",), _WRITE),
     _Power("makes pods, which run as any account", "batch", ("jobs", "cronjobs"), _WRITE),
     _Power("runs commands in pods, next to the tokens of their accounts", "", ("pods/exec", "pods/attach"), _OPEN),
     _Power("adds a container to a pod, next to its account's token", "", ("pods/ephemeralcontainers",), _CHANGE),
@@ -73,6 +74,15 @@ _POWERS = (
         namespaced=False,
     ),
     _Power("registers clients for other accounts", "tokenbroker.dev", ("tokenclients",), _WRITE),
+    _Power(
+        "makes the broker forget grants whose tokens have to end", "tokenbroker.dev", ("tokenclients/status",), _CHANGE
+    ),
+    _Power(
+        "writes the labels by which the operator bounds the broker, and Kubernetes pods",
+        "",
+        ("namespaces", "namespaces/status", "namespaces/finalize"),
+        _CHANGE,
+    ),
     _Power(
         "asks for a client certificate, which cannot be revoked",
         _CERTIFICATES,
@@ -108,10 +118,17 @@ _POWERS = (
         namespaced=False,
     ),
     _Power(
-        "lifts the limits on the broker and on those who register clients",
+        "lifts the limits on the broker and on those who register clients, or keeps the broker from ending tokens",
         _ADMISSION,
         ("validatingadmissionpolicies", "validatingadmissionpolicybindings"),
-        (*_CHANGE, "delete", "deletecollection"),
+        (*_WRITE, "delete", "deletecollection"),
+        namespaced=False,
+    ),
+    _Power(
+        "has the API server refuse the broker's calls, those that end tokens among them",
+        "flowcontrol.apiserver.k8s.io",
+        ("flowschemas", "prioritylevelconfigurations"),
+        _WRITE,
         namespaced=False,
     ),
     _Power(
@@ -152,22 +169,28 @@ def strong_reasons(rules: Rules) -> tuple[Strength, ...]:
     everything = next((it for it in rules.rules if it.covers("*", "*", "*") and not it.names), None)
     if everything:
         return (Strength("do everything", "is all of the cluster or namespace", everything),)
+    if rules.too_many:
+        return (Strength(f"do what more than {MAX_RULES} rules say", "is more than is looked at"),)
     reasons = (
         Strength(_what(verbs, power.group, resource), power.why, rule)
         for power in _POWERS
         for resource in power.resources
         for rule in rules.rules
-        if (verbs := [verb for verb in power.verbs if _gives(rule, verb, power.group, resource)])
+        if rule.reaches(power.group, resource) and (verbs := _given(rule, power.verbs, resource))
     )
     return tuple(dict.fromkeys(reasons))
 
 
-def strong_questions() -> tuple[Action, ...]:
-    """Return the actions, each of which makes strong, to ask the authorizer about where rules are incomplete."""
+def strong_questions(namespace: str) -> tuple[Action, ...]:
+    """Return the actions, each of which makes strong, to ask the authorizer about where rules are incomplete.
+
+    They are about an account of ``namespace``, and of Namespaces about that one: a Role gives rights on it.
+    """
     return tuple(
-        Action(verb, power.group, plural, subresource, namespaced=power.namespaced)
+        Action(verb, power.group, plural, subresource, name, namespaced=power.namespaced)
         for power in _POWERS
         for plural, _, subresource in (resource.partition("/") for resource in power.resources)
+        for name in ([namespace] if (power.group, plural) == ("", "namespaces") else [""])
         for verb in power.verbs
     )
 
@@ -180,14 +203,15 @@ def strength_of(action: Action) -> Strength:
     raise LookupError(f"{action} makes nobody strong")
 
 
-def _gives(rule: PolicyRule, verb: str, group: str, resource: str) -> bool:
-    """Tell whether a rule gives the verb on some object.
+def _given(rule: PolicyRule, verbs: tuple[str, ...], resource: str) -> list[str]:
+    """Return the verbs that a rule about the resource gives on some object.
 
     A new object has no name yet where access is decided, so ``create`` limited to names gives nothing; creating
     by ``patch`` is a right to ``patch``, too. Parts of objects have the name of their object.
     """
-    nameless = verb == "create" and "/" not in resource
-    return rule.covers(verb, group, resource) and not (nameless and rule.names and "" not in rule.names)
+    given = [verb for verb in verbs if not {verb, "*"}.isdisjoint(rule.verbs)]
+    nameless = "create" in given and "/" not in resource and rule.names and "" not in rule.names
+    return [verb for verb in given if verb != "create"] if nameless else given
 
 
 def _what(verbs: list[str], group: str, resource: str) -> str:

@@ -36,6 +36,12 @@ class AccessCheck(Protocol):
         Raises BrokerError: account_too_strong, access_not_as_declared, kubernetes_unavailable, kubernetes_timeout.
         """
 
+    def wait(self, client: Client) -> float:
+        """Return for how many seconds looking at a client's accounts again has to wait, for the API server's sake.
+
+        It is 0 where a grant was not looked at as it stands now, or something was found, and after having waited.
+        """
+
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
 
@@ -83,6 +89,11 @@ class Preparer:
             else:
                 self._book.failed(client, grant, Fault.of(error))
             raise
+
+    def wait(self, client: Client) -> float:
+        """Return for how many seconds a visit has to wait that does nothing but look at a client's accounts again."""
+        ready = all(self._book.get(client, grant) is not None for grant in client.grants)
+        return self._hands.access.wait(client) if ready and self._hands.leader.leading else 0.0
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""

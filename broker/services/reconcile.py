@@ -1,9 +1,8 @@
 """Make each client ready ahead of its first request, and end its tokens when it may have none any more."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol, Self
+from typing import Protocol
 
 from broker.errors import BrokerError, Fault
 from broker.model.client import Client, ClientId, Grant
@@ -17,6 +16,7 @@ from broker.services.board import StatusBoard
 from broker.services.ending import Ender, NotEnded, may_pass, require_ended
 from broker.services.grant_book import GrantBook
 from broker.services.prepare import Preparer
+from broker.services.seen import Seen
 from broker.services.token_anchors import TokenAnchors
 from broker.services.workqueue import WorkQueue
 
@@ -25,42 +25,6 @@ RECHECK_SECONDS = 300.0
 
 AGAIN_SECONDS = 5.0
 """A grant that fails is looked at again on request no sooner than this after the last time."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What about a registration decides whether a change of it is news; ``prepared`` is what the leader says."""
-
-    uid: str
-    generation: int
-    deleting: bool
-    rotate_requested: datetime | None
-    finalizers: tuple[str, ...]
-    prepared: tuple[tuple[object, ...], ...]
-
-    @classmethod
-    def of(cls, registration: Registration) -> Self:
-        """Return it of a registration."""
-        client, listed = registration.client, registration.status.get("grants", ())
-        return cls(
-            registration.uid,
-            registration.generation,
-            registration.deleting,
-            client.rotate_requested if client is not None else None,
-            registration.finalizers,
-            tuple((it.get("name"), it.get("subject"), it.get("anchorUID"), it.get("accountUID")) for it in listed),
-        )
-
-    def is_news_after(self, before: Self | None, *, following: bool) -> bool:
-        """Tell whether a visit is due: not for a status that changed alone, but where it is another replica's word.
-
-        Nor for finalizers that came; one that went may have been the broker's.
-        """
-        if before is None or set(before.finalizers) - set(self.finalizers):
-            return True
-        if following and before.prepared != self.prepared:
-            return True
-        return replace(self, finalizers=(), prepared=()) != replace(before, finalizers=(), prepared=())
 
 
 class Finalizers(Protocol):
@@ -110,7 +74,7 @@ class Reconciler:
         self._clock = clock
         self._prepared = prepared
         self._anchored = anchored
-        self._seen: dict[ClientId, _Seen] = {}
+        self._seen: dict[ClientId, Seen] = {}
         self._visited: dict[ClientId, float] = {}
         self._of_namespace: dict[str, set[ClientId]] = {}
         self.queue: WorkQueue[ClientId] = WorkQueue(
@@ -123,7 +87,7 @@ class Reconciler:
         if registration is None:
             self.queue.hurry(client_id)
             return
-        before, now = self._seen.get(client_id), _Seen.of(registration)
+        before, now = self._seen.get(client_id), Seen.of(registration)
         self._seen[client_id] = now
         self._of_namespace.setdefault(client_id.namespace, set()).add(client_id)
         if now.is_news_after(before, following=not self._leader.leading):
@@ -240,6 +204,9 @@ class Reconciler:
         if denied is None:
             if self._leader.leading:
                 await self._list(registration, client)
+            wait = self._preparer.wait(client)
+            if wait > 0:
+                return wait
             await self._prepare_all(registration, client)
         return RECHECK_SECONDS * (1 + spread(str(client.id)))
 

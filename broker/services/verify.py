@@ -1,7 +1,9 @@
 """Hold what a grant's account may do against what its owner expects, and against what revocation can end."""
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from broker.errors import BrokerError, Reason
@@ -10,17 +12,31 @@ from broker.model.api_resources import Catalogue
 from broker.model.client import Client, ClientId, Grant
 from broker.model.decision import Rules as OperatorRules
 from broker.model.expectations import Finding, Outcome, settle, verify
+from broker.model.limits import NamespaceLimits
 from broker.model.sensitive import Sensitive
 from broker.model.status import AccessFacts
 from broker.model.strength import strength_of, strong_questions, strong_reasons
 from broker.model.token import MintedToken
 from broker.ports import Clock
+from broker.services.token_bucket import TokenBucket
 
 CATALOGUE_SECONDS = 600.0
 """How long the list of what the cluster serves is used."""
 
 STRENGTH_SECONDS = 3600.0
 """Where an authorizer cannot list its rules, an account's strength takes many questions: they are asked this seldom."""
+
+LOOK_SECONDS = 20.0
+"""How long the questions about one account may take together."""
+
+LOOK_QUESTIONS = 400
+"""How many questions about one account its expectations may take together."""
+
+QPS = 100.0
+BURST = 200
+"""How many questions a second are asked in looking at accounts again, on the average, and how many at once."""
+
+_TOO_MANY = f"the expectations of its grant would take more than {LOOK_QUESTIONS} questions to the API server"
 
 SHOWN = 3
 """How many reasons or expectations a message names."""
@@ -39,6 +55,24 @@ class AccessReviews(Protocol):
         """Return what the cluster serves. Raises BrokerError like :meth:`rules`."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """As what a grant's account was looked at, and how many questions that took."""
+
+    client: Client
+    limits: NamespaceLimits
+    questions: int
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of a client, by grant. ``waited``: it has had to wait for its turn."""
+
+    looks: dict[str, _Look] = field(default_factory=dict)
+    strong: dict[str, tuple[float, str, tuple[str, ...]]] = field(default_factory=dict)
+    waited: bool = False
+
+
 class Verifier:
     """Looks at accounts; implements :class:`broker.services.prepare.AccessCheck`."""
 
@@ -47,63 +81,117 @@ class Verifier:
         self._rules = rules
         self._clock = clock
         self._catalogue: tuple[float, Catalogue] | None = None
-        self._strong: defaultdict[ClientId, dict[str, tuple[float, str, tuple[str, ...]]]] = defaultdict(dict)
+        self._known: defaultdict[ClientId, _Known] = defaultdict(_Known)
+        self._bucket = TokenBucket(clock, qps=QPS, burst=BURST)
+
+    def wait(self, client: Client) -> float:
+        """Return for how many seconds a look has to wait; see :meth:`broker.services.prepare.AccessCheck.wait`."""
+        known, limits = self._known[client.id], self._rules.limits(client.id.namespace)
+        looks = [known.looks.get(grant.name) for grant in client.grants]
+        before = [look for look in looks if look and (look.client, look.limits) == (client, limits)]
+        if known.waited or len(before) < len(looks):
+            known.waited = False
+            return 0.0
+        seconds = self._bucket.reserve(sum(look.questions for look in before))
+        known.waited = seconds > 0
+        return seconds
 
     async def check(self, client: Client, grant: Grant, token: MintedToken) -> AccessFacts:
         """Return what was found; see :meth:`broker.services.prepare.AccessCheck.check`."""
-        rules = await self._reviews.rules(token.value, client.id.namespace)
-        strong = await self._reasons(client, grant, token, rules)
-        if strong and not self._rules.limits(client.id.namespace).strong_accounts:
-            raise _too_strong(grant, strong)
-        findings, doubts = await self._findings(client, grant, token, rules)
-        broken = [found for found in findings if found.expected == "deny" and found.outcome is Outcome.FAILED]
-        if broken:
-            raise _not_as_declared(broken)
-        open_ones = [found for found in findings if found.outcome is not Outcome.HELD]
-        certain = not doubts and all(found.outcome is not Outcome.UNKNOWN for found in open_ones)
-        return AccessFacts(bool(strong), certain, (*doubts, *(f"{found}." for found in open_ones))[:SHOWN])
+        known, limits = self._known[client.id], self._rules.limits(client.id.namespace)
+        known.looks.pop(grant.name, None)
+        asking = _Asking(self._reviews, token, client.id.namespace)
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                rules = await asking.rules()
+                strong = await self._reasons(known, grant, asking, rules)
+                if strong and not limits.strong_accounts:
+                    raise _too_strong(grant, strong)
+                findings, doubts = await self._findings(grant, asking, rules)
+        except TimeoutError:
+            raise _too_slow() from None
+        facts = _facts(findings, doubts, strong=bool(strong))
+        known.looks[grant.name] = _Look(client, limits, asking.questions)
+        return facts
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
-        self._strong.pop(client_id, None)
+        self._known.pop(client_id, None)
 
-    async def _reasons(self, client: Client, grant: Grant, token: MintedToken, rules: Rules) -> tuple[str, ...]:
+    async def _reasons(self, known: _Known, grant: Grant, asking: "_Asking", rules: Rules) -> tuple[str, ...]:
         """Return why the account is strong: by its rules, and by the authorizer's word where there may be more."""
         reasons = tuple(map(str, strong_reasons(rules)))
         if reasons or not rules.doubt:
             return reasons
-        asked, now = self._strong[client.id], self._clock.monotonic()
-        at, uid, known = asked.get(grant.name, (-STRENGTH_SECONDS, "", ()))
-        if uid == token.account_uid and now - at < STRENGTH_SECONDS:
-            return known
-        answers = await self._ask(token, strong_questions(), client.id.namespace)
-        known = tuple(str(strength_of(action)) for action, allowed in answers.items() if allowed)
-        asked[grant.name] = (now, token.account_uid, known)
-        return known
+        now, account_uid = self._clock.monotonic(), asking.token.account_uid
+        at, uid, before = known.strong.get(grant.name, (-STRENGTH_SECONDS, "", ()))
+        if uid == account_uid and now - at < STRENGTH_SECONDS:
+            return before
+        questions = strong_questions(asking.namespace)
+        await asking.ask(questions)
+        found = tuple(str(strength_of(action)) for action in questions if asking.answers[action])
+        known.strong[grant.name] = (now, account_uid, found)
+        return found
 
-    async def _findings(
-        self, client: Client, grant: Grant, token: MintedToken, rules: Rules
-    ) -> tuple[list[Finding], tuple[str, ...]]:
+    async def _findings(self, grant: Grant, asking: "_Asking", rules: Rules) -> tuple[list[Finding], tuple[str, ...]]:
         """Return what became of the expectations, and those that mean nothing in this cluster."""
         if not grant.expect.allow and not grant.expect.deny:
             return [], ()
         catalogue = await self._served()
         allow, strange = _resolved(grant.expect.allow, catalogue)
         deny, stranger = _resolved(grant.expect.deny, catalogue)
-        findings = []
-        for found in verify(allow, deny, rules):
-            answers = await self._ask(token, found.questions, client.id.namespace)
-            findings.append(settle(found, answers))
+        findings, left = [], LOOK_QUESTIONS
+        for found in verify(allow, deny, rules, asking.namespace):
+            new = len(asking.open(found.questions))
+            if new > left:
+                findings.append(replace(found, questions=(), why=_TOO_MANY))
+            else:
+                left -= new
+                await asking.ask(found.questions)
+                findings.append(settle(found, asking.answers))
         return findings, (*strange, *stranger)
-
-    async def _ask(self, token: MintedToken, actions: Iterable[Action], namespace: str) -> Mapping[Action, bool]:
-        return {action: await self._reviews.allowed(token.value, action, namespace) for action in actions}
 
     async def _served(self) -> Catalogue:
         now = self._clock.monotonic()
         if self._catalogue is None or now - self._catalogue[0] > CATALOGUE_SECONDS:
             self._catalogue = (now, await self._reviews.catalogue())
         return self._catalogue[1]
+
+
+class _Asking:
+    """Asks about one account, each question once; ``questions`` counts them."""
+
+    def __init__(self, reviews: AccessReviews, token: MintedToken, namespace: str) -> None:
+        self._reviews = reviews
+        self.token = token
+        self.namespace = namespace
+        self.questions = 0
+        self.answers: dict[Action, bool] = {}
+
+    async def rules(self) -> Rules:
+        """Return the account's rules."""
+        self.questions += 1
+        return await self._reviews.rules(self.token.value, self.namespace)
+
+    def open(self, actions: Iterable[Action]) -> list[Action]:
+        """Return what was not asked about yet."""
+        return [action for action in actions if action not in self.answers]
+
+    async def ask(self, actions: Iterable[Action]) -> None:
+        """Ask about what was not asked about yet."""
+        for action in self.open(actions):
+            self.questions += 1
+            self.answers[action] = await self._reviews.allowed(self.token.value, action, self.namespace)
+
+
+def _facts(findings: list[Finding], doubts: tuple[str, ...], *, strong: bool) -> AccessFacts:
+    """Return what the findings come to. Raises BrokerError(access_not_as_declared)."""
+    broken = [found for found in findings if found.expected == "deny" and found.outcome is Outcome.FAILED]
+    if broken:
+        raise _not_as_declared(broken)
+    open_ones = [found for found in findings if found.outcome is not Outcome.HELD]
+    certain = not doubts and all(found.outcome is not Outcome.UNKNOWN for found in open_ones)
+    return AccessFacts(strong, certain, (*doubts, *(f"{found}." for found in open_ones))[:SHOWN])
 
 
 def _resolved(texts: Iterable[str], catalogue: Catalogue) -> tuple[list[Action], tuple[str, ...]]:
@@ -126,6 +214,17 @@ def _too_strong(grant: Grant, reasons: tuple[str, ...]) -> BrokerError:
             f"The account {grant.service_account} is strong: {'; '.join(reasons[:SHOWN])}{more}. Take these rights "
             "from it, or have the broker's operator allow strong accounts in this namespace (limits)."
         ),
+    )
+
+
+def _too_slow() -> BrokerError:
+    return BrokerError(
+        Reason.KUBERNETES_TIMEOUT,
+        "The Kubernetes API did not answer in time.",
+        operator_detail=(
+            f"The API server did not answer all questions about a granted account within {LOOK_SECONDS:g} s."
+        ),
+        retry_after=2,
     )
 
 

@@ -174,7 +174,7 @@ async def test_rules_grant_what_the_authorizer_grants(accounts: Accounts, accoun
 async def test_rights_of_all_accounts_of_a_namespace_are_seen(accounts: Accounts) -> None:
     """A denied right that comes through a group is found, with its rule."""
     endpoints = parse_action("get endpoints").resolved(accounts.catalogue)
-    (finding,) = verify([], [endpoints], await accounts.rules("grouped"))
+    (finding,) = verify([], [endpoints], await accounts.rules("grouped"), NAMESPACE)
 
     assert finding.outcome is Outcome.FAILED
     assert str(finding.rule) == '{APIGroups:[""], Resources:["endpoints"], Verbs:["list"]}'
@@ -188,7 +188,7 @@ async def test_an_account_without_rights_has_nothing(accounts: Accounts) -> None
     _, review = await accounts.cluster.request(
         "POST", f"{REVIEWS}/selfsubjectrulesreviews", body, token=accounts.tokens["grouped"]
     )
-    (finding,) = verify([], [everything], read_review(review["status"]))
+    (finding,) = verify([], [everything], read_review(review["status"]), "access-none")
 
     assert finding.outcome is Outcome.HELD, finding
 
@@ -196,7 +196,7 @@ async def test_an_account_without_rights_has_nothing(accounts: Accounts) -> None
 @pytest.mark.parametrize("account", BINDINGS)
 async def test_who_is_not_strong_may_do_none_of_it(accounts: Accounts, account: str) -> None:
     """The reasons are there wherever the API server allows one of the questions; rights to one name add some."""
-    asked = [await accounts.may(account, question) for question in strong_questions()]
+    asked = [await accounts.may(account, question) for question in strong_questions(NAMESPACE)]
     reasons = strong_reasons(await accounts.rules(account))
 
     assert any(asked) is any(not it.rule.names for it in reasons if it.rule)
@@ -208,7 +208,7 @@ async def test_who_is_not_strong_may_do_none_of_it(accounts: Accounts, account: 
 async def test_a_role_shows_rights_on_nodes_that_it_does_not_give(accounts: Accounts) -> None:
     """The rules list them, the authorizer refuses them: so they are unknown until it is asked."""
     nodes = parse_action("get nodes").resolved(accounts.catalogue)
-    (finding,) = verify([nodes], [], await accounts.rules("reader"))
+    (finding,) = verify([nodes], [], await accounts.rules("reader"), NAMESPACE)
 
     assert finding.rule is not None
     assert finding.outcome is Outcome.UNKNOWN

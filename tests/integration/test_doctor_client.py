@@ -154,7 +154,7 @@ async def test_namespace_admins_see_what_the_broker_may(tenant: Tenant, broker: 
     await _registered(tenant, broker)
     await tenant.account("boss", cluster_role="admin")
     boss = tenant.cluster.kubeconfig_for(await tenant.cluster.token_for(tenant.namespace, "boss"))
-    told = await _ask(tenant, "--can", f"create pods -n {tenant.namespace}", user=boss)
+    told = await _ask(tenant, "--can", f"create configmaps -n {tenant.namespace}", user=boss)
 
     assert told.state("grant.mint") == "ok"
     assert told.problems == {"access.can"}

@@ -323,6 +323,20 @@ async def test_what_is_missing_is_asked_for_as_kubectl_takes_it(
     assert mended.code == 0
 
 
+@pytest.mark.parametrize(
+    "asked", ["create pods -n {}", "get secrets/one -n {}", "patch namespaces/{}", "bind clusterroles", "* * -A"]
+)
+async def test_what_would_make_the_account_strong_is_not_offered(tenant: Tenant, token: str, asked: str) -> None:
+    """The broker would refuse an account that did as it was told."""
+    told = await _ask(tenant, token, "--can", asked.format(tenant.namespace))
+    mend = told.one("access.can")["mend"]
+
+    assert told.problems == {"access.can"}
+    assert "kubectl" not in mend
+    assert "the account would be strong, for it may" in mend
+    assert f"in the namespace {tenant.namespace} (limits" in mend
+
+
 @pytest.mark.parametrize("asked", ["get", "get 'pods", "get pod -x", "get podz", "get /x --subresource=y"])
 async def test_what_cannot_be_asked_is_refused(tenant: Tenant, token: str, asked: str) -> None:
     """With the nearest right answer, where there is one."""

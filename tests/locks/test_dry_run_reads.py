@@ -44,7 +44,7 @@ async def test_who_may_only_change_secrets_reads_them(tenant: Tenant, way: str) 
 
     assert (status, plain, after) == (200, 403, 200)
     assert CONTENT in str(answer)
-    assert verify([], [denied], rules)[0].outcome is Outcome.FAILED
+    assert verify([], [denied], rules, tenant.namespace)[0].outcome is Outcome.FAILED
     assert [reason.what for reason in strong_reasons(rules)] == [f"{verb} secrets"]
 
 

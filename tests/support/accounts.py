@@ -13,6 +13,7 @@ from tests.support.processes import until
 
 GROUP = "rbac.authorization.k8s.io"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+RULES = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 ENDS_WITHIN = 15.0
 """The promise: seconds from a token's end to its refusal."""
 
@@ -36,8 +37,10 @@ class Account:
             await account.grant("rights", *rules, everywhere=everywhere)
         return account
 
-    async def grant(self, title: str, *rules: Rule, everywhere: bool = False, group: str = "") -> None:
-        """Give the account, or a group that it is in, more rights, and wait until it has them."""
+    async def grant(
+        self, title: str, *rules: Rule, everywhere: bool = False, group: str = "", wait: bool = True
+    ) -> None:
+        """Give the account, or a group that it is in, more rights, and wait until it has them, or is shown them."""
         path, kind, name = self._role(title, everywhere=everywhere)
         subject: dict[str, str] = {"kind": "ServiceAccount", "name": self.name, "namespace": self.tenant.namespace}
         if group:
@@ -47,8 +50,20 @@ class Account:
         binding = {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
         await self.tenant.cluster.request("POST", f"{path}{kind.lower()}s", role)
         await self.tenant.cluster.request("POST", f"{path}{kind.lower()}bindings", binding)
+        if not wait:
+            await until(partial(self.shown, rules[-1]), what=f"{self.name} is shown {rules[-1]}")
+            return
         for rule in rules:
             await until(partial(self.may, rule), what=f"{self.name} has {rule}")
+
+    async def shown(self, rule: Rule) -> bool:
+        """Tell whether the account is shown the resources of a rule, whether they reach anything or not."""
+        body = {"spec": {"namespace": self.tenant.namespace}}
+        _, answer = await self.tenant.cluster.request("POST", RULES, body, token=self.token)
+        found = [
+            (it["resources"], it["verbs"], it.get("resourceNames", [])) for it in answer["status"]["resourceRules"]
+        ]
+        return (rule["resources"], rule["verbs"], rule.get("resourceNames", [])) in found
 
     async def take(self, title: str, *, everywhere: bool = False) -> None:
         """Take rights away again."""
@@ -62,7 +77,7 @@ class Account:
         else:
             resource, _, subresource = rule["resources"][0].partition("/")
             attributes = {
-                "namespace": self.tenant.namespace,
+                "namespace": self.tenant.namespace,  # where a Namespace is decided on, too
                 "verb": rule["verbs"][0],
                 "group": rule["apiGroups"][0],
                 "resource": resource,

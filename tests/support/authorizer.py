@@ -19,10 +19,14 @@ from tests.support.processes import free_port
 
 @dataclass
 class Authorizer:
-    """Allows what is in ``rights``: user, verb and resource. ``asked`` is what it was asked about."""
+    """Allows what is in ``rights``: user, verb and resource, or in one namespace only what is in ``inside``.
+
+    ``asked`` is what it was asked about.
+    """
 
     flags: list[str]
     rights: set[tuple[str, str, str]] = field(default_factory=set)
+    inside: set[tuple[str, str, str, str]] = field(default_factory=set)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
     @classmethod
@@ -63,7 +67,8 @@ class Authorizer:
         attributes = spec.get("resourceAttributes", {})
         right = (spec.get("user", ""), attributes.get("verb", ""), attributes.get("resource", ""))
         self.asked.append(right)
-        return web.json_response(review | {"status": {"allowed": right in self.rights}})
+        allowed = right in self.rights or (*right, attributes.get("namespace", "")) in self.inside
+        return web.json_response(review | {"status": {"allowed": allowed}})
 
 
 def _kubeconfig(server: str, ca_file: Path) -> dict[str, object]:

@@ -55,6 +55,7 @@ CORE = document(
         v1=[
             resource("configmaps", "ConfigMap", ["cm"]),
             resource("events", "Event", ["ev"]),
+            resource("namespaces", "Namespace", ["ns"], namespaced=False, status=CHANGES, finalize=("update",)),
             resource("nodes", "Node", ["no"], namespaced=False, proxy=("create", "get"), status=CHANGES),
             resource("pods", "Pod", ["po"], log=("get",), exec=("create", "get"), status=CHANGES),
             resource("secrets", "Secret"),

@@ -156,6 +156,11 @@ class EndingCluster(FakeCluster):
             raise BrokerError(Reason.ACCESS_NOT_AS_DECLARED, "denied")
         return AccessFacts()
 
+    def wait(self, client: Client) -> float:
+        """Let no look wait."""
+        assert client.grants
+        return 0.0
+
     async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
         """Keep no Events."""
 

@@ -2,12 +2,23 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.model.access import Action, PolicyRule, Rules, WrittenAction, grants, parse_action, read_review, read_rules
+from broker.model.access import (
+    MAX_RULES,
+    Action,
+    PolicyRule,
+    Rules,
+    WrittenAction,
+    grants,
+    parse_action,
+    read_review,
+    read_rules,
+)
 from tests.support.discovery import catalogue
 
 
@@ -192,6 +203,48 @@ def test_a_rule_is_written_as_kubernetes_writes_it() -> None:
     text = str(PolicyRule(("get", "list"), ("",), ("secrets",), ("a",)))
 
     assert text == '{APIGroups:[""], Resources:["secrets"], ResourceNames:["a"], Verbs:["get" "list"]}'
+
+
+def test_a_rule_with_many_names_is_written_with_some() -> None:
+    """A condition has no room for more, and a log no need."""
+    text = str(PolicyRule(("get",), ("",), ("nodes",), tuple("abcdefghijk")))
+
+    assert 'ResourceNames:["a" "b" "c" "d" "e" "f" "g" "h" and 3 more]' in text
+
+
+def test_rules_that_differ_in_their_names_alone_are_one() -> None:
+    """A rule for any name stays apart from those for some."""
+    rule = {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}
+    status = {"resourceRules": [{**rule, "resourceNames": ["a"]}, rule, {**rule, "resourceNames": ["b", "a"]}, rule]}
+    one = PolicyRule(("get",), ("",), ("pods",))
+
+    assert read_review(status).rules == (replace(one, names=("a", "b")), one)
+
+
+def test_too_many_rules_are_not_all_read() -> None:
+    """There is a doubt then, and it is said that there are more."""
+    listed = [{"verbs": [f"v{number}"], "apiGroups": [""], "resources": ["pods"]} for number in range(MAX_RULES + 5)]
+    rules = read_review({"resourceRules": listed})
+
+    assert (len(rules.rules), rules.doubt, rules.too_many) == (MAX_RULES, "there are more than 2000 rules", True)
+    assert not read_review({"resourceRules": listed[:MAX_RULES]}).too_many
+
+
+def test_a_namespace_is_asked_about_in_itself() -> None:
+    """As the API server does it for a request that names one, whoever asks from wherever."""
+    patch, watch, listed, status = (
+        parse_action(text).resolved(catalogue())
+        for text in (
+            "patch namespaces/shop",
+            "watch namespaces/shop",
+            "list namespaces/shop",
+            "get ns/shop --subresource=status",
+        )
+    )
+
+    assert [it.inside("elsewhere") for it in (patch, watch, listed, status)] == ["shop", "shop", "", "shop"]
+    assert patch.attributes("elsewhere")["resourceAttributes"]["namespace"] == "shop"
+    assert parse_action("get namespaces").resolved(catalogue()).inside("elsewhere") == ""
 
 
 def test_rules_of_a_role_are_read() -> None:

@@ -136,5 +136,7 @@ def test_rights_that_are_to_be_denied_are_not_given() -> None:
 
     with pytest.raises(CommandError, match=r"deny 'get secrets' does not hold.*give the account less"):
         check_denied(denying, {"reader": (PolicyRule(("list",), ("",), ("secrets",)),)}, catalogue())
+    with pytest.raises(CommandError, match="deny 'delete namespaces'"):
+        check_denied(client("delete namespaces", deny=("delete namespaces",)), {}, catalogue())
     with pytest.raises(CommandError, match="deny 'get pods'"):
         check_denied(client("list pods", deny=("get pods",)), {}, catalogue())

@@ -1,14 +1,17 @@
 """Whether an account has the access that its grant declares: nothing passes that was not shown."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.model.access import Action, PolicyRule, Rules, grants, parse_action
-from broker.model.expectations import Finding, Outcome, settle, verify
+from broker.model.expectations import MAX_QUESTIONS, Finding, Outcome, settle, verify
 from tests.support.discovery import catalogue
 from tests.unit.test_access import ACTIONS, RULES
 
+NAMESPACE = "shop"
 HELD, FAILED, UNKNOWN = Outcome.HELD, Outcome.FAILED, Outcome.UNKNOWN
 EVERYBODYS = (
     PolicyRule(("create",), ("authorization.k8s.io",), ("selfsubjectaccessreviews", "selfsubjectrulesreviews")),
@@ -54,7 +57,7 @@ def action(text: str) -> Action:
 )
 def test_allowed_needs_a_rule_for_all_of_it(text: str, held: PolicyRule, outcome: Outcome) -> None:
     """Neither a rule for certain names nor a verb like it is enough."""
-    (finding,) = verify([action(text)], [], Rules((*EVERYBODYS, held)))
+    (finding,) = verify([action(text)], [], Rules((*EVERYBODYS, held)), NAMESPACE)
 
     assert finding.outcome is outcome
     assert finding.rule == (held if outcome is HELD else None)
@@ -148,7 +151,7 @@ def test_allowed_needs_a_rule_for_all_of_it(text: str, held: PolicyRule, outcome
 )
 def test_denied_fails_where_any_part_of_it_is_given(text: str, held: PolicyRule, outcome: Outcome) -> None:
     """By a wildcard, for one name, or by a verb with the same effect; what every account has is nothing."""
-    (finding,) = verify([], [action(text)], Rules((*EVERYBODYS, held)))
+    (finding,) = verify([], [action(text)], Rules((*EVERYBODYS, held)), NAMESPACE)
 
     assert finding.outcome is outcome
     assert finding.rule == (held if outcome is FAILED else None)
@@ -160,6 +163,7 @@ def test_incomplete_rules_deny_nothing() -> None:
         [action("get pods"), action("list pods")],
         [action("get secrets"), action("get configmaps/one")],
         Rules((rule("get", "pods"),), doubt="a webhook"),
+        NAMESPACE,
     )
 
     assert (allowed.outcome, missing.outcome, denied.outcome, named.outcome) == (HELD, UNKNOWN, UNKNOWN, UNKNOWN)
@@ -172,7 +176,7 @@ def test_incomplete_rules_deny_nothing() -> None:
 
 def test_incomplete_rules_show_what_is_given_all_the_same() -> None:
     """A denied right that is found fails at once."""
-    (finding,) = verify([], [action("get secrets")], Rules((rule("list", "secrets"),), doubt="a webhook"))
+    (finding,) = verify([], [action("get secrets")], Rules((rule("list", "secrets"),), doubt="a webhook"), NAMESPACE)
 
     assert finding.outcome is FAILED
 
@@ -180,27 +184,172 @@ def test_incomplete_rules_show_what_is_given_all_the_same() -> None:
 def test_rules_on_cluster_scoped_resources_have_to_be_asked_for() -> None:
     """A RoleBinding shows them, too, and they reach nothing; a name that a rule has is asked for by itself."""
     held = (rule("get", "nodes", "one"), rule("list", "nodes"))
-    allowed, missing, denied, free = verify(
-        [action("list nodes"), action("delete nodes")], [action("get nodes"), action("delete nodes")], Rules(held)
-    )
+    allow, deny = [action("list nodes"), action("delete nodes")], [action("get nodes"), action("delete nodes")]
+    allowed, missing, denied, free = verify(allow, deny, Rules(held), NAMESPACE)
 
     assert (allowed.outcome, allowed.questions) == (UNKNOWN, (action("list nodes"),))
     assert missing.outcome is FAILED
     assert denied.outcome is UNKNOWN
-    assert {action("get nodes"), action("get nodes/one"), action("list nodes")} <= set(denied.questions)
+    assert denied.questions == (action("get nodes/one"), action("list nodes"))
     assert free.outcome is HELD
 
 
-def test_the_verbs_that_a_star_stands_for_are_asked_for() -> None:
-    """Those of the rules among them."""
-    (finding,) = verify([], [action("* nodes")], Rules((rule("spin", "nodes"),)))
+def test_incomplete_rules_leave_open_what_nobody_named() -> None:
+    """So it is asked for besides what the rules name."""
+    (finding,) = verify([], [action("get nodes")], Rules((rule("get", "nodes", "one"),), "a webhook"), NAMESPACE)
 
-    assert {it.verb for it in finding.questions} >= {"*", "get", "delete", "spin"}
+    assert {action("get nodes"), action("list nodes"), action("get nodes/one")} <= set(finding.questions)
+
+
+def test_the_verbs_that_a_star_stands_for_are_asked_for() -> None:
+    """Those of the rules, and where there may be others, all that are known."""
+    (finding,) = verify([], [action("* nodes")], Rules((rule("spin", "nodes"),)), NAMESPACE)
+    (doubtful,) = verify([], [action("* nodes")], Rules((rule("spin", "nodes"),), "a webhook"), NAMESPACE)
+    (wild,) = verify([], [action("* nodes")], Rules((rule("*", "nodes"),)), NAMESPACE)
+
+    assert {it.verb for it in finding.questions} == {"spin"}
+    assert {it.verb for it in doubtful.questions} >= {"*", "get", "delete", "spin"}
+    assert {it.verb for it in wild.questions} >= {"*", "get", "delete"}
+
+
+@pytest.mark.parametrize(
+    ("text", "held", "outcome"),
+    [
+        ("get namespaces", rule("get", "namespaces"), FAILED),
+        ("get namespaces", rule("get", "namespaces", "shop"), FAILED),
+        ("get namespaces", rule("*", "*", group="*"), FAILED),
+        ("get namespaces", rule("patch", "namespaces/status"), FAILED),
+        ("get namespaces", rule("update", "namespaces/finalize"), FAILED),
+        ("delete namespaces", rule("delete", "namespaces"), FAILED),
+        ("patch namespaces", rule("update", "namespaces"), FAILED),
+        ("patch namespaces", rule("patch", "namespaces/status"), FAILED),
+        ("update namespaces", rule("update", "namespaces/finalize"), FAILED),
+        ("update namespaces --subresource=finalize", rule("update", "namespaces/finalize"), FAILED),
+        ("list namespaces", rule("watch", "namespaces"), FAILED),
+        ("* namespaces", rule("patch", "namespaces"), FAILED),
+        ("* namespaces", rule("spin", "namespaces"), FAILED),
+        ("get namespaces/shop", rule("get", "namespaces"), FAILED),
+        ("get namespaces/shop", rule("patch", "namespaces", "shop"), FAILED),
+        ("get namespaces", rule("get", "namespaces", "other"), UNKNOWN),
+        ("get namespaces/other", rule("get", "namespaces"), UNKNOWN),
+        ("list namespaces", rule("list", "namespaces"), UNKNOWN),
+        ("create namespaces", rule("*", "namespaces"), UNKNOWN),
+        ("* namespaces", rule("create", "namespaces"), UNKNOWN),
+        ("list namespaces", rule("get", "namespaces", "other"), HELD),
+        ("delete namespaces", rule("patch", "namespaces"), HELD),
+        ("get namespaces", rule("get", "nodes"), HELD),
+    ],
+)
+def test_a_role_gives_rights_on_its_own_namespace(text: str, held: PolicyRule, outcome: Outcome) -> None:
+    """A request that names a Namespace is decided in it; one that names none, or another one, is not."""
+    (finding,) = verify([], [action(text)], Rules((*EVERYBODYS, held)), NAMESPACE)
+
+    assert finding.outcome is outcome
+    assert finding.rule == (None if outcome is HELD else held)
+
+
+def test_rights_on_another_namespace_are_not_shown() -> None:
+    """A Role there gives them: so it is asked about, however complete the rules of the own one are."""
+    (finding,) = verify([], [action("get namespaces/other")], Rules((rule("get", "pods"),)), NAMESPACE)
+    asked = [question.attributes(NAMESPACE)["resourceAttributes"] for question in finding.questions]
+
+    assert finding.outcome is UNKNOWN
+    assert {(it["namespace"], it["name"]) for it in asked} == {("other", "other")}
+    assert {it["verb"] for it in asked} == {"get", "watch", "update", "patch", "delete"}
+
+
+def test_a_namespace_is_asked_about_in_itself() -> None:
+    """And as what it is besides: one of the cluster's."""
+    (own,) = verify([], [action("get namespaces")], Rules((), "a webhook"), NAMESPACE)
+    (other,) = verify([], [action("patch namespaces/other")], Rules((), "a webhook"), NAMESPACE)
+    asked = [question.attributes(NAMESPACE)["resourceAttributes"] for question in (*own.questions, *other.questions)]
+    found = {(it["verb"], it["subresource"], it["namespace"], it["name"]) for it in asked}
+
+    assert {("get", "", "", ""), ("get", "", "shop", "shop"), ("patch", "finalize", "shop", "shop")} <= found
+    assert {("patch", "", "other", "other"), ("update", "status", "other", "other")} <= found
+    assert {("list", "", "", ""), ("deletecollection", "", "", "")} <= found
+    assert not {("list", "", "shop", "shop"), ("patch", "", "shop", "other")} & found
+
+
+@pytest.mark.parametrize(
+    ("text", "held", "outcome"),
+    [
+        ("get namespaces/shop", rule("get", "namespaces"), HELD),
+        ("patch namespaces/shop", rule("patch", "namespaces", "shop"), HELD),
+        ("get namespaces/shop", rule("get", "namespaces", "other"), FAILED),
+        ("get namespaces/other", rule("get", "namespaces"), UNKNOWN),
+        ("get namespaces/other", rule("get", "pods"), UNKNOWN),
+        ("list namespaces/shop", rule("list", "namespaces"), UNKNOWN),
+        ("get namespaces", rule("get", "namespaces"), UNKNOWN),
+    ],
+)
+def test_what_is_expected_about_its_own_namespace_is_shown_by_a_role(
+    text: str, held: PolicyRule, outcome: Outcome
+) -> None:
+    """About others, and about all of them, the authorizer has to be asked: by the very words of a request."""
+    (finding,) = verify([action(text)], [], Rules((held,)), NAMESPACE)
+
+    assert finding.outcome is outcome
+    assert finding.questions == ((action(text),) if outcome is UNKNOWN else ())
+
+
+NAMED = tuple(f"node-{number}" for number in range(20_000))
+
+
+@pytest.mark.parametrize("doubt", ["", "a webhook"])
+def test_many_names_make_no_many_questions(doubt: str) -> None:
+    """Where each had to be asked about by itself nobody is asked, and nothing passes for it."""
+    held = PolicyRule(("*",), ("",), ("nodes",), NAMED)
+    denied = [action(text) for text in ("get nodes", "list nodes", "* nodes", "get nodes/node-7")]
+    findings = verify([], denied, Rules((held,), doubt), NAMESPACE)
+
+    assert {finding.outcome for finding in findings} == {UNKNOWN}
+    assert max(len(finding.questions) for finding in findings) <= MAX_QUESTIONS
+    assert "could not be verified: it would take more than 100 questions" in str(findings[0])
+    assert findings[3].questions
+    assert "node-9 " not in str(held)
+
+
+class Read(tuple[str, ...]):
+    """Names that count how many of them are read."""
+
+    __slots__ = ()
+    read = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield them, and count."""
+        for name in super().__iter__():
+            Read.read += 1
+            yield name
+
+
+@pytest.mark.parametrize("doubt", ["", "a webhook"])
+def test_no_question_is_made_that_is_not_asked(doubt: str) -> None:
+    """Sixteen denials of 20,000 names read as many names as may be asked about, and a few, not all of them."""
+    verbs = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+    denied = [action(f"{verb} {word}") for verb in verbs for word in ("nodes", "namespaces")]
+    held = PolicyRule(("*",), ("",), ("nodes", "namespaces"), Read(NAMED))
+    Read.read = 0
+    findings = verify([], denied, Rules((held,), doubt), NAMESPACE)
+
+    assert {finding.outcome for finding in findings} == {UNKNOWN}
+    assert 0 < Read.read <= 16 * (MAX_QUESTIONS + 1)
+
+
+def test_as_many_questions_as_are_asked() -> None:
+    """And one name more."""
+    asked, too_many = (
+        verify([], [action("get nodes")], Rules((PolicyRule(("get",), ("",), ("nodes",), names),)), NAMESPACE)[0]
+        for names in (NAMED[:MAX_QUESTIONS], NAMED[: MAX_QUESTIONS + 1])
+    )
+
+    assert (len(asked.questions), asked.why) == (MAX_QUESTIONS, "")
+    assert (too_many.questions, too_many.outcome) == ((), UNKNOWN)
 
 
 def test_a_url_in_doubt_is_asked_for_as_it_is() -> None:
     """It has no parts, and no other verb has its effect."""
-    (finding,) = verify([], [action("get /metrics")], Rules((), doubt="a webhook"))
+    (finding,) = verify([], [action("get /metrics")], Rules((), doubt="a webhook"), NAMESPACE)
 
     assert finding.questions == (action("get /metrics"),)
 
@@ -208,7 +357,7 @@ def test_a_url_in_doubt_is_asked_for_as_it_is() -> None:
 @pytest.mark.parametrize("text", ["get *", "get /metrics*"])
 def test_what_cannot_be_asked_stays_unknown(text: str) -> None:
     """No review asks about any resource, or any URL."""
-    (finding,) = verify([], [action(text)], Rules((), doubt="a webhook"))
+    (finding,) = verify([], [action(text)], Rules((), doubt="a webhook"), NAMESPACE)
 
     assert finding == Finding("deny", action(text), UNKNOWN)
     assert settle(finding, {}).outcome is UNKNOWN
@@ -267,7 +416,7 @@ def test_a_finding_says_what_is_wrong(finding: Finding, text: str) -> None:
 @given(rules=st.lists(RULES, max_size=3).map(tuple), asked=ACTIONS, doubt=st.sampled_from(["", "a webhook"]))
 def test_no_expectation_passes_falsely(rules: tuple[PolicyRule, ...], asked: Action, doubt: str) -> None:
     """What is denied and held, RBAC does not allow, for no name; what is allowed and held, it does, for every name."""
-    allowed, denied = verify([asked], [asked], Rules(rules, doubt))
+    allowed, denied = verify([asked], [asked], Rules(rules, doubt), NAMESPACE)
     names = [asked.name] if asked.name or asked.url else ["x", "y", "z", ""]
     named = [Action(asked.verb, asked.group, asked.resource, asked.subresource, it, asked.url) for it in names]
 

@@ -44,6 +44,11 @@ class FakeAccess:
             raise self.found
         return self.found
 
+    def wait(self, client: Client) -> float:
+        """Let each look wait for a second."""
+        assert client.grants
+        return 1.0
+
     def forget(self, client_id: ClientId) -> None:
         """Note it."""
         self.forgotten.append(client_id)
@@ -417,3 +422,18 @@ async def test_asking_for_tokens_hastens_no_look_at_an_account(fault: BrokerErro
 
     assert refused.value.reason is (fault.reason if fault else Reason.ANCHOR_MISSING)
     assert len(asked) == rechecked
+
+
+async def test_looking_again_waits_only_where_there_is_nothing_else_to_do() -> None:
+    """Not before the grant is ready, not after it was barred, and not where another replica leads."""
+    bench = Bench()
+    before = bench.preparer.wait(bench.client)
+    await bench.prepare()
+    ready = bench.preparer.wait(bench.client)
+    bench.cluster.leading = False
+    following = bench.preparer.wait(bench.client)
+    bench.cluster.leading = True
+    bench.access.found = STRONG
+    await bench.refusal()
+
+    assert (before, ready, following, bench.preparer.wait(bench.client)) == (0, 1, 0, 0)

@@ -28,6 +28,7 @@ class Preparing:
 
     def __init__(self) -> None:
         self.now, self.most, self.looked = 0, 0, 0
+        self.waiting = 0.0
         self.gate = asyncio.Event()
         self.forgotten: list[ClientId] = []
 
@@ -41,6 +42,11 @@ class Preparing:
         await self.gate.wait()
         self.now -= 1
         return AccessFacts()
+
+    def wait(self, client: Client) -> float:
+        """Return how long looks have to wait."""
+        assert client.grants
+        return self.waiting
 
     def forget(self, client_id: ClientId) -> None:
         """Note a client that may have nothing."""
@@ -179,3 +185,16 @@ async def test_slow_visits_hold_up_no_suspension() -> None:
         await task
 
     assert sorted(stopped) == sorted([keys[0], keys[8]])
+
+
+async def test_a_client_whose_turn_is_later_is_visited_then() -> None:
+    """Without holding a worker meanwhile; its end waits for nothing."""
+    bench = Bench()
+    bench.preparing.gate.set()
+    bench.preparing.waiting = 7.0
+    waited = await bench.reconciler.visit(bench.put(1))
+    looked = bench.preparing.looked
+    bench.preparing.waiting = 0.0
+    await bench.reconciler.visit(bench.put(1))
+
+    assert (waited, looked, bench.preparing.looked) == (7.0, 0, 1)

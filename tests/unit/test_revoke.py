@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from broker.errors import BrokerError
+from broker.errors import BrokerError, Reason
 from broker.model.audit_record import Origin, Revoked
 from broker.model.client import Client
 from broker.model.sensitive import Sensitive

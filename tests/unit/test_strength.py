@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.model.access import Action, PolicyRule, Rules, grants
+from broker.model.access import MAX_RULES, Action, PolicyRule, Rules, grants, read_review
 from broker.model.strength import Strength, strength_of, strong_questions, strong_reasons
 
 RBAC = "rbac.authorization.k8s.io"
@@ -21,6 +21,8 @@ RBAC = "rbac.authorization.k8s.io"
         ("patch", "apps", "daemonsets"),
         ("update", "apps", "statefulsets"),
         ("create", "apps", "replicasets"),
+        ("create", "apps", "controllerrevisions"),
+        ("update", "apps", "controllerrevisions"),
         ("create", "batch", "jobs"),
         ("patch", "batch", "cronjobs"),
         ("create", "", "pods/exec"),
@@ -44,12 +46,20 @@ RBAC = "rbac.authorization.k8s.io"
         ("impersonate", "", "serviceaccounts"),
         ("impersonate:user-info", "authentication.k8s.io", "users"),
         ("create", "tokenbroker.dev", "tokenclients"),
+        ("patch", "tokenbroker.dev", "tokenclients/status"),
+        ("patch", "", "namespaces"),
+        ("update", "", "namespaces"),
+        ("patch", "", "namespaces/status"),
+        ("update", "", "namespaces/finalize"),
         ("create", "certificates.k8s.io", "certificatesigningrequests"),
         ("update", "certificates.k8s.io", "certificatesigningrequests/approval"),
         ("sign", "certificates.k8s.io", "signers"),
         ("create", "certificates.k8s.io", "podcertificaterequests"),
         ("create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
         ("delete", "admissionregistration.k8s.io", "validatingadmissionpolicies"),
+        ("create", "admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+        ("create", "flowcontrol.apiserver.k8s.io", "flowschemas"),
+        ("patch", "flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
         ("create", "apiregistration.k8s.io", "apiservices"),
         ("patch", "apiextensions.k8s.io", "customresourcedefinitions"),
     ],
@@ -71,7 +81,10 @@ def test_strong(verb: str, group: str, resource: str) -> None:
         PolicyRule(("create", "update", "patch", "delete"), ("",), ("configmaps", "services", "serviceaccounts")),
         PolicyRule(("get", "patch", "update"), ("apps",), ("*/scale", "deployments/status")),
         PolicyRule(("get",), ("",), ("nodes/metrics", "nodes/stats")),
-        PolicyRule(("delete",), ("",), ("pods", "configmaps")),
+        PolicyRule(("delete",), ("",), ("pods", "configmaps", "namespaces")),
+        PolicyRule(("get", "list", "watch", "create"), ("",), ("namespaces",)),
+        PolicyRule(("get", "list", "watch", "delete"), ("apps",), ("controllerrevisions",)),
+        PolicyRule(("create", "update", "patch"), ("",), ("podtemplates", "resourcequotas", "endpoints")),
         PolicyRule(("create",), ("",), ("pods/eviction", "pods/binding")),
         PolicyRule(("create",), ("",), ("pods", "secrets"), ("web",)),
         PolicyRule(("create",), ("example.com",), ("pods", "secrets")),
@@ -123,7 +136,7 @@ def test_a_reason_is_told_once_with_all_its_verbs() -> None:
 
 def test_the_authorizer_can_be_asked_for_each_power() -> None:
     """Each question has a meaning, and is about a right that the rules would show."""
-    questions = strong_questions()
+    questions = strong_questions("shop")
 
     assert Action("create", "", "serviceaccounts", "token") in questions
     assert Action("impersonate", "", "users", namespaced=False) in questions
@@ -132,6 +145,28 @@ def test_the_authorizer_can_be_asked_for_each_power() -> None:
         (reason,) = strong_reasons(Rules((PolicyRule((question.verb,), (question.group,), (question.combined,)),)))
         assert (meaning.what, meaning.why) == (reason.what, reason.why)
     assert str(strength_of(questions[0])) == "it may create serviceaccounts/token, which mints tokens by itself"
+
+
+def test_the_authorizer_is_asked_about_the_accounts_own_namespace() -> None:
+    """In that namespace, where a Role counts; each question once."""
+    questions = strong_questions("shop")
+    asked = [it.attributes("shop")["resourceAttributes"] for it in questions if it.on_namespaces]
+
+    assert {(it["namespace"], it["name"]) for it in asked} == {("shop", "shop")}
+    assert {(it["verb"], it["subresource"]) for it in asked} == {
+        (verb, part) for verb in ("update", "patch") for part in ("", "status", "finalize")
+    }
+    assert len(set(questions)) == len(questions)
+
+
+def test_more_rules_than_are_looked_at_make_strong() -> None:
+    """What they give is not known: nothing can hide behind many rules that give nothing."""
+    junk = [{"verbs": [f"v{number}"], "apiGroups": [""], "resources": ["pods"]} for number in range(MAX_RULES)]
+    last = {"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["one"]}
+    (reason,) = strong_reasons(read_review({"resourceRules": [*junk, last]}))
+
+    assert str(reason) == "it may do what more than 2000 rules say, which is more than is looked at"
+    assert strong_reasons(read_review({"resourceRules": junk})) == ()
 
 
 def test_a_question_of_others_means_nothing() -> None:
@@ -153,4 +188,4 @@ def test_who_is_not_strong_may_do_none_of_it(
     """What RBAC grants of the questions, the reasons show."""
     rules = Rules((PolicyRule(verbs, groups, resources),))
 
-    assert bool(strong_reasons(rules)) is any(grants(rules, question) for question in strong_questions())
+    assert bool(strong_reasons(rules)) is any(grants(rules, question) for question in strong_questions("shop"))

@@ -1,6 +1,8 @@
 """How an account is looked at: what is asked, how often, and what follows. In virtual time, with fakes."""
 
+import asyncio
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,8 @@ from broker.model.sensitive import Sensitive
 from broker.model.status import AccessFacts
 from broker.model.strength import strong_questions
 from broker.model.token import MintedToken
-from broker.services.verify import CATALOGUE_SECONDS, STRENGTH_SECONDS, Verifier
+from broker.services import verify
+from broker.services.verify import BURST, CATALOGUE_SECONDS, LOOK_QUESTIONS, QPS, STRENGTH_SECONDS, Verifier
 from tests.support.discovery import catalogue
 from tests.support.rotation import KEY, HandClock, client, grant
 
@@ -33,6 +36,7 @@ class FakeReviews:
     asked: list[Action] = field(default_factory=list)
     catalogues: int = 0
     tokens: set[str] = field(default_factory=set)
+    silent: bool = False
 
     async def rules(self, token: Sensitive, namespace: str) -> Rules:
         """Return the rules."""
@@ -45,6 +49,8 @@ class FakeReviews:
         assert namespace == KEY.client.namespace
         self.tokens.add(token.reveal())
         self.asked.append(action)
+        if self.silent:
+            await asyncio.Event().wait()
         return str(action) in self.allowed_actions
 
     async def catalogue(self) -> Catalogue:
@@ -58,8 +64,8 @@ class Bench:
 
     def __init__(self, *, strong_accounts: bool = False) -> None:
         self.reviews, self.clock = FakeReviews(), HandClock()
-        limits = NamespaceLimits(strong_accounts=strong_accounts)
-        rules = OperatorRules("tokenbroker", "https://kubernetes.default.svc", limits=lambda _namespace: limits)
+        self.limits = NamespaceLimits(strong_accounts=strong_accounts)
+        rules = OperatorRules("tokenbroker", "https://kubernetes.default.svc", limits=lambda _namespace: self.limits)
         self.verifier = Verifier(self.reviews, rules, self.clock)
 
     async def check(self, *, allow: tuple[str, ...] = (), deny: tuple[str, ...] = (), uid: str = "u-1") -> AccessFacts:
@@ -68,6 +74,10 @@ class Bench:
         token = MintedToken(Sensitive("the-token"), "jti", now, now, "sha", account_uid=uid)
         checked = grant(expect=Expect(allow, deny))
         return await self.verifier.check(client(grants=(checked,)), checked, token)
+
+    def wait(self, *, deny: tuple[str, ...] = (), **changes: Any) -> float:
+        """Return how long the next look at such a client has to wait."""
+        return self.verifier.wait(client(grants=(grant(expect=Expect((), deny)),), **changes))
 
     async def refusal(self, **expectations: tuple[str, ...]) -> BrokerError:
         """Return the error of a look."""
@@ -129,7 +139,7 @@ async def test_rules_in_doubt_are_asked_about_once_an_hour() -> None:
     bench.clock.pass_(1)
     await bench.check()
 
-    assert first == list(strong_questions())
+    assert first == list(strong_questions("shop"))
     assert still == len(first)
     assert len(bench.reviews.asked) == 2 * len(first)
 
@@ -155,7 +165,7 @@ async def test_account_that_was_made_again_is_asked_about_anew() -> None:
     await bench.check()
     await bench.check(uid="u-2")
 
-    assert len(bench.reviews.asked) == 2 * len(strong_questions())
+    assert len(bench.reviews.asked) == 2 * len(strong_questions("shop"))
 
 
 async def test_client_that_went_is_forgotten() -> None:
@@ -169,7 +179,7 @@ async def test_client_that_went_is_forgotten() -> None:
     bench.verifier.forget(KEY.client)
     await bench.check()
 
-    assert (before, len(bench.reviews.asked)) == (len(strong_questions()), 2 * len(strong_questions()))
+    assert (before, len(bench.reviews.asked)) == (len(strong_questions("shop")), 2 * len(strong_questions("shop")))
 
 
 async def test_strength_that_the_rules_show_needs_no_question() -> None:
@@ -270,3 +280,118 @@ async def test_three_doubts_are_told() -> None:
     texts = ("get sprockets", "get wheels", "get cogs", "get gears")
 
     assert len((await Bench().check(allow=texts)).doubts) == 3
+
+
+def named(resource: str, count: int, *verbs: str) -> PolicyRule:
+    """Return a rule that names many objects."""
+    return PolicyRule(verbs, ("",), (resource,), tuple(f"name-{number}" for number in range(count)))
+
+
+async def test_expectation_with_many_names_is_not_asked_about() -> None:
+    """Sixteen of them about a Role of 500 names ask nothing, and none of them passes."""
+    bench = Bench()
+    bench.reviews.held = Rules((named("nodes", 500, "*"),))
+    verbs = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+    facts = await bench.check(deny=tuple(f"{verb} {word}" for verb in verbs for word in ("nodes", "no")))
+
+    assert bench.reviews.asked == []
+    assert not facts.certain
+    assert facts.doubts[0] == (
+        "deny 'get nodes' could not be verified: it would take more than 100 questions to the API server."
+    )
+
+
+async def test_questions_of_one_look_are_bounded() -> None:
+    """However many expectations there are, each within its own bound: one for which none are left does not pass."""
+    bench = Bench()
+    many = ("nodes", "namespaces", "nodes/checkpoint")
+    few = named("nodes/metrics", 10, "get")
+    bench.reviews.held = Rules((*(named(resource, 90, "create", "deletecollection") for resource in many), few))
+    facts = await bench.check(
+        deny=(
+            *(f"{verb} {resource}" for verb in ("create", "deletecollection") for resource in ("nodes", "namespaces")),
+            "create nodes --subresource=checkpoint",
+            "get nodes --subresource=metrics",
+        )
+    )
+
+    assert len(bench.reviews.asked) == 370 <= LOOK_QUESTIONS
+    assert facts == AccessFacts(
+        certain=False,
+        doubts=(f"deny {'create nodes --subresource=checkpoint'!r} could not be verified: {verify._TOO_MANY}.",),
+    )
+
+
+async def test_the_same_question_is_asked_once_in_a_look() -> None:
+    """Expectations overlap: whoever may list reads, too."""
+    bench = Bench()
+    bench.reviews.held = Rules((), DOUBT)
+    await bench.check(allow=("list configmaps",), deny=("get configmaps", "list configmaps", "watch configmaps"))
+
+    about = [one for one in bench.reviews.asked if one.resource == "configmaps"]
+    assert len(about) == len(set(about)) > 5
+
+
+async def test_a_slow_authorizer_holds_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All questions about an account have one deadline together; past it nothing counts as found out."""
+    monkeypatch.setattr(verify, "LOOK_SECONDS", 0.01)
+    bench = Bench()
+    bench.reviews.held, bench.reviews.silent = Rules((), DOUBT), True
+    error = await bench.refusal(deny=("get secrets",))
+
+    assert error.reason is Reason.KUBERNETES_TIMEOUT
+    assert "did not answer all questions about a granted account within 0.01 s" in error.operator_detail
+    assert error.retry_after == 2
+    assert bench.wait(deny=("get secrets",)) == 0
+
+
+async def test_looking_again_keeps_to_a_rate() -> None:
+    """By the questions that the last look took: beyond the burst each look waits, and has its turn then."""
+    bench = Bench()
+    bench.reviews.held = Rules((PODS,), DOUBT)
+    await bench.check(deny=("get secrets",))
+    cost = len(bench.reviews.asked) + 1
+    waits = [bench.wait(deny=("get secrets",)) for _ in range(4)]
+
+    assert cost < BURST < 2 * cost
+    assert waits == [0, pytest.approx((2 * cost - BURST) / QPS), 0, pytest.approx((3 * cost - BURST) / QPS)]
+
+
+async def test_what_was_not_looked_at_as_it_is_does_not_wait() -> None:
+    """A new client, a changed one, a changed limit, and one that failed: while others wait."""
+    bench = Bench()
+    other = client(grants=(grant(expect=Expect((), ("get secrets",))),), id=replace(KEY.client, name="other"))
+    before = bench.verifier.wait(other)
+    await bench.check()
+    while not bench.wait():
+        pass
+    changed, again = bench.wait(owner="somebody"), bench.wait()
+    bench.limits = NamespaceLimits(strong_accounts=True)
+    limited = bench.wait()
+
+    assert (before, changed, limited) == (0, 0, 0)
+    assert again > 0
+
+
+async def test_what_was_found_wrong_does_not_wait_for_its_turn() -> None:
+    """Nor does a look that failed: its delay grows by itself."""
+    bench = Bench()
+    await bench.check(deny=("list secrets",))
+    while not bench.wait(deny=("list secrets",)):
+        pass
+    bench.wait(deny=("list secrets",))
+    bench.reviews.held = Rules((replace(SECRETS, verbs=("list",)),))
+    await bench.refusal(deny=("list secrets",))
+
+    assert [bench.wait(deny=("list secrets",)) for _ in range(3)] == [0, 0, 0]
+
+
+async def test_a_client_that_went_waits_for_nothing_when_it_comes_back() -> None:
+    """What it took is forgotten with it."""
+    bench = Bench()
+    await bench.check()
+    while not bench.wait():
+        pass
+    bench.verifier.forget(KEY.client)
+
+    assert bench.wait() == 0

@@ -13,7 +13,7 @@ from tests.support.installed import install
 from tests.support.lab import Lab
 
 LIMITS: list[dict[str, Any]] = [
-    {"namespaces": ["strong"], "strong_accounts": True},
+    {"namespaces": ["strong", "own-labels"], "strong_accounts": True},
     {"namespaces": ["short"], "max_ttl": "30m"},
     {"namespaces": ["no-secrets"], "proofs": ["oidc", "serviceAccount"]},
     {"namespace_labels": {"tier": "lab"}, "max_ttl": "20m", "unbound_tokens": True},

@@ -69,9 +69,9 @@ async def test_weak_account_is_served_when_all_was_asked(doubtful: Doubtful) -> 
     token = await until_issued(doubtful.broker, client)
     later = doubtful.authorizer.about(user(account))
 
-    asked = {(one.verb, one.resource) for one in strong_questions()}
-    print(f"\nin doubt: {len(strong_questions())} questions about strength an hour")  # noqa: T201
-    assert asked <= set(first)
+    questions = strong_questions("weak")
+    print(f"\nin doubt: {len(questions)} questions about strength an hour")  # noqa: T201
+    assert {(one.verb, one.resource) for one in questions} <= set(first)
     verbs = ("get", "list", "watch", "patch", "update", "delete", "deletecollection")  # each of them reads
     assert set(later) == {(verb, "configmaps") for verb in verbs}
     assert (await account.grants())[0]["strong"] is False
@@ -104,6 +104,21 @@ async def test_denied_right_that_no_rule_shows_ends_tokens(doubtful: Doubtful) -
     await until_dead(doubtful.lab.cluster, token)
 
     assert "deny 'get configmaps' does not hold: the API server's authorizer allows it" in condition["message"]
+
+
+async def test_right_on_its_own_namespace_that_no_rule_shows(doubtful: Doubtful) -> None:
+    """The authorizer is asked about the Namespace in itself, as the API server does for a request that names one."""
+    account = await doubtful.account("hidden-namespace")
+    doubtful.authorizer.inside.add((user(account), "get", "namespaces", "hidden-namespace"))
+    client = await account.client(expect={"deny": ["get namespaces"]})
+    await until_refused(doubtful.broker, client, "access_not_as_declared")
+    strong = await doubtful.account("hidden-labels")
+    doubtful.authorizer.inside.add((user(strong), "patch", "namespaces", "hidden-labels"))
+    await until_refused(doubtful.broker, await strong.client(), "account_too_strong")
+    path = "/api/v1/namespaces/hidden-namespace"
+    status, _ = await doubtful.lab.cluster.request("GET", path, token=account.token)
+
+    assert status == 200
 
 
 async def test_what_cannot_be_asked_is_no_pass(doubtful: Doubtful) -> None:

@@ -1,11 +1,12 @@
-"""What ``--can`` asks about, and the Role that would allow it. Pure."""
+"""What ``--can`` asks about, and the Role that would allow it, where an account may have that. Pure."""
 
 import shlex
 from dataclasses import dataclass
 
 from broker.cli.errors import usage
 from broker.cli.manifests import Manifest
-from broker.model.access import Action, WrittenAction, parse_action
+from broker.model.access import Action, PolicyRule, Rules, WrittenAction, parse_action
+from broker.model.strength import Strength, strong_reasons
 
 _NAMESPACE = ("-n", "--namespace")
 _EVERYWHERE = ("-A", "--all-namespaces")
@@ -25,14 +26,27 @@ class Wish:
     @property
     def inside(self) -> str:
         """The namespace that a Role would have to be in, or nothing where only a ClusterRole will do."""
-        return self.namespace if self.action.namespaced and not self.action.url else ""
+        return self.action.inside(self.namespace)
+
+    def strong(self) -> tuple[Strength, ...]:
+        """Return why an account that may do it is strong; empty where it is not."""
+        action = self.action
+        names = (action.name,) if action.name else ()
+        return strong_reasons(Rules((PolicyRule((action.verb,), (action.group,), (action.combined,), names),)))
 
     def __str__(self) -> str:
         where = "" if self.action.url else f" in {self.inside or 'the whole cluster'}"
         return f"{self.action}{where}"
 
     def mend(self, namespace: str, account: str) -> str:
-        """Return the commands that would let an account do it."""
+        """Return the commands that would let an account do it, or why none should."""
+        strong = self.strong()
+        if strong:
+            return (
+                f"let something else do it: the account would be strong, for it may {strong[0].what}, which "
+                f"{strong[0].why}.\nThe broker serves no strong account, and ends its tokens, unless its operator "
+                f"allows them in the namespace {namespace} (limits in its configuration)."
+            )
         role, who = f"{account}-{self.action.verb}", f"--serviceaccount={namespace}:{account}"
         if not self.inside:
             return (
