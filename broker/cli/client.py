@@ -18,6 +18,7 @@ from broker.cli.resources import Kind
 from broker.cli.revoke_all import revoke_all
 from broker.cli.rotate import rotate_secret
 from broker.cli.run import run
+from broker.cli.suspending import resume, suspend
 from broker.cli.views import COLUMNS, details, row
 from broker.model.client import ClientId
 
@@ -84,37 +85,6 @@ def show_client(
         return typer.echo("\n".join(printable(line) for line in details(found, datetime.now(UTC))))
 
     run(work())
-
-
-def suspend(
-    name: opt.Client,
-    *,
-    namespace: opt.Namespace = None,
-    kubeconfig: opt.Kubeconfig = "",
-    context: opt.Context = None,
-) -> None:
-    """Stop issuing tokens for a client, and end all that it has, also in Vault, within about 15 s."""
-    run(_set_suspended(Access(kubeconfig, context), namespace, name, suspended=True))
-
-
-def resume(
-    name: opt.Client,
-    *,
-    namespace: opt.Namespace = None,
-    kubeconfig: opt.Kubeconfig = "",
-    context: opt.Context = None,
-) -> None:
-    """Issue tokens again for a client that was suspended. Those that it had stay ended."""
-    run(_set_suspended(Access(kubeconfig, context), namespace, name, suspended=False))
-
-
-async def _set_suspended(access: Access, namespace: str | None, name: str, *, suspended: bool) -> None:
-    async with connect(access) as cluster:
-        found = await find_client(cluster, namespace, name)
-        # Left out again rather than false, so that the resource is as it was before.
-        await cluster.patch(found, {"spec": {"suspend": True if suspended else None}})
-    state = "suspended" if suspended else "resumed"
-    typer.echo(f"{state}: {found['metadata']['namespace']}/{found['metadata']['name']}", err=True)
 
 
 def remove(
