@@ -9,7 +9,7 @@ from broker.cli import options as opt
 from broker.cli.add import add
 from broker.cli.cluster import Access, connect
 from broker.cli.config import config
-from broker.cli.finding import find_client, tidy, unknown
+from broker.cli.finding import find_client, identify, tidy, unknown
 from broker.cli.manifests import title
 from broker.cli.output import Output, printable, show, table
 from broker.cli.removing import belongings, remove_all
@@ -20,7 +20,6 @@ from broker.cli.rotate import rotate_secret
 from broker.cli.run import run
 from broker.cli.suspending import resume, suspend
 from broker.cli.views import COLUMNS, details, row
-from broker.model.client import ClientId
 
 
 def register(app: typer.Typer) -> None:
@@ -88,7 +87,7 @@ def show_client(
 
 
 def remove(
-    name: opt.Name,
+    name: opt.Client,
     *,
     namespace: opt.Namespace = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -99,7 +98,7 @@ def remove(
 
     async def work() -> None:
         async with connect(Access(kubeconfig, context)) as cluster:
-            client = ClientId(namespace or cluster.namespace, name)
+            client = identify(cluster, namespace, name)
             found = await belongings(cluster, client)
             if not found:
                 raise unknown(client)
