@@ -16,7 +16,7 @@ from broker.cli.manifests import Manifest
 from broker.cli.run import run
 from broker.model.anchor import AnchorKind
 from broker.model.client import ROTATE_REQUESTED, Revocation
-from broker.model.status import timestamp
+from broker.model.times import timestamp
 
 WAIT_SECONDS, POLL_SECONDS = 45.0, 0.5
 

@@ -15,10 +15,10 @@ from broker.model.status import (
     Condition,
     Facts,
     GrantFacts,
-    VaultFacts,
     conditions,
     status_document,
 )
+from broker.model.vault_status import VaultFacts
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
 from broker.services.workqueue import WorkQueue
 

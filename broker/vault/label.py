@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from broker.model.client import ClientId
-from broker.model.status import timestamp
 from broker.model.stored_copy import CopyLabel, RetiredAnchor
+from broker.model.times import timestamp
 from broker.model.token import Anchor
 
 MANAGED_BY = "managed-by"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest_asyncio
 
@@ -12,6 +13,7 @@ from tests.support.command import Ended, command_with
 from tests.support.installed import install
 from tests.support.lab import Lab
 from tests.support.locks import User
+from tests.support.processes import until
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,36 @@ async def test_suspending_is_done_when_the_broker_has_seen_it(broker: BrokerProc
     assert (refused["code"], condition["reason"]) == ("client_suspended", "Suspended")
     assert resumed.code == 0, resumed.stderr
     assert served.status == 200, served.body
+
+
+async def test_the_copy_in_vault_is_shown_as_what_it_is(broker: BrokerProcess, tenant: Tenant) -> None:
+    """While the client is suspended it is not synced and good until no time; resumed, there is a new version."""
+    client = await tenant.ready_client("web", vault={})
+    await broker.until_ready(client.id)
+    await until(lambda: _synced(tenant), what="a token is in Vault")
+    before = await _kept(tenant)
+    await command_with(tenant.cluster.kubeconfig, "client", "suspend", client.id)
+    during, condition = await _kept(tenant), await tenant.condition("web", "VaultSynced")
+    listed = await command_with(tenant.cluster.kubeconfig, "client", "list", "-n", tenant.namespace)
+    await command_with(tenant.cluster.kubeconfig, "client", "resume", client.id)
+
+    async def replaced() -> bool:
+        return await _synced(tenant) and (await _kept(tenant))["version"] > before["version"]
+
+    assert (condition["status"], condition["reason"]) == ("False", "Suspended")
+    assert during == {"path": before["path"], "version": before["version"]}
+    assert listed.stdout.splitlines()[1].split()[2:6] == ["False", "Suspended", "default", "-"]
+    await until(replaced, what="Vault has a new version")
+
+
+async def _synced(tenant: Tenant) -> bool:
+    return (await tenant.condition("web", "VaultSynced")).get("status") == "True"
+
+
+async def _kept(tenant: Tenant) -> dict[str, Any]:
+    _, found = await tenant.cluster.request("GET", f"{tenant.path}/web")
+    kept: dict[str, Any] = found["status"]["grants"][0]["vault"]
+    return kept
 
 
 async def test_without_a_broker_a_suspension_ends_nothing_and_says_so(alone: Alone) -> None:
