@@ -310,6 +310,19 @@ def test_a_client_that_would_not_be_one_is_an_error(change: dict[str, Any], word
     assert words in ended.stdout
 
 
+def test_of_a_very_strong_account_three_reasons_are_told() -> None:
+    """The role `edit` has dozens: a line that nobody reads says nothing."""
+    kinds = ("deployments", "daemonsets", "statefulsets", "replicasets")
+    rules = [{"apiGroups": ["apps"], "resources": [kind], "verbs": ["create"]} for kind in kinds]
+    everything = VIEW | {"rules": [*rules, {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]}
+    (line,) = [
+        it for it in problems(complete(), known=catalogue(), cluster=(everything, PROMETHEUS)) if "is strong" in it
+    ]
+
+    assert line.count("it may create ") == 3
+    assert "; and 2 more; give it less" in line
+
+
 def test_stdin_is_a_file(tmp_path: Path) -> None:
     """What kustomize builds is piped in."""
     text = write(tmp_path, "x.yaml", *complete(ServiceAccount=None)).read_text()
