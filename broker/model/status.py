@@ -23,7 +23,7 @@ ACCOUNT_FINDINGS = frozenset({Reason.ACCESS_NOT_AS_DECLARED, Reason.ACCOUNT_TOO_
 ENDING = ACCOUNT_FINDINGS | {Reason.LIMITS_EXCEEDED, Reason.GRANT_FORBIDDEN}
 """Findings that end what was handed out already: it should never have been, or not any more."""
 
-_ENDED_IN_VAULT = "what is in Vault is worth nothing, for its tokens end with all others."
+_ENDED_IN_VAULT = "What is in Vault is worth nothing, for its tokens end with all others."
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,12 @@ def _ends(facts: GrantFacts) -> bool:
     return facts.fault is not None and facts.fault.reason in ENDING
 
 
-def _over(client: Client, now: datetime) -> tuple[str, str] | None:
-    """Return reason and words where a client may have no token at all, or None."""
+def _over(client: Client, now: datetime) -> Condition | None:
+    """Return the condition Ready of a client that may have no token at all, or None."""
     if client.suspended:
-        return "Suspended", "spec.suspend is true"
+        return Condition("Ready", "False", "Suspended", "spec.suspend is true: nothing is issued.")
     if client.not_after is not None and now >= client.not_after:
-        return "Expired", f"spec.notAfter was {timestamp(client.not_after)}"
+        return Condition("Ready", "False", "Expired", f"spec.notAfter was {timestamp(client.not_after)}.")
     return None
 
 
@@ -158,7 +158,7 @@ def _ready(facts: Facts, parts: list[Condition], now: datetime) -> Condition:
     client = facts.client
     over = _over(client, now) if client is not None else None
     if over is not None:
-        return Condition("Ready", "False", over[0], f"{over[1]}: nothing is issued.")
+        return over
     expired = [name for name, grant in facts.grants.items() if grant.vault is not None and grant.vault.expired(now)]
     if expired:
         return Condition("Ready", "False", "VaultExpired", f"The token in Vault has expired: {', '.join(expired)}.")
@@ -207,12 +207,13 @@ def _access_verified(client: Client, grants: Mapping[str, GrantFacts]) -> Condit
 def _vault_synced(client: Client, grants: Mapping[str, GrantFacts], now: datetime) -> Condition | None:
     kept, over = [grant for grant in client.grants if grant.vault is not None], _over(client, now)
     if kept and over is not None:
-        return Condition("VaultSynced", "False", over[0], f"{over[1]}: {_ENDED_IN_VAULT}")
+        return Condition("VaultSynced", "False", over.reason, f"{over.message} {_ENDED_IN_VAULT}")
     for grant in kept:
         known = grants.get(grant.name, GrantFacts())
         if known.fault is not None and _ends(known):
             reason = camel(known.fault.reason)
-            return Condition("VaultSynced", "False", reason, f"grant {grant.name}: {_ENDED_IN_VAULT}")
+            message = f"grant {grant.name}: {known.fault.message} {_ENDED_IN_VAULT}"
+            return Condition("VaultSynced", "False", reason, message)
         facts = known.vault
         if facts is None:
             return Condition("VaultSynced", "Unknown", "Pending", f"grant {grant.name} is not in Vault yet.")
