@@ -132,6 +132,7 @@ async def newcomer(tmp_path: Path) -> AsyncIterator[Newcomer]:
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     for name, line in {
         "kubectl": f'exec "{kubebox()}" kubectl "$@"',
+        "vault": f'exec "{bao()}" "$@"',
         "tokenbroker": f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m broker "$@"',
     }.items():
         program = tmp_path / "bin" / name
@@ -157,8 +158,12 @@ async def test_the_page_leads_from_nothing_to_a_token_and_back(newcomer: Newcome
     await _let_go_without_a_broker(newcomer)
     async with newcomer.broker("second", config):
         await _register(newcomer)
-        assert "reporter" not in (await newcomer.done("remove-clients")).splitlines()[-1]
+        await _keep_in_vault(newcomer)
+        assert "reporter" not in await newcomer.done("remove-clients")
+        await until(lambda: _in_vault(newcomer, 404), what="Vault holds nothing any more")
     await newcomer.done("remove-broker")
+    await newcomer.done("remove-from-vault")
+    assert (await newcomer.lab.vault.api("GET", "sys/policies/acl/tokenbroker"))[0] == 404
     assert await _left(newcomer.lab) == []
 
 
@@ -190,6 +195,19 @@ async def _register(newcomer: Newcomer) -> None:
         return ended.code == 0
 
     await until(served, what="the client gets its first token")
+
+
+async def _keep_in_vault(newcomer: Newcomer) -> None:
+    """Have the client's token kept in Vault: the login is the one that the page has set up."""
+    path = "/apis/tokenbroker.dev/v1alpha1/namespaces/shop/tokenclients/reporter"
+    _, found = await newcomer.lab.cluster.request("GET", path)
+    grants = [{**found["spec"]["grants"][0], "vault": {}}]
+    await newcomer.lab.cluster.request("PATCH", path, {"spec": {"grants": grants}})
+    await until(lambda: _in_vault(newcomer, 200), what="the token is in Vault")
+
+
+async def _in_vault(newcomer: Newcomer, status: int) -> bool:
+    return (await newcomer.lab.vault.api("GET", "secret/metadata/tokenbroker/prod/shop/reporter/default"))[0] == status
 
 
 async def _let_go_without_a_broker(newcomer: Newcomer) -> None:
