@@ -16,7 +16,7 @@ import structlog
 from broker.errors import BrokerError, Reason
 from broker.model.audit_record import Issuance, Origin, RefusedRequest, Revoked
 from broker.model.client import DNS_LABEL
-from broker.model.status import timestamp
+from broker.model.times import timestamp
 
 log = structlog.get_logger(__name__)
 

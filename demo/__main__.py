@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ SUSPEND = (
     "kubectl patch tokenclient reporter -n shop --as=system:serviceaccount:shop:oncall "
     """--type merge -p '{"spec": {"suspend": %s}}' 2>&1"""
 )
+RESUME = """kubectl patch tokenclient reporter -n shop --type merge -p '{"spec": {"suspend": null}}' 2>&1"""
 CALL = 'curl -sS -o /dev/null -w "%{http_code}" --cacert "$KUBE_CA" -H "Authorization: Bearer $(cat "$TOKEN")"'
 
 
@@ -45,9 +47,11 @@ async def demo(*, once: bool) -> None:
                 story = Story(_environment(lab, state, folder))
                 await _tell(story, lab)
                 _write_state(folder, state)
+                lines = lines_to_try(state, folder)
+                await _try_out(lines)
                 print(f"\nEvery result above was checked. {time.monotonic() - started:.1f} s in all.", flush=True)
                 if not once:
-                    await _stay(state, folder)
+                    await _stay(lines)
 
 
 async def _tell(story: Story, lab: Lab) -> None:
@@ -156,6 +160,8 @@ async def _revoke(story: Story) -> None:
         "tokenbroker-registration",
         "on-call cannot resume: that takes the right to mint for the account",
     )
+    await story.step(RESUME, "patched", "an admin may")
+    await story.until(f"{TOKENS} -d '{{}}' | cut -c1-60", '"id"', "and the client is served again")
 
 
 async def _state(lab: Lab, broker: BrokerProcess, folder: Path) -> dict[str, Any]:
@@ -209,19 +215,35 @@ def _write_state(folder: Path, state: dict[str, Any]) -> None:
     path.write_text(json.dumps(state, indent=2) + "\n")
 
 
-async def _stay(state: dict[str, Any], folder: Path) -> None:
-    print("\nIt stays up until Ctrl-C. Try, in another terminal:")
-    print("  umask 077")
-    print(f"  export KUBECONFIG={state['kubeconfig']} PATH={state['bin']}:$PATH")
-    print("  kubectl describe tokenclient reporter -n shop")
+def lines_to_try(state: dict[str, Any], folder: Path) -> list[str]:
+    """Return what somebody may type in another terminal, line by line."""
     file = folder / "reporter.kubeconfig"
     read = f'import json; print(json.load(open("{folder / "state.json"}"))["client_secret"])'
-    print(f"  CLIENT_SECRET=$(python3 -c '{read}')")
-    print(f'  curl -sS -u "{state["client_id"]}:$CLIENT_SECRET" {state["broker_url"]}/v1/grants')
-    print(f'  curl -sS -u "{state["client_id"]}:$CLIENT_SECRET" -H "Content-Type: application/json" \\')
-    print(f"""      {state["broker_url"]}/v1/tokens -d '{{"format": "kubeconfig"}}' > {file}""")
-    print(f"  kubectl --kubeconfig {file} auth whoami")
-    print(f"  curl -sS {state['metrics_url']} | grep ^tokenbroker_", flush=True)
+    curl = f'curl -sS --fail-with-body -u "{state["client_id"]}:$CLIENT_SECRET"'
+    return [
+        "umask 077",
+        f"export KUBECONFIG={state['kubeconfig']} PATH={state['bin']}:$PATH",
+        "kubectl describe tokenclient reporter -n shop",
+        f"CLIENT_SECRET=$(python3 -c '{read}')",
+        f"{curl} {state['broker_url']}/v1/grants",
+        f'{curl} -H "Content-Type: application/json" \\',
+        f"""    {state["broker_url"]}/v1/tokens -d '{{"format": "kubeconfig"}}' > {file}""",
+        f"kubectl --kubeconfig {file} auth whoami",
+        f"curl -sS {state['metrics_url']} | grep ^tokenbroker_",
+    ]
+
+
+async def _try_out(lines: list[str]) -> None:
+    """Run what is about to be printed. Raises StepFailed where a line would fail."""
+    process = await asyncio.create_subprocess_exec("sh", "-euc", "\n".join(lines), stdout=PIPE, stderr=STDOUT)
+    output, _ = await process.communicate()
+    if process.returncode != 0:
+        raise StepFailed(f"the lines to try end with {process.returncode}: {output.decode()[-500:]}")
+
+
+async def _stay(lines: list[str]) -> None:
+    print("\nIt stays up until Ctrl-C. Try, in another terminal:")
+    print("\n".join(f"  {line}" for line in lines), flush=True)
     await asyncio.Event().wait()
 
 

@@ -19,7 +19,7 @@ from broker.model.client import ClientId
 
 @takes_told
 def add(
-    name: opt.Name,
+    name: opt.Client,
     *,
     told: Told,
     opt_in: opt.OptIn = False,

@@ -11,6 +11,7 @@ from broker.cli.check_access import check_access
 from broker.cli.check_rbac import check_rbac
 from broker.cli.cluster import Access, connect
 from broker.cli.errors import ExitCode, errors_shown, usage
+from broker.cli.gathering import gathered, passed_over, without_clients
 from broker.cli.manifest_files import read_files
 from broker.cli.manifests import BrokerAccount
 from broker.cli.output import Output, printable, show
@@ -60,8 +61,12 @@ def check(
         settings = Settings(BrokerAccount.parse(broker), allow_strong=allow_strong)
         manifests, unreadable = read_files(file, namespace)
     pool = in_files(manifests)
-    problems = [*unreadable, *(review(pool, settings) if offline else [])]
-    if not offline:
+    if ignored := passed_over(manifests):
+        typer.echo(f"not looked at: {ignored}", err=True)
+    problems = [*(unreadable or without_clients(manifests, ", ".join(map(str, file)))), *gathered(manifests)]
+    if offline:
+        problems += review(pool, settings)
+    else:
         run(_online(Access(kubeconfig, context), pool, settings, problems))
     _report(problems, output)
 

@@ -9,7 +9,7 @@ from broker.cli import options as opt
 from broker.cli.add import add
 from broker.cli.cluster import Access, connect
 from broker.cli.config import config
-from broker.cli.finding import find_client, tidy, unknown
+from broker.cli.finding import find_client, identify, tidy, unknown
 from broker.cli.manifests import title
 from broker.cli.output import Output, printable, show, table
 from broker.cli.removing import belongings, remove_all
@@ -18,8 +18,8 @@ from broker.cli.resources import Kind
 from broker.cli.revoke_all import revoke_all
 from broker.cli.rotate import rotate_secret
 from broker.cli.run import run
+from broker.cli.suspending import resume, suspend
 from broker.cli.views import COLUMNS, details, row
-from broker.model.client import ClientId
 
 
 def register(app: typer.Typer) -> None:
@@ -86,39 +86,8 @@ def show_client(
     run(work())
 
 
-def suspend(
-    name: opt.Client,
-    *,
-    namespace: opt.Namespace = None,
-    kubeconfig: opt.Kubeconfig = "",
-    context: opt.Context = None,
-) -> None:
-    """Stop issuing tokens for a client, and end all that it has, also in Vault, within about 15 s."""
-    run(_set_suspended(Access(kubeconfig, context), namespace, name, suspended=True))
-
-
-def resume(
-    name: opt.Client,
-    *,
-    namespace: opt.Namespace = None,
-    kubeconfig: opt.Kubeconfig = "",
-    context: opt.Context = None,
-) -> None:
-    """Issue tokens again for a client that was suspended. Those that it had stay ended."""
-    run(_set_suspended(Access(kubeconfig, context), namespace, name, suspended=False))
-
-
-async def _set_suspended(access: Access, namespace: str | None, name: str, *, suspended: bool) -> None:
-    async with connect(access) as cluster:
-        found = await find_client(cluster, namespace, name)
-        # Left out again rather than false, so that the resource is as it was before.
-        await cluster.patch(found, {"spec": {"suspend": True if suspended else None}})
-    state = "suspended" if suspended else "resumed"
-    typer.echo(f"{state}: {found['metadata']['namespace']}/{found['metadata']['name']}", err=True)
-
-
 def remove(
-    name: opt.Name,
+    name: opt.Client,
     *,
     namespace: opt.Namespace = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -129,7 +98,7 @@ def remove(
 
     async def work() -> None:
         async with connect(Access(kubeconfig, context)) as cluster:
-            client = ClientId(namespace or cluster.namespace, name)
+            client = identify(cluster, namespace, name)
             found = await belongings(cluster, client)
             if not found:
                 raise unknown(client)

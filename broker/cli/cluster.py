@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from broker.cli import impersonation
 from broker.cli.errors import CommandError, ExitCode, usage
 from broker.cli.manifests import Manifest
 from broker.cli.refusals import Attempt, discovered, explain
@@ -60,6 +61,8 @@ class Cluster:
         """The namespace of the kubeconfig's context."""
         self.server: str = client.configuration.host
         """Where the kubeconfig's API server is."""
+        self.impersonates: bool = impersonation.USER in client.rest_client.pool_manager.headers
+        """Whether the kubeconfig's user acts in another's name (``as``)."""
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         """Return an object, or None where there is none."""
@@ -221,6 +224,7 @@ async def connect(access: Access) -> AsyncIterator[Cluster]:
             loader = await config.load_kube_config(files, access.context, client_configuration=settings)
         context: Any = loader.current_context
         namespace = context["context"].get("namespace") or "default"
+        others_name = impersonation.headers(_user(config.kube_config.KubeConfigMerger(files).config, context))
         opened = client.ApiClient(settings)
     except TimeoutError:
         raise CommandError("the kubeconfig's login plugin did not end in time.", ExitCode.UNAUTHENTICATED) from None
@@ -229,7 +233,14 @@ async def connect(access: Access) -> AsyncIterator[Cluster]:
     except (config.ConfigException, *_UNUSABLE) as error:
         raise usage(f"the kubeconfig {files} cannot be used: {error}.") from None
     async with opened:
+        opened.rest_client.pool_manager.headers.extend(others_name)  # for each request; ApiClient takes no name twice
         yield Cluster(opened, namespace, (ClientError, OSError))
+
+
+def _user(merged: Any, context: Mapping[str, Any]) -> Manifest:
+    """Return what a kubeconfig says of the context's user, whose ``as`` the loader passes over."""
+    user = merged["users"].get_with_name(context["context"].get("user"), safe=True)
+    return (user.safe_get("user") if user else None) or {}
 
 
 def _existing(kubeconfig: str) -> str:

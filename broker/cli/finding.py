@@ -1,4 +1,4 @@
-"""Looks one client up."""
+"""Says which client is meant, and looks it up."""
 
 from broker.cli.cluster import Cluster
 from broker.cli.errors import CommandError, usage
@@ -7,15 +7,30 @@ from broker.cli.resources import Kind
 from broker.model.client import ClientId
 
 
-async def find_client(cluster: Cluster, namespace: str | None, name: str) -> Manifest:
-    """Return a TokenClient, by default of the namespace of the kubeconfig's context. Raises CommandError.
+def named(name: str, namespace: str | None) -> tuple[str | None, str]:
+    """Return namespace and name of a client: the name may be the whole id, as callers of the broker write it.
 
-    ``name`` may be the whole id, as callers of the broker write it.
+    The namespace is None where neither says it. Raises CommandError(usage) where both do, and differ.
     """
-    inside, slash, rest = name.rpartition("/")
-    if slash and namespace not in {None, inside}:
+    inside, slash, rest = name.partition("/")
+    if not slash:
+        return namespace, name
+    if not inside or not rest or "/" in rest:
+        raise usage(f"{name!r} is not NAME or NAMESPACE/NAME.")
+    if namespace not in {None, inside}:
         raise usage(f"{name} is not in the namespace {namespace}: leave one of the two out.")
-    client = ClientId(inside or namespace or cluster.namespace, rest)
+    return inside, rest
+
+
+def identify(cluster: Cluster, namespace: str | None, name: str) -> ClientId:
+    """Return a client's id, by default of the namespace of the kubeconfig's context. Raises CommandError as above."""
+    inside, rest = named(name, namespace)
+    return ClientId(inside or cluster.namespace, rest)
+
+
+async def find_client(cluster: Cluster, namespace: str | None, name: str) -> Manifest:
+    """Return a TokenClient, named as for :func:`identify`. Raises CommandError."""
+    client = identify(cluster, namespace, name)
     found = await cluster.get(Kind.TOKEN_CLIENT, client.namespace, client.name)
     if found is None:
         raise unknown(client)

@@ -11,10 +11,12 @@ import yaml
 from broker.cli.errors import usage
 from broker.cli.manifests import Manifest, title
 from broker.cli.problem_lines import Problem
+from broker.cli.resources import Kind
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _WHOLE_CLUSTER = frozenset({"ClusterRole", "ClusterRoleBinding", "Namespace"})
 _STDIN = Path("-")
+_CLIENT = Kind.TOKEN_CLIENT.value.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def read_files(paths: Sequence[Path], namespace: str | None) -> tuple[list[FromF
     """
     found: list[FromFile] = []
     problems: list[Problem] = []
-    for path in (file for named in paths for file in _files(named)):
+    for path in dict.fromkeys(file for named in paths for file in _files(named)):
         try:
             documents = list(yaml.safe_load_all(_text(path)))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -45,7 +47,10 @@ def read_files(paths: Sequence[Path], namespace: str | None) -> tuple[list[FromF
             line = f" near line {where.line + 1}" if where else ""
             problems.append(Problem(str(path), "", f"is no YAML{line}", "kubectl could not read it either"))
             continue
-        found += [_placed(str(path), it, namespace) for it in _objects(documents)]
+        objects = list(_objects(documents))
+        found += [_placed(str(path), it, namespace) for it in objects if _named(it)]
+        nameless = [it for it in objects if not _named(it)]
+        problems += [Problem(str(path), it["kind"], "has no name", "write metadata.name") for it in nameless]
     return found, problems
 
 
@@ -65,18 +70,21 @@ def _text(path: Path) -> str:
 
 
 def _objects(documents: Iterable[Any]) -> Iterator[Manifest]:
-    """Yield what looks like objects of Kubernetes; other YAML, such as values of a chart, is nobody's business here."""
+    """Yield what looks like objects of Kubernetes, and clients though they have no name.
+
+    Other YAML, such as values of a chart or a Kustomization, is nobody's business here.
+    """
     for document in documents:
         if not isinstance(document, dict):
             continue
         if isinstance(document.get("items"), list):
             yield from _objects(document["items"])
-        elif isinstance(document.get("kind"), str) and _named(document.get("metadata")):
+        elif document.get("kind") == _CLIENT or (isinstance(document.get("kind"), str) and _named(document)):
             yield document
 
 
-def _named(metadata: Any) -> bool:
-    return isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
+def _named(document: Manifest) -> bool:
+    return isinstance(mapping(document.get("metadata")).get("name"), str)
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

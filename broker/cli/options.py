@@ -17,7 +17,6 @@ class AddFormat(StrEnum):
     JSON = "json"
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The client's name in its namespace.")]
 Client = Annotated[str, typer.Argument(metavar="[NAMESPACE/]NAME", help="The client.")]
 Namespace = Annotated[
     str | None,

@@ -9,6 +9,7 @@ from broker.cli import proofs
 from broker.cli.checks import check
 from broker.cli.cluster import Cluster
 from broker.cli.errors import CommandError, usage
+from broker.cli.finding import named
 from broker.cli.handover import Handover, new_secret
 from broker.cli.manifests import Account, BrokerAccount, Manifest, NewClient, NewGrant, Rights, Vault
 from broker.cli.option_sets import taking
@@ -59,12 +60,16 @@ takes_told = taking("told", Told)
 
 
 def new_client(name: str, told: Told) -> NewClient:
-    """Return the client, yet without its secret, a namespace that was left to the kubeconfig, and its caller."""
+    """Return the client, yet without its secret, a namespace that was left to the kubeconfig, and its caller.
+
+    Raises CommandError for what cannot be meant.
+    """
+    namespace, alone = named(name, told.namespace)
     vault = _vault(wanted=told.vault, ttl=told.vault_ttl, renew_before=told.renew_before)
     expect = Expect(tuple(told.expect_allow or ()), tuple(told.expect_deny or ()))
     audiences = tuple(told.audience or ())
     return NewClient(
-        id=ClientId(told.namespace or "", name),
+        id=ClientId(namespace or "", alone),
         owner=told.owner,
         account=Account(told.service_account, told.create),
         rights=_rights(told),

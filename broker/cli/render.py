@@ -15,7 +15,7 @@ from broker.cli.run import run
 
 
 @takes_told
-def render(name: opt.Name, *, told: Told) -> None:
+def render(name: opt.Client, *, told: Told) -> None:
     """Print the objects of a client as YAML, for git, and make nothing.
 
     No cluster is asked where the namespace is named, but for the uid of a --caller-account.

@@ -21,6 +21,9 @@ from broker.registration.manifest import read_registration
 _STRONG_BY_DEFAULT = frozenset({"admin", "cluster-admin", "edit"})
 """What Kubernetes' own ClusterRoles are, where no cluster is asked."""
 
+_SHOWN = 3
+"""How many reasons for an account's strength are told; the role `edit` has dozens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -100,7 +103,9 @@ def _strength(found: FromFile, pool: Pool, settings: Settings, grant: Grant) -> 
             if name in _STRONG_BY_DEFAULT
         ]
     if reasons:
-        what = f"grant {grant.name}: the account {grant.service_account} is strong: {'; '.join(reasons)}"
+        more = [f"and {len(reasons) - _SHOWN} more"] if len(reasons) > _SHOWN else []
+        shown = "; ".join([*reasons[:_SHOWN], *more])
+        what = f"grant {grant.name}: the account {grant.service_account} is strong: {shown}"
         mend = "give it less, or say --allow-strong if the broker's operator allows strong accounts there"
         yield Problem(found.file, found.thing, what, mend, is_error=not settings.allow_strong)
 

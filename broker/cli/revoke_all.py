@@ -8,19 +8,15 @@ from typing import Annotated
 import typer
 
 from broker.cli import options as opt
+from broker.cli.anchors import HANDED_OUT, IN_VAULT, anchors_of, warnings
 from broker.cli.cluster import Access, Cluster, connect
 from broker.cli.errors import CommandError, ExitCode, RefusedError
 from broker.cli.finding import find_client
-from broker.cli.manifests import Manifest, labels
-from broker.cli.resources import Kind
+from broker.cli.manifests import Manifest
 from broker.cli.run import run
-from broker.model.anchor import ANCHOR_LABEL, ANCHOR_TYPE, AnchorKind
+from broker.model.anchor import AnchorKind
 from broker.model.client import ROTATE_REQUESTED, Revocation
-from broker.model.status import timestamp
-
-HANDED_OUT = (AnchorKind.GRANT, AnchorKind.BUCKET, AnchorKind.TOKEN)
-IN_VAULT = (AnchorKind.VAULT, AnchorKind.VERSION)
-"""Kinds of anchors, from the top: what hangs below one that is deleted cannot be made any more."""
+from broker.model.times import timestamp
 
 WAIT_SECONDS, POLL_SECONDS = 45.0, 0.5
 
@@ -66,16 +62,6 @@ def rounded_up(moment: datetime) -> str:
     return timestamp(later)
 
 
-def warnings(found: Manifest) -> list[str]:
-    """Return for which grants this does not do what it says."""
-    strong = {it["name"] for it in found.get("status", {}).get("grants", []) if it.get("strong")}
-    unbound = [it["name"] for it in found["spec"]["grants"] if it.get("revocation") == Revocation.NONE]
-    return [
-        *(f"tokens of grant {name} are bound to nothing (revocation: None) and live on." for name in unbound),
-        *(f"the account of grant {name} is strong: what it has made for itself lives on." for name in sorted(strong)),
-    ]
-
-
 def missing(before: Before, now: Manifest, grant_anchors: list[Manifest]) -> list[str]:
     """Return what the broker has not shown yet."""
     made = sum(it["metadata"]["uid"] not in before.ended for it in grant_anchors)
@@ -89,7 +75,7 @@ def missing(before: Before, now: Manifest, grant_anchors: list[Manifest]) -> lis
 async def _ended(cluster: Cluster, found: Manifest, kinds: tuple[AnchorKind, ...]) -> list[Manifest]:
     """Delete a client's anchors of these kinds, and return them."""
     try:
-        anchors = await _anchors(cluster, found, kinds)
+        anchors = await anchors_of(cluster, found, kinds)
         for anchor in anchors:
             await cluster.delete(anchor)
     except RefusedError as error:
@@ -97,15 +83,6 @@ async def _ended(cluster: Cluster, found: Manifest, kinds: tuple[AnchorKind, ...
         hint = f"`tokenbroker client suspend {client}` ends all its tokens too, and needs only patch on tokenclients."
         raise CommandError(f"{error} Ending tokens here needs list and delete on secrets; {hint}") from None
     return anchors
-
-
-async def _anchors(cluster: Cluster, found: Manifest, kinds: tuple[AnchorKind, ...]) -> list[Manifest]:
-    metadata = found["metadata"]
-    secrets = await cluster.list(Kind.SECRET, metadata["namespace"], labels(metadata["name"]))
-    known = [
-        it for it in secrets if it.get("type") == ANCHOR_TYPE and it["metadata"]["labels"].get(ANCHOR_LABEL) in kinds
-    ]
-    return sorted(known, key=lambda it: kinds.index(it["metadata"]["labels"][ANCHOR_LABEL]))
 
 
 def _told(anchors: list[Manifest], *, now: bool) -> str:
@@ -124,7 +101,7 @@ async def _until_replaced(cluster: Cluster, before: Before) -> None:
         return typer.echo("the client is suspended: nothing new is made for it.", err=True)
     for _ in range(int(WAIT_SECONDS / POLL_SECONDS)):
         now = await find_client(cluster, metadata["namespace"], metadata["name"])
-        left = missing(before, now, await _anchors(cluster, before.found, HANDED_OUT[:1]))
+        left = missing(before, now, await anchors_of(cluster, before.found, HANDED_OUT[:1]))
         if not left:
             return typer.echo(
                 "the broker has made new anchors, and new versions in Vault where there are any.", err=True

@@ -26,8 +26,20 @@ class Callers:
         """Return the caller's address."""
         return remote_address(request, self._trusted_proxies)
 
-    async def prove(self, proof: Proof | ProofFailure, remote: str, client: str = "") -> Caller:
-        """Return whom a proof proves. Raises BrokerError; ``client`` is who is meant where there is no proof."""
+    async def prove(self, request: web.Request, proof: Proof | ProofFailure, remote: str, client: str = "") -> Caller:
+        """Return whom a proof proves. Raises BrokerError; ``client`` is who is meant where there is no proof.
+
+        What the request then says of its caller is for the log: ``client`` was proved, ``claimed_client`` was not.
+        """
+        try:
+            caller = await self._proved(proof, remote, client)
+        except BrokerError:
+            request["claimed_client"] = client if isinstance(proof, ProofFailure) else proof.client
+            raise
+        request["client"] = caller.client.id
+        return caller
+
+    async def _proved(self, proof: Proof | ProofFailure, remote: str, client: str) -> Caller:
         if isinstance(proof, ProofFailure):
             raise self._authenticator.failed(ProofError(proof), client, remote)
         return await self._authenticator.authenticate(proof, remote)
@@ -40,17 +52,17 @@ class Callers:
         """
         brought = read_credentials(request)
         if isinstance(brought, SecretProof | ProofFailure):
-            caller = await self.prove(brought, remote)
+            caller = await self.prove(request, brought, remote)
             return caller, await read_object(request, self.body_timeout_seconds)
         document = await read_object(request, self.body_timeout_seconds)
-        return await self._named(brought, document.get("client"), "the body's field", remote), document
+        return await self._named(request, brought, document.get("client"), "the body's field", remote), document
 
     async def with_query(self, request: web.Request, remote: str) -> Caller:
         """Return the caller of a request without a body: the query's ``client`` says which client is meant."""
         brought, client = read_credentials(request), request.query.get("client")
         if not isinstance(brought, SecretProof | ProofFailure):
-            return await self._named(brought, client, "the query's parameter", remote)
-        caller = await self.prove(brought, remote)
+            return await self._named(request, brought, client, "the query's parameter", remote)
+        caller = await self.prove(request, brought, remote)
         if client not in {None, str(caller.client.id)}:
             raise BrokerError(
                 Reason.INVALID_REQUEST, "The parameter 'client' names another client than the one that authenticated."
@@ -63,14 +75,16 @@ class Callers:
         Raises BrokerError.
         """
         form = await read_form(request, self.body_timeout_seconds)
-        caller = await self.prove(client_proof(request, form, bearer=True), remote, form.get("client_id", ""))
+        caller = await self.prove(request, client_proof(request, form, bearer=True), remote, form.get("client_id", ""))
         if "token" not in form:
             raise BrokerError(Reason.INVALID_REQUEST, "The parameter 'token' is missing.")
         return caller, Sensitive(form["token"])
 
-    async def _named(self, brought: Bearer | Certificate, client: object, where: str, remote: str) -> Caller:
+    async def _named(
+        self, request: web.Request, brought: Bearer | Certificate, client: object, where: str, remote: str
+    ) -> Caller:
         try:
-            return await self.prove(brought.proof(client if isinstance(client, str) else ""), remote)
+            return await self.prove(request, brought.proof(client if isinstance(client, str) else ""), remote)
         except ProofError as error:
             if isinstance(client, str) or error.failure is not ProofFailure.UNKNOWN_CLIENT:
                 raise

@@ -14,7 +14,7 @@ from broker.model.client import Client
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Allowed, Ask
 from broker.model.kubeconfig import fetching_kubeconfig, kubeconfig
-from broker.model.status import timestamp
+from broker.model.times import timestamp
 from broker.services.mint import Issued
 
 TOKEN = "token"  # noqa: S105 - a format, not a token

@@ -12,7 +12,7 @@ from broker.model.account import account_user
 from broker.model.client import Client, Grant
 from broker.model.decision import Rules, limits, standing
 from broker.model.duration import format_duration
-from broker.model.status import timestamp
+from broker.model.times import timestamp
 from broker.ports import Clock
 
 

@@ -50,16 +50,16 @@ class OauthEndpoint:
         try:
             form = await read_form(request, self._callers.body_timeout_seconds)
             remote = self._callers.remote(request)
-            caller = await self._proved(proof_of_grant(request, form), form, remote)
+            caller = await self._proved(request, proof_of_grant(request, form), form, remote)
             issued = await self._issuer.issue(caller.client, asked(form), Origin(request_id, remote, caller.proved_by))
             left = (issued.token.expires_at - self._clock.now()).total_seconds()
             return _granted(issued, int(left), form)
         finally:
             self._metrics.answered(time.perf_counter() - started)
 
-    async def _proved(self, claimed: Claimed, form: Mapping[str, str], remote: str) -> Caller:
+    async def _proved(self, request: web.Request, claimed: Claimed, form: Mapping[str, str], remote: str) -> Caller:
         try:
-            return await self._callers.prove(claimed.proof, remote, form.get("client_id", ""))
+            return await self._callers.prove(request, claimed.proof, remote, form.get("client_id", ""))
         except BrokerError as error:
             if claimed.grant_error is not None and error.reason in ABOUT_THE_PROOF:
                 raise GrantError(error, claimed.grant_error) from None

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from broker.errors import BrokerError, Reason
 from broker.http.protocol import Malformed
+from broker.model.client import ClientId
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +138,7 @@ def guarded(
             log.exception("http.internal_error", path=request.path)
             failed = BrokerError(Reason.INTERNAL_ERROR, "The broker met an error of its own.")
         known = request.get("request_id") or request_id()
-        _note(failed, known, metrics)
+        _note(failed, known, metrics, _caller(request))
         return respond(failed, known)
 
     return answer
@@ -159,7 +160,18 @@ def malformed(request_id: Callable[[], str], metrics: ProblemMetrics) -> Malform
     return answer
 
 
-def _note(error: BrokerError, request_id: str, metrics: ProblemMetrics) -> None:
+def _caller(request: web.Request) -> dict[str, str]:
+    """Return who called, as far as it may be logged: a claim only where it can be the id of a client.
+
+    So it is short, of letters, digits, dots and dashes, and no secret that somebody put in its place.
+    """
+    if "client" in request:
+        return {"client": str(request["client"])}
+    claimed = ClientId.parse(request.get("claimed_client", ""))
+    return {"claimed_client": str(claimed)} if claimed is not None else {}
+
+
+def _note(error: BrokerError, request_id: str, metrics: ProblemMetrics, caller: dict[str, str]) -> None:
     metrics.problem(error.reason)
     level = log.warning if STATUS[error.reason] >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
-    level("http.refused", request_id=request_id, reason=error.reason.value, detail=error.operator_detail)
+    level("http.refused", request_id=request_id, reason=error.reason.value, detail=error.operator_detail, **caller)

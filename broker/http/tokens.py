@@ -13,7 +13,7 @@ from broker.http.formats import FORMATS, KUBECONFIG, TOKEN, Formats, json_respon
 from broker.model.audit_record import Origin
 from broker.model.client import Client
 from broker.model.decision import Ask
-from broker.model.status import timestamp
+from broker.model.times import timestamp
 from broker.services.deliver import Deliverer
 from broker.services.explain import Explainer, Explanation
 from broker.services.issue import Issuer

@@ -1,39 +1,31 @@
 """What operators see on a TokenClient, made from what the broker found out. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from broker.errors import Fault, Reason
 from broker.model.account import account_user
 from broker.model.client import Client, Proofs
+from broker.model.condition import Condition, with_times
 from broker.model.decision import standing
-from broker.model.duration import format_duration
 from broker.model.former_grants import FormerGrant, grants_left
 from broker.model.proof_policy import ProofPolicy, proof_problems, usable
-
-MAX_MESSAGE_CHARACTERS = 4096
-"""What the schema lets a condition say; a longer message would keep the whole status from being written."""
+from broker.model.times import timestamp
+from broker.model.vault_status import VaultFacts, vault_columns
 
 MAX_GRANTS = 16
 """How many grants the schema lets a status list: as many former ones as a client may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class VaultFacts:
-    """The copy of a grant's token in Vault. ``fault`` says why it could not be brought up to date."""
-
-    path: str
-    version: int
-    not_after: datetime | None
-    renewal_time: datetime | None
-    safe_poll_seconds: int
-    fault: Fault | None
-
-
 ACCOUNT_FINDINGS = frozenset({Reason.ACCESS_NOT_AS_DECLARED, Reason.ACCOUNT_TOO_STRONG})
 """What looking at an account may come to; then nothing counts that was found out about it before."""
+
+ENDING = ACCOUNT_FINDINGS | {Reason.LIMITS_EXCEEDED, Reason.GRANT_FORBIDDEN}
+"""Findings that end what was handed out already: it should never have been, or not any more."""
+
+_ENDED_IN_VAULT = "What is in Vault is worth nothing, for its tokens end with all others."
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +58,6 @@ class GrantFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """A Kubernetes condition without its transition time."""
-
-    type: str
-    status: str
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """All that goes into one status. ``client`` is None where the resource is not a valid one."""
 
@@ -93,20 +75,16 @@ def camel(reason: str) -> str:
     return "".join(part.capitalize() for part in reason.split("_"))
 
 
-def timestamp(moment: datetime) -> str:
-    """Return a UTC time as Kubernetes writes it, to the second (RFC 3339)."""
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def status_document(facts: Facts, now: datetime, previous: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole status. Transition times of conditions that did not change are kept from ``previous``."""
+    facts = _as_they_count(facts, now)
     document: dict[str, Any] = {
         "observedGeneration": facts.generation,
-        "conditions": [_with_times(condition, facts.generation, now, previous) for condition in conditions(facts, now)],
+        "conditions": [with_times(condition, facts.generation, now, previous) for condition in conditions(facts, now)],
     }
     if facts.client is not None:
         document["grants"] = _grants(facts, facts.client, previous)
-        document.update(_vault_columns(facts.grants.values()))
+        document.update(vault_columns(it.vault for it in facts.grants.values() if it.vault is not None))
     elif previous.get("grants"):  # whose tokens may have to be ended yet
         document["grants"] = [{**listed, "ready": False} for listed in previous["grants"]]
     return document
@@ -127,6 +105,30 @@ def is_known(facts: Facts, now: datetime) -> bool:
     if client is None or standing(client, now) is not None:
         return True
     return all(facts.grants.get(grant.name, GrantFacts()).rehearsed for grant in client.grants)
+
+
+def _as_they_count(facts: Facts, now: datetime) -> Facts:
+    """Return the facts without the times of copies in Vault whose tokens have ended, though nobody wrote over them."""
+    client = facts.client
+    over = client is not None and _over(client, now) is not None
+    grants = {
+        name: replace(it, vault=it.vault.ended()) if it.vault and (over or _ends(it)) else it
+        for name, it in facts.grants.items()
+    }
+    return replace(facts, grants=grants)
+
+
+def _ends(facts: GrantFacts) -> bool:
+    return facts.fault is not None and facts.fault.reason in ENDING
+
+
+def _over(client: Client, now: datetime) -> Condition | None:
+    """Return the condition Ready of a client that may have no token at all, or None."""
+    if client.suspended:
+        return Condition("Ready", "False", "Suspended", "spec.suspend is true: nothing is issued.")
+    if client.not_after is not None and now >= client.not_after:
+        return Condition("Ready", "False", "Expired", f"spec.notAfter was {timestamp(client.not_after)}.")
+    return None
 
 
 def _grants(facts: Facts, client: Client, previous: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -154,23 +156,23 @@ def conditions(facts: Facts, now: datetime) -> list[Condition]:
         fault = facts.invalid
         message = fault.message if fault else ""
         return [Condition("Ready", "False", "InvalidSpec", message)]
-    authorized = _authorized(facts.client, facts.grants)
+    client, grants = facts.client, _as_they_count(facts, now).grants
+    authorized = _authorized(client, grants)
     others = (
-        _access_verified(facts.client, facts.grants),
-        _vault_synced(facts.client, facts.grants),
-        _proofs_accepted(facts.client, facts.proofs),
+        _access_verified(client, grants),
+        _vault_synced(client, grants, now),
+        _proofs_accepted(client, facts.proofs),
     )
     parts = [authorized, *(other for other in others if other is not None)]
-    return [_ready(facts, parts, now), *parts]
+    return [_ready(replace(facts, grants=grants), parts, now), *parts]
 
 
 def _ready(facts: Facts, parts: list[Condition], now: datetime) -> Condition:
     client = facts.client
-    if client is not None and client.suspended:
-        return Condition("Ready", "False", "Suspended", "spec.suspend is true: nothing is issued.")
-    if client is not None and client.not_after is not None and now >= client.not_after:
-        return Condition("Ready", "False", "Expired", f"spec.notAfter was {timestamp(client.not_after)}.")
-    expired = [name for name, grant in facts.grants.items() if _copy_expired(grant, now)]
+    over = _over(client, now) if client is not None else None
+    if over is not None:
+        return over
+    expired = [name for name, grant in facts.grants.items() if grant.vault is not None and grant.vault.expired(now)]
     if expired:
         return Condition("Ready", "False", "VaultExpired", f"The token in Vault has expired: {', '.join(expired)}.")
     wrong = _not_true(parts, "Authorized")
@@ -215,10 +217,17 @@ def _access_verified(client: Client, grants: Mapping[str, GrantFacts]) -> Condit
     return Condition("AccessVerified", "True", "Verified", "The accounts may do what is expected, and nothing denied.")
 
 
-def _vault_synced(client: Client, grants: Mapping[str, GrantFacts]) -> Condition | None:
-    kept = [grant for grant in client.grants if grant.vault is not None]
+def _vault_synced(client: Client, grants: Mapping[str, GrantFacts], now: datetime) -> Condition | None:
+    kept, over = [grant for grant in client.grants if grant.vault is not None], _over(client, now)
+    if kept and over is not None:
+        return Condition("VaultSynced", "False", over.reason, f"{over.message} {_ENDED_IN_VAULT}")
     for grant in kept:
-        facts = grants.get(grant.name, GrantFacts()).vault
+        known = grants.get(grant.name, GrantFacts())
+        if known.fault is not None and _ends(known):
+            reason = camel(known.fault.reason)
+            message = f"grant {grant.name}: {known.fault.message} {_ENDED_IN_VAULT}"
+            return Condition("VaultSynced", "False", reason, message)
+        facts = known.vault
         if facts is None:
             return Condition("VaultSynced", "Unknown", "Pending", f"grant {grant.name} is not in Vault yet.")
         if facts.fault is not None:
@@ -244,25 +253,6 @@ def _reachable(client: Client, policy: ProofPolicy) -> bool:
     return usable(client.proofs, policy) or any(grant.vault is not None for grant in client.grants)
 
 
-def _copy_expired(facts: GrantFacts, now: datetime) -> bool:
-    return facts.vault is not None and facts.vault.not_after is not None and facts.vault.not_after <= now
-
-
-def _with_times(condition: Condition, generation: int, now: datetime, previous: Mapping[str, Any]) -> dict[str, Any]:
-    before: Mapping[str, Any] = next(
-        (old for old in previous.get("conditions", ()) if old.get("type") == condition.type), {}
-    )
-    same = before.get("status") == condition.status and before.get("lastTransitionTime")
-    return {
-        "type": condition.type,
-        "status": condition.status,
-        "reason": condition.reason,
-        "message": condition.message[:MAX_MESSAGE_CHARACTERS],
-        "observedGeneration": generation,
-        "lastTransitionTime": before["lastTransitionTime"] if same else timestamp(now),
-    }
-
-
 def _grant(client: Client, name: str, account: str, facts: GrantFacts) -> dict[str, Any]:
     document: dict[str, Any] = {
         "name": name,
@@ -275,7 +265,7 @@ def _grant(client: Client, name: str, account: str, facts: GrantFacts) -> dict[s
     if strong is not None:
         document["strong"] = strong
     if facts.vault is not None:
-        document["vault"] = _vault(facts.vault)
+        document["vault"] = facts.vault.document()
     return document
 
 
@@ -284,22 +274,3 @@ def _strong(facts: GrantFacts) -> bool | None:
     if facts.fault is not None and facts.fault.reason is Reason.ACCOUNT_TOO_STRONG:
         return True
     return None if facts.access is None else facts.access.strong
-
-
-def _vault(facts: VaultFacts) -> dict[str, Any]:
-    document: dict[str, Any] = {"path": facts.path, "version": facts.version}
-    if facts.not_after is not None:
-        document["notAfter"] = timestamp(facts.not_after)
-    if facts.renewal_time is not None:
-        document["renewalTime"] = timestamp(facts.renewal_time)
-    if facts.safe_poll_seconds:
-        document["safePollInterval"] = format_duration(facts.safe_poll_seconds)
-    return document
-
-
-def _vault_columns(grants: Iterable[GrantFacts]) -> dict[str, str]:
-    copies = [facts.vault for facts in grants if facts.vault is not None]
-    ends = [copy.not_after for copy in copies if copy.not_after is not None]
-    renewals = [copy.renewal_time for copy in copies if copy.renewal_time is not None]
-    columns = {"vaultNotAfter": ends, "vaultRenewalTime": renewals}
-    return {name: timestamp(min(times)) for name, times in columns.items() if times}

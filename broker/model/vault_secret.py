@@ -4,7 +4,7 @@ from broker.model.argocd import argocd_config
 from broker.model.cluster import ClusterInfo
 from broker.model.kubeconfig import kubeconfig
 from broker.model.sensitive import Sensitive
-from broker.model.status import timestamp
+from broker.model.times import timestamp
 from broker.model.token import MintedToken
 
 

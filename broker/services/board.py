@@ -7,20 +7,20 @@ from typing import Protocol
 
 from broker.errors import Fault
 from broker.model.client import ClientId
+from broker.model.condition import Condition
 from broker.model.former_grants import FormerGrant
 from broker.model.proof_policy import ProofPolicy
 from broker.model.status import (
     ACCOUNT_FINDINGS,
     AccessFacts,
-    Condition,
     Facts,
     GrantFacts,
-    VaultFacts,
     conditions,
     is_known,
     listing_all,
     status_document,
 )
+from broker.model.vault_status import VaultFacts
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
 from broker.services.grant_book import Prepared
 from broker.services.workqueue import WorkQueue

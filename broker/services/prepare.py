@@ -10,18 +10,12 @@ from broker.model.anchor import grant_anchor, trial_anchor
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Rules, allowed_audiences, grant_problem
 from broker.model.former_grants import ListedAnchor
-from broker.model.status import ACCOUNT_FINDINGS, AccessFacts
+from broker.model.status import ACCOUNT_FINDINGS, ENDING, AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Anchors, Leader, Minter
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook, Prepared, not_ready
 from broker.services.token_anchors import TokenAnchors
-
-ENDING = frozenset(
-    {Reason.ACCESS_NOT_AS_DECLARED, Reason.ACCOUNT_TOO_STRONG, Reason.LIMITS_EXCEEDED, Reason.GRANT_FORBIDDEN}
-)
-"""Findings that end what was handed out already: it should never have been, or not any more."""
-
 
 _Key = tuple[str, Grant]
 """A TokenClient's UID, and a grant as it stands."""

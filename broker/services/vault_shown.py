@@ -5,9 +5,9 @@ from typing import Protocol
 
 from broker.errors import BrokerError, Fault
 from broker.model.client import ClientId
-from broker.model.status import VaultFacts
 from broker.model.stored_copy import StoredCopy
 from broker.model.vault_path import CopyKey, VaultPlace
+from broker.model.vault_status import VaultFacts
 from broker.ports import Leader
 from broker.services.vault_copy import Target, renewal, safe_poll_seconds
 

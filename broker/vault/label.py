@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from broker.model.anchor import ANCHOR_NAME
 from broker.model.client import ClientId
-from broker.model.status import timestamp
 from broker.model.stored_copy import CopyLabel, RetiredAnchor
+from broker.model.times import timestamp
 from broker.model.token import Anchor
 
 MANAGED_BY = "managed-by"

@@ -188,11 +188,27 @@ async def test_a_job_of_somebody_else_is_refused(
 
 
 async def test_a_job_that_may_not_have_a_jwt_fails(runner: Runner) -> None:
-    """Without ``id-token: write`` there is none, and the step does not go on without."""
+    """Without ``id-token: write`` there is none, and the step does not call the broker without."""
     ran = await runner.github_job({})
 
     assert [bool(step.code) for step in ran] == [True]
-    assert "invalid_client" in ran[0].said
+    assert "curl: (" in ran[0].said
+    assert "invalid_client" not in ran[0].said
+
+
+async def test_a_job_of_any_other_ci_gets_a_token_or_fails(runner: Runner) -> None:
+    """The line of the README: a refusal, and a broker that is not there, end the job and are told."""
+    (line,) = [block for block in blocks("../README.md", "sh") if block.startswith("TOKEN=")]
+    script = moved(line, {"https://broker.example": runner.broker_url, "shop/reporter": "shop/jenkins"})
+    secret, job = runner.jenkins_secret, script + 'echo "${TOKEN%%.*}"'
+    ran, refused = await runner.run(job, {"SECRET": secret}), await runner.run(job, {"SECRET": secret[:-1]})
+    away = await runner.run(job.replace(runner.broker_url, f"https://127.0.0.1:{free_port()}"), {"SECRET": secret})
+
+    assert (ran.code, ran.said[:3]) == (0, "eyJ"), ran
+    assert refused.code != 0
+    assert "invalid_client: " in refused.said
+    assert away.code != 0
+    assert "curl: (7)" in away.said
 
 
 async def test_a_job_of_gitlab_works_on_the_cluster(runner: Runner) -> None:

@@ -120,6 +120,7 @@ async def night(tmp_path: Path) -> AsyncIterator[Night]:
 async def test_everything_that_was_stolen_is_stopped_as_the_page_says(night: Night) -> None:
     """One story, section by section: the page's lines, and then the API server's word on what was stolen."""
     await _client_secret(night)
+    await _client_without_a_broker(night)
     await _token(night)
     await _copy_in_vault(night)
     await _vault_login(night)
@@ -139,6 +140,18 @@ async def _client_secret(night: Night) -> None:
     old, night.client = night.client, Registered(night.client.id, secret.read_text().strip())
     await night.token()
     assert (await night.broker.call("POST", "/v1/tokens", {}, auth=old.auth)).status == 401
+
+
+async def _client_without_a_broker(night: Night) -> None:
+    """Follow the page where a suspension ended with code 4, as tests/integration/test_cli_suspend.py has it."""
+    stolen, kept = await night.token(), (await night.kept.newest())[1]
+    await night.broker.program.stop()
+    await night.tenant.patch("reporter", {"suspend": True})
+    await night.run("stop-client-without-a-broker")
+    await night.until_refused(stolen, kept)
+    night.broker.program.start()
+    await night.broker.ready()
+    await night.tenant.patch("reporter", {"suspend": None})
 
 
 def _jti(night: Night) -> str:

@@ -17,9 +17,9 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from tests.support import crds
 from tests.support.broker import BrokerProcess, Tenant
 from tests.support.command import Ended, command_with
-from tests.support.external_secrets import schemas
 from tests.support.kubectl import KubectlError
 from tests.support.lab import Lab
 from tests.support.openbao import bao
@@ -213,7 +213,7 @@ async def with_schemas(reader: Reader) -> Lab:
     """Install the resources of External Secrets and make the namespace of Argo CD."""
     cluster = reader.lab.cluster
     names = ("externalsecrets.external-secrets.io", "secretstores.external-secrets.io")
-    documents = yaml.load_all(await asyncio.to_thread(schemas().read_text), Loader=yaml.CSafeLoader)
+    documents = yaml.load_all(await asyncio.to_thread(crds.EXTERNAL_SECRETS.file().read_text), Loader=yaml.CSafeLoader)
     wanted = [document for document in documents if document and document["metadata"]["name"] in names]
     await cluster.kubectl("apply", "--server-side", "-f", "-", input=yaml.dump_all(wanted))
     for name in names:

@@ -370,7 +370,7 @@ async def test_concurrent_change_is_not_overwritten(shop: Shop) -> None:
     await shop.add()
     async with connect(Access(str(shop.cluster.kubeconfig), None)) as cluster:
         found = await find_client(cluster, shop.namespace, "web")
-        await shop.run("client", "suspend", "web")
+        await shop.run("client", "suspend", "web", "--wait", "0")
 
         with pytest.raises(CommandError, match="somebody changed the TokenClient web at the same time"):
             await cluster.replace(found, PLACE, with_new_secret(found, _digest("new"), drop_oldest=False))
@@ -405,9 +405,9 @@ async def test_suspend_and_resume_touch_nothing_else(shop: Shop) -> None:
     """Suspending sets one field; resuming takes it away again."""
     await shop.add()
     _, before = await shop.get("TokenClient", "web")
-    await shop.run("client", "suspend", "web")
+    await shop.run("client", "suspend", "web", "--wait", "0")
     _, suspended = await shop.get("TokenClient", "web")
-    await shop.run("client", "resume", "web")
+    await shop.run("client", "resume", "web", "--wait", "0")
     _, after = await shop.get("TokenClient", "web")
 
     assert suspended["spec"] == {**before["spec"], "suspend": True}

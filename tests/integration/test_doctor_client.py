@@ -146,7 +146,7 @@ async def test_who_may_ask_nothing_is_told_so(tenant: Tenant, broker: BrokerProc
 
     assert told.code == 0, told.stderr
     unclear = {it["id"] for it in told.findings if it["state"] == "cannot tell"}
-    assert unclear == {"client.namespace", "grant.account", "grant.mint", "access.can"}
+    assert unclear == {"client.namespace", "broker.policies", "grant.account", "grant.mint", "access.can"}
 
 
 async def test_namespace_admins_see_what_the_broker_may(tenant: Tenant, broker: BrokerProcess) -> None:

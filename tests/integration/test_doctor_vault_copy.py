@@ -112,6 +112,17 @@ async def test_a_sealed_vault_says_nothing_of_the_copy(tenant: Tenant, lab: Lab,
     assert told.state("grant.vault") == ""
 
 
+async def test_a_copy_whose_token_was_ended(tenant: Tenant, lab: Lab, kept: str) -> None:
+    """It is where and what the broker wrote, and good for nothing."""
+    assert kept
+    await tenant.patch("web", {"suspend": True})
+    await tenant.until_reason("web", "Suspended")
+    told = await _ask(tenant, lab)
+
+    assert "its token was ended" in told.text("grant.vault")
+    assert f"tokenbroker client resume {tenant.namespace}/web" in told.text("client.VaultSynced")
+
+
 async def test_a_copy_that_was_not_written_yet(tenant: Tenant, lab: Lab, kept: str) -> None:
     """The status knows of none."""
     assert kept

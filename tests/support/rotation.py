@@ -12,9 +12,9 @@ from broker.model.client import Client, ClientId, Grant, Proofs, TtlRange, Vault
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Rules
 from broker.model.sensitive import Sensitive
-from broker.model.status import VaultFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey, VaultPlace
+from broker.model.vault_status import VaultFacts
 from broker.ports import AuditLog, Registration, Registry
 from broker.services.grant_book import GrantBook, Prepared
 from broker.services.mint import GrantMinter

@@ -11,8 +11,9 @@ from broker.metrics import Metrics
 from broker.model.client import Expect, Proofs
 from broker.model.former_grants import ListedAnchor, listed_anchor
 from broker.model.proof_policy import ProofPolicy
-from broker.model.status import AccessFacts, VaultFacts, camel
+from broker.model.status import AccessFacts, camel
 from broker.model.token import Anchor
+from broker.model.vault_status import VaultFacts
 from broker.ports import Registration
 from broker.services.board import EVENT_NOTES, StatusBoard
 from broker.services.grant_book import Prepared

@@ -259,6 +259,70 @@ def test_errors_end_with_1_and_warnings_with_0(tmp_path: Path) -> None:
     assert listed[1]["object"] == "TokenClient shop/web"
 
 
+def test_nothing_to_check_is_no_success(tmp_path: Path) -> None:
+    """An empty folder, and files that hold no client, or one whose kind is misspelt, which is told."""
+    (client,) = [it for it in complete() if it["kind"] == "TokenClient"]
+    (tmp_path / "empty").mkdir()
+    write(tmp_path, "other/x.yaml", VIEW, {**client, "kind": "TokenCleint"})
+    empty, other = check("-f", str(tmp_path / "empty")), check("-f", str(tmp_path / "other"))
+
+    line = "error: holds no TokenClient; name the files with the clients, or their folder\n"
+    assert (empty.code, empty.stdout) == (1, f"{tmp_path / 'empty'}: {line}")
+    assert (other.code, other.stdout) == (1, f"{tmp_path / 'other'}: {line}")
+    assert other.stderr == "not looked at: 1 TokenCleint\n1 errors, 0 warnings\n"
+
+
+def test_what_is_there_twice_is_an_error(tmp_path: Path) -> None:
+    """The API server would take both, and the later one would win; the same file named twice is one."""
+    first = write(tmp_path, "a.yaml", *complete())
+    second = write(tmp_path, "b.yaml", *complete(Namespace=None))
+    ended, same = check("-f", str(tmp_path)), check("-f", str(first), "-f", str(first))
+
+    assert ended.code == 1
+    for it in complete(Namespace=None):
+        name = "/".join(filter(None, (it["metadata"].get("namespace"), it["metadata"]["name"])))
+        assert f"{second}: error: {it['kind']} {name}: is in {first} already; keep one" in ended.stdout
+    assert (same.code, same.stdout) == (0, "")
+
+
+def test_objects_of_the_same_name_in_other_places_are_others(tmp_path: Path) -> None:
+    """Another namespace, another kind, another API group."""
+    role: Manifest = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "x"}}
+    others = [role, {**role, "kind": "ServiceAccount", "apiVersion": "v1"}, {**role, "apiVersion": "example.com/v1"}]
+    elsewhere = {**role, "metadata": {"name": "x", "namespace": "other"}}
+
+    assert "already" not in check("-f", str(write(tmp_path, "a.yaml", *others, elsewhere))).stdout
+    assert "is there twice" in check("-f", str(write(tmp_path, "a.yaml", role, role))).stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"apiVersion": "tokenbroker.dev/v1"}, "has the apiVersion tokenbroker.dev/v1; write tokenbroker.dev/v1alpha1"),
+        ({"metadata": {"generateName": "web-"}}, "TokenClient: has no name; write metadata.name"),
+    ],
+)
+def test_a_client_that_would_not_be_one_is_an_error(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    """It would be passed over, and the pull request would be green."""
+    ended = check("-f", str(write(tmp_path, "a.yaml", *complete(TokenClient=change))))
+
+    assert ended.code == 1
+    assert words in ended.stdout
+
+
+def test_of_a_very_strong_account_three_reasons_are_told() -> None:
+    """The role `edit` has dozens: a line that nobody reads says nothing."""
+    kinds = ("deployments", "daemonsets", "statefulsets", "replicasets")
+    rules = [{"apiGroups": ["apps"], "resources": [kind], "verbs": ["create"]} for kind in kinds]
+    everything = VIEW | {"rules": [*rules, {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]}
+    (line,) = [
+        it for it in problems(complete(), known=catalogue(), cluster=(everything, PROMETHEUS)) if "is strong" in it
+    ]
+
+    assert line.count("it may create ") == 3
+    assert "; and 2 more; give it less" in line
+
+
 def test_stdin_is_a_file(tmp_path: Path) -> None:
     """What kustomize builds is piped in."""
     text = write(tmp_path, "x.yaml", *complete(ServiceAccount=None)).read_text()

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.revoke_all import Before, missing, rounded_up, warnings
+from broker.cli.anchors import warnings
+from broker.cli.revoke_all import Before, missing, rounded_up
+from broker.cli.suspending import ready
 from broker.cli.views import details, row
 from tests.support.command import command
 
@@ -101,3 +103,13 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: str | None, 
 
     assert ended.code == 2
     assert said in ended.stderr
+
+
+def test_a_status_of_an_earlier_generation_says_nothing() -> None:
+    """The broker that wrote it has not seen the client as it is now."""
+    conditions = [{"type": "Ready", "status": "False", "reason": "Suspended"}]
+    seen = {"metadata": {"generation": 2}, "status": {"observedGeneration": 2, "conditions": conditions}}
+
+    assert ready(seen) == ("False", "Suspended")
+    assert ready({**seen, "metadata": {"generation": 3}}) == ("", "")
+    assert ready({"metadata": {"generation": 1}}) == ("", "")

@@ -13,8 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from broker.cli import release
-from broker.cli.doctor import schema, web
-from broker.cli.doctor.findings import Finding, State
+from broker.cli.doctor import schema, settings, web
+from broker.cli.doctor.canary import TRIED, conclude
+from broker.cli.doctor.findings import Finding, State, ok, problem, unknown
 from broker.cli.doctor.objects import Seen
 from broker.cli.doctor.token import Bound, Claims, Review, Signature, TokenFacts, claims_of, diagnose
 from broker.cli.doctor.token_facts import verify
@@ -22,6 +23,13 @@ from broker.cli.doctor.vault import health
 from broker.cli.doctor.web import Reply
 from broker.cli.jwt import UnverifiedToken
 from broker.model.sensitive import Sensitive
+
+Said = Callable[[str, str], Finding]
+
+
+def _problem(identity: str, text: str) -> Finding:
+    return problem(identity, text, "mend it")
+
 
 NOW = datetime(2026, 11, 25, 9, tzinfo=UTC)
 CLAIMS = Claims(
@@ -168,3 +176,32 @@ async def test_a_server_that_is_silent_endless_or_rude_is_given_up(monkeypatch: 
     assert broken.failure
     assert large.failure == "its answer is too large"
     assert slow.failure == "it did not answer within 0.2 s"
+
+
+@pytest.mark.parametrize(
+    ("looks", "tried", "state"),
+    [
+        (ok, ok, State.OK),
+        (ok, unknown, State.OK),
+        (unknown, ok, State.OK),
+        (_problem, ok, State.OK),
+        (ok, _problem, State.PROBLEM),
+        (_problem, unknown, State.PROBLEM),
+        (unknown, unknown, State.UNKNOWN),
+    ],
+)
+def test_what_a_policy_did_counts_before_how_it_looks(looks: Said, tried: Said, state: State) -> None:
+    """The broker goes by what is refused, too; who may try nothing has the policy's text."""
+    good, other = TRIED
+    found = [ok(f"policy.{good}", ""), ok(f"policy.{good}.tried", "")]
+    found += [looks(f"policy.{other}", "it looks so"), tried(f"policy.{other}.tried", "it does so")]
+
+    assert conclude(found).state is state
+
+
+def test_a_broker_that_was_told_of_no_policies_misses_none() -> None:
+    """As its configuration says, in the ConfigMap."""
+    absent = {"data": {"config.yaml": "admission: {policies: absent}"}}
+
+    assert not settings.read(absent).policies_required
+    assert settings.read({}).policies_required

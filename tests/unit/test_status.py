@@ -1,17 +1,21 @@
 """What a TokenClient's status says of grants that went, of accounts, and of what they may do."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from broker.errors import Fault, Reason
 from broker.model.client import Expect, Grant
 from broker.model.former_grants import FormerGrant, grants_left
 from broker.model.status import AccessFacts, Facts, GrantFacts, conditions, status_document
+from broker.model.vault_status import VaultFacts
 from tests.support.rotation import client, grant
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 FINE = GrantFacts(rehearsed=True, access=AccessFacts())
+KEPT = VaultFacts("secret/tokenbroker/lab/shop/web/default", 3, NOW + timedelta(hours=1), NOW, 60, None)
 SUBJECT = "system:serviceaccount:shop:"
 
 
@@ -120,3 +124,37 @@ def test_a_message_is_as_long_as_the_schema_allows() -> None:
     facts = Facts(1, None, invalid=Fault(Reason.INVALID_REQUEST, "x" * 5000))
 
     assert len(status_document(facts, NOW, {})["conditions"][0]["message"]) == 4096
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault", "reason"),
+    [
+        ({"suspended": True}, None, "Suspended"),
+        ({"not_after": NOW}, None, "Expired"),
+        ({}, Reason.GRANT_FORBIDDEN, "GrantForbidden"),
+        ({}, Reason.LIMITS_EXCEEDED, "LimitsExceeded"),
+        ({}, Reason.ACCOUNT_TOO_STRONG, "AccountTooStrong"),
+        ({}, Reason.ACCESS_NOT_AS_DECLARED, "AccessNotAsDeclared"),
+    ],
+)
+def test_a_copy_whose_token_was_ended_is_not_shown_as_good(
+    changes: dict[str, Any], fault: Reason | None, reason: str
+) -> None:
+    """It is there, of that version, and neither synced nor to be renewed nor good until a time."""
+    known = replace(FINE, vault=KEPT, fault=Fault(fault, "why") if fault else None)
+    status = status_document(Facts(1, client(**changes), grants={"default": known}), NOW, {})
+
+    said = {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+    assert (said["Ready"], said["VaultSynced"]) == (("False", reason), ("False", reason))
+    assert status["grants"][0]["vault"] == {"path": KEPT.path, "version": 3}
+    assert status.keys() & {"vaultNotAfter", "vaultRenewalTime"} == set()
+
+
+@pytest.mark.parametrize("fault", [None, Reason.KUBERNETES_UNAVAILABLE, Reason.SERVICE_ACCOUNT_MISSING])
+def test_a_copy_that_lives_is_shown_until_its_end(fault: Reason | None) -> None:
+    """Whatever else is wrong with the client: nothing ended it."""
+    known = replace(FINE, vault=KEPT, fault=Fault(fault, "why") if fault else None)
+    status = status_document(Facts(1, client(), grants={"default": known}), NOW, {})
+
+    assert [one["reason"] for one in status["conditions"] if one["type"] == "VaultSynced"] == ["Synced"]
+    assert status["vaultNotAfter"] == status["grants"][0]["vault"]["notAfter"] == "2026-11-25T01:00:00Z"

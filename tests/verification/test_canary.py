@@ -12,6 +12,7 @@ import yaml
 from tests.support.accounts import Account, ask, rule, until_issued, until_refused, works
 from tests.support.broker import ROOT, BrokerProcess, Registered, Tenant
 from tests.support.cluster import EXTERNAL, Cluster
+from tests.support.doctor import doctor
 from tests.support.installed import install
 from tests.support.lab import Lab
 from tests.support.processes import until
@@ -175,6 +176,24 @@ async def test_policy_that_goes_while_the_broker_runs(prepared: Prepared) -> Non
         await until(written, what="the version that was asked for is written", seconds=75)
         assert still == versions
         assert await works(prepared.cluster, token)
+
+
+async def test_doctor_of_one_client_says_it(prepared: Prepared) -> None:
+    """Though its conditions do not yet: nobody gets anything, whatever they say."""
+    where = ("--client", prepared.client.id)
+    before = await doctor(prepared.cluster, *where)
+    await _break(prepared.cluster, "tokenbroker-tokens", "binding")
+
+    async def told() -> bool:
+        return "broker.policies" in (await doctor(prepared.cluster, *where)).problems
+
+    await until(told, what="the doctor sees it", seconds=RECOVERS_WITHIN)
+    after = await doctor(prepared.cluster, *where)
+    assert before.state("broker.policies") == "ok"
+    assert after.code == 1
+    assert after.state("client.Ready") == "ok"
+    assert "(policy_missing): what tokenbroker-tokens must refuse is let pass" in after.text("broker.policies")
+    assert "kubectl apply -k deploy/overlays/YOURS" in after.text("broker.policies")
 
 
 async def test_install_in_another_namespace_without_its_transformer(prepared: Prepared) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from broker.cli.cluster import Cluster
-from broker.cli.doctor import client, client_facts, history, requests, token, token_facts, vault_copy
+from broker.cli.doctor import canary, client, client_facts, history, requests, token, token_facts, vault_copy
 from broker.cli.doctor.actions import Wish
 from broker.cli.doctor.client import ClientFacts
 from broker.cli.doctor.findings import Finding, problem, unknown
@@ -56,6 +56,8 @@ class Doctor:
         facts = await client_facts.gather(self.cluster, asked, grant, self.broker)
         for finding in client.diagnose(facts, self.meanings):
             yield finding
+        if facts.resource is not None:
+            yield await canary.check(self.cluster, self.broker)
         async for finding in self._copies(facts):
             yield finding
         if self.can is not None:

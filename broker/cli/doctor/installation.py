@@ -7,7 +7,7 @@ from datetime import datetime
 
 from broker.cli import rbac_facts, release
 from broker.cli.cluster import Cluster
-from broker.cli.doctor import certificates, install_facts, own_rights, policies, schema, vault, vault_facts, web
+from broker.cli.doctor import canary, certificates, install_facts, own_rights, policies, schema, vault, vault_facts, web
 from broker.cli.doctor.certificates import Server
 from broker.cli.doctor.clocks import clocks, server_time
 from broker.cli.doctor.findings import Finding, unknown
@@ -46,21 +46,12 @@ class Installation:
         yield schema.diagnose(
             release.manifest("CustomResourceDefinition", schema.NAME), *await install_facts.crd(self.cluster)
         )
-        for part in (self._policies(), self._rights(), self._vault(settings), self._servers(settings)):
+        policy_findings = canary.look(self.cluster, self.broker, policies.POLICIES)
+        for part in (policy_findings, self._rights(), self._vault(settings), self._servers(settings)):
             async for finding in part:
                 yield finding
         text = "whether the cluster's audit log keeps tokens cannot be seen from outside: it must not log these bodies"
         yield unknown("audit.policy", text, _AUDIT_RULES)
-
-    async def _policies(self) -> AsyncIterator[Finding]:
-        for name in policies.POLICIES:
-            shipped = release.manifest("ValidatingAdmissionPolicy", name)
-            binding = release.manifest("ValidatingAdmissionPolicyBinding", name)
-            found = await install_facts.policy(self.cluster, name)
-            yield policies.diagnose(name, shipped, binding, found, self.broker)
-        outcome = await install_facts.try_in_the_brokers_name(self.cluster, self.broker)
-        for name, (status, message) in outcome.items():
-            yield policies.enforced(name, status, message)
 
     async def _rights(self) -> AsyncIterator[Finding]:
         try:

@@ -24,6 +24,7 @@ class Settings:
     auth_mount: str = "kubernetes"
     auth_role: str = "tokenbroker"
     auth_audience: str = "vault"
+    policies_required: bool = True
 
 
 def config_map_name(deployment: Manifest) -> str:
@@ -47,7 +48,8 @@ def read(config_map: Manifest) -> Settings:
         "public_url": listen.get("public_url"),
         **{name: vault.get(name) for name in ("mount", "prefix", "auth_mount", "auth_role", "auth_audience")},
     }
-    return Settings(**{name: str(value) for name, value in known.items() if value})
+    texts = {name: str(value) for name, value in known.items() if value}
+    return Settings(**texts, policies_required=_section(config, "admission").get("policies") != "absent")
 
 
 def _section(config: object, name: str) -> Mapping[str, Any]:

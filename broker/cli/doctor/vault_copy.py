@@ -14,20 +14,21 @@ from broker.cli.doctor.web import Reply
 from broker.cli.manifests import Manifest
 from broker.cli.times import both, parse_time
 from broker.model.client import ROTATE_REQUESTED, ClientId
-from broker.model.status import timestamp
+from broker.model.times import timestamp
 
 IDENTITY = "grant.vault"
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What the broker says of a copy: whose it is (with the TokenClient's uid), and where."""
+    """What the broker says of a copy: whose it is (with the TokenClient's uid), where, and whether its token lives."""
 
     client: ClientId
     uid: str
     grant: str
     path: str
     version: int
+    live: bool
 
 
 def said(resource: Manifest, grant: str) -> Copy | None:
@@ -37,7 +38,7 @@ def said(resource: Manifest, grant: str) -> Copy | None:
     if found is None:
         return None
     client = ClientId(metadata["namespace"], metadata["name"])
-    return Copy(client, metadata["uid"], grant, str(found["path"]), int(found["version"]))
+    return Copy(client, metadata["uid"], grant, str(found["path"]), int(found["version"]), "notAfter" in found)
 
 
 def judge(copy: Copy, answer: Reply, now: datetime) -> Finding:
@@ -54,6 +55,11 @@ def judge(copy: Copy, answer: Reply, now: datetime) -> Finding:
     wrong = _wrong(copy, found, now)
     if wrong:
         return problem(IDENTITY, wrong, _rotate(copy, now))
+    if not copy.live:
+        text = f"version {copy.version} is at {copy.path}, and its token was ended (see client.VaultSynced)"
+        return problem(
+            IDENTITY, text, f"tokenbroker client show {copy.client}   # a new version comes when this is mended"
+        )
     end = both(_expiry(found), now)
     return ok(IDENTITY, f"version {copy.version} for the grant {copy.grant} is at {copy.path} and expires at {end}")
 
