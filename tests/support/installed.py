@@ -61,7 +61,7 @@ async def _until_clients_are_guarded(cluster: Cluster, broker: str) -> None:
     """Wait for the policy about updates, which needs something that the broker could update."""
     path = "/apis/tokenbroker.dev/v1alpha1/namespaces/default/tokenclients"
     await cluster.request("POST", path, token_client("default", "probe", suspend=True, grants=GRANTS))
-    change = {"metadata": {"labels": {"probe": "true"}}}
+    change = {"metadata": {"finalizers": ["example.com/probe"]}}  # which lock 3 leaves to the broker
     attempt = _refused(
         lambda: cluster.request("PATCH", f"{path}/probe?dryRun=All", change, token=broker), "tokenbroker-clients"
     )
