@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from broker.cli import handover
+from broker.cli.client import handover
 from broker.identity import secret
 from broker.model.sensitive import Sensitive
 from tests.support.broker import BrokerProcess, Tenant

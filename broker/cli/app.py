@@ -5,8 +5,15 @@ from typing import Annotated
 
 import typer
 
-COMMANDS = ("serve", "client", "token", "rules", "check", "doctor")
-"""The first words; each is a module of this package with a function ``register(app)``."""
+COMMANDS = {
+    "serve": "serve",
+    "client": "client.command",
+    "token": "token.command",
+    "rules": "rules",
+    "check": "check.command",
+    "doctor": "doctor",
+}
+"""The first words; each has a module of this package with a function ``register(app)``."""
 
 
 def build(first_word: str = "") -> typer.Typer:
@@ -23,7 +30,7 @@ def build(first_word: str = "") -> typer.Typer:
     )
     app.callback()(_root)
     for name in [first_word] if first_word in COMMANDS else COMMANDS:
-        import_module(f"broker.cli.{name}").register(app)
+        import_module(f"broker.cli.{COMMANDS[name]}").register(app)
     return app
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from broker.cli.access_view import harmless
+from broker.cli.check.access_view import harmless
 from tests.support.broker import Tenant, token_client
 from tests.support.cluster import Cluster
 from tests.support.command import Ended, command_with

@@ -14,11 +14,11 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from broker.cli.client.creating import content
+from broker.cli.client.rotation import PLACE, with_new_secret
 from broker.cli.cluster import Access, connect
-from broker.cli.creating import content
 from broker.cli.errors import CommandError
 from broker.cli.finding import find_client
-from broker.cli.rotation import PLACE, with_new_secret
 from broker.identity import secret
 from tests.support.broker import BrokerProcess
 from tests.support.cluster import Cluster

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.cli import removing
+from broker.cli.client import removing
 from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.command import Ended, command, command_with
 from tests.support.locks import Rule, User

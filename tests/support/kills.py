@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import aiohttp
 
-from broker.cli.client import remove as remove_command
-from broker.cli.revoke_all import revoke_all as revoke_all_command
+from broker.cli.client.command import remove as remove_command
+from broker.cli.client.revoke_all import revoke_all as revoke_all_command
 from broker.kube.finalizers import FINALIZER
 from broker.kube.token_requests import unverified_claims
 from broker.model.anchor import grant_anchor, trial_anchor, vault_anchor

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from broker.cli.manifest_files import FromFile, read_files
+from broker.cli.check.manifest_files import FromFile, read_files
+from broker.cli.check.pool import Pool, in_files
+from broker.cli.check.reviewing import Settings, review
 from broker.cli.manifests import BrokerAccount, Manifest, manifests
-from broker.cli.pool import Pool, in_files
-from broker.cli.reviewing import Settings, review
 from broker.model.api_resources import Catalogue
 from tests.support.command import Ended, command
 from tests.support.discovery import catalogue

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from broker.cli.configurations import Places, Tool, configuration, fill
+from broker.cli.client.configurations import Places, Tool, configuration, fill
 from broker.cli.errors import CommandError, ExitCode
 from tests.support.command import command
 from tests.support.pages import DOCS, blocks, typed_commands

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from broker.cli.client.judging import Judgement, check_denied, check_words, judge, refuse_strong, say, written
+from broker.cli.client.rule_texts import parse_cluster_wide_rule, parse_rule
 from broker.cli.errors import CommandError, ExitCode
-from broker.cli.judging import Judgement, check_denied, check_words, judge, refuse_strong, say, written
 from broker.cli.manifests import NewClient, Rights
-from broker.cli.rule_texts import parse_cluster_wide_rule, parse_rule
 from broker.model.access import PolicyRule
 from broker.model.client import Expect
 from broker.model.strength import Strength

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli import keep as keeping
 from broker.cli.errors import CommandError, ExitCode
-from broker.cli.keep import Fetched, keep
-from broker.cli.token_file import replaced
+from broker.cli.token import keep as keeping
+from broker.cli.token.keep import Fetched, keep
+from broker.cli.token.token_file import replaced
 from broker.model.sensitive import Sensitive
 
 AWAY = CommandError("the broker is away.", ExitCode.UNAVAILABLE)

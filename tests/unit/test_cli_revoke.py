@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.anchors import warnings
-from broker.cli.revoke_all import Before, missing, rounded_up
-from broker.cli.suspending import ready
-from broker.cli.views import details, row
+from broker.cli.client.anchors import warnings
+from broker.cli.client.revoke_all import Before, missing, rounded_up
+from broker.cli.client.suspending import ready
+from broker.cli.client.views import details, row
 from tests.support.command import command
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from broker.cli.client.rule_texts import parse_cluster_wide_rule, parse_rule
 from broker.cli.errors import CommandError, ExitCode
-from broker.cli.rule_texts import parse_cluster_wide_rule, parse_rule
 from broker.model.access import PolicyRule
 
 BOTH = (parse_rule, parse_cluster_wide_rule)

@@ -21,7 +21,7 @@ from broker.cli.doctor.token import Bound, Claims, Review, Signature, TokenFacts
 from broker.cli.doctor.token_facts import verify
 from broker.cli.doctor.vault import health
 from broker.cli.doctor.web import Reply
-from broker.cli.jwt import UnverifiedToken
+from broker.cli.token.jwt import UnverifiedToken
 from broker.model.sensitive import Sensitive
 
 Said = Callable[[str, str], Finding]

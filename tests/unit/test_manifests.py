@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from broker.cli.checks import check
+from broker.cli.check.checks import check
 from broker.cli.errors import CommandError, ExitCode
 from broker.cli.manifests import Account, BrokerAccount, NewClient, NewGrant, Rights, Vault, manifests
 from broker.cli.output import to_yaml

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from broker.cli.check.minting import needed_actions
 from broker.cli.doctor.actions import Wish
 from broker.cli.doctor.findings import Finding, ok, problem, unknown
 from broker.cli.doctor.meanings import Meaning, condition_meaning
 from broker.cli.doctor.objects import Seen
 from broker.cli.doctor.rights import Verdict
 from broker.cli.manifests import Manifest
-from broker.cli.minting import needed_actions
 from broker.model.client import ClientId
 from broker.model.limits import OPT_IN, OPTED_IN
 

@@ -27,7 +27,7 @@ from broker.cli.errors import ExitCode, errors_shown, usage
 from broker.cli.manifests import BrokerAccount
 from broker.cli.output import Output, printable, show
 from broker.cli.run import run
-from broker.cli.token_file import read_token
+from broker.cli.token.token_file import read_token
 from broker.model.client import ClientId
 from broker.model.sensitive import Sensitive
 

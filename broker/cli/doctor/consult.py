@@ -12,8 +12,8 @@ from broker.cli.doctor.findings import Finding, problem, unknown
 from broker.cli.doctor.meanings import Meaning
 from broker.cli.doctor.rights import judge, may, may_itself
 from broker.cli.doctor.vault_facts import Vault
-from broker.cli.jwt import decode
 from broker.cli.manifests import BrokerAccount
+from broker.cli.token.jwt import decode
 from broker.model.client import ClientId
 from broker.model.sensitive import Sensitive
 

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from broker.cli import rbac_facts, release
+from broker.cli import release
+from broker.cli.check import rbac_facts
+from broker.cli.check.minting import needs, shipped_rbac
 from broker.cli.cluster import Cluster
 from broker.cli.doctor import canary, certificates, install_facts, own_rights, policies, schema, vault, vault_facts, web
 from broker.cli.doctor.certificates import Server
@@ -15,7 +17,6 @@ from broker.cli.doctor.settings import Settings
 from broker.cli.doctor.vault_facts import Vault
 from broker.cli.errors import CommandError
 from broker.cli.manifests import BrokerAccount
-from broker.cli.minting import needs, shipped_rbac
 from broker.cli.resources import Kind
 
 _AUDIT_RULES = """\

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from broker.cli.check.minting import Needs, missing, subjects, too_much
+from broker.cli.check.rbac import Binding, Rbac, rights
 from broker.cli.doctor.findings import Finding, ok, problem
 from broker.cli.doctor.policies import APPLY
 from broker.cli.manifests import BrokerAccount
-from broker.cli.minting import Needs, missing, subjects, too_much
-from broker.cli.rbac import Binding, Rbac, rights
 
 
 def diagnose(wanted: Sequence[Needs], found: Rbac, shipped: Rbac, broker: BrokerAccount) -> Iterator[Finding]:

@@ -9,8 +9,8 @@ from typing import Any
 from broker.cli.doctor.clocks import clocks
 from broker.cli.doctor.findings import Finding, ok, problem, unknown
 from broker.cli.doctor.objects import Seen
-from broker.cli.jwt import UnverifiedToken
 from broker.cli.times import both
+from broker.cli.token.jwt import UnverifiedToken
 
 _AGAIN = "tokenbroker token get   # or kubectl create token {account} -n {namespace}"
 OTHER_CLUSTER = "use the kubeconfig of the cluster that issued it: --kubeconfig FILE or --context NAME"

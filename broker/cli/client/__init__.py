@@ -1,0 +1,1 @@
+"""``tokenbroker client``: register clients, look after them, and end their tokens."""

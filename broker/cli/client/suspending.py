@@ -1,0 +1,135 @@
+"""``tokenbroker client suspend`` and ``resume``: done when the broker has shown that it has seen them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import typer
+
+from broker.cli import options as opt
+from broker.cli.client.anchors import HANDED_OUT, IN_VAULT, anchors_of, warnings
+from broker.cli.cluster import Access, Cluster, connect
+from broker.cli.errors import CommandError, ExitCode, RefusedError
+from broker.cli.finding import find_client
+from broker.cli.manifests import Manifest
+from broker.cli.run import run
+
+POLL_SECONDS = 0.5
+_ENDED = frozenset({"Suspended", "InvalidSpec"})
+"""Reasons of Ready while tokens are ended because of ``suspend``; that of a spec which is not valid goes first."""
+
+Wait = Annotated[
+    int, typer.Option(metavar="SECONDS", min=0, help="How long the broker has to show that it has seen this; 0: none.")
+]
+
+
+def suspend(
+    name: opt.Client,
+    *,
+    namespace: opt.Namespace = None,
+    wait: Wait = 45,
+    kubeconfig: opt.Kubeconfig = "",
+    context: opt.Context = None,
+) -> None:
+    """Stop issuing tokens for a client, and end all that it has, also in Vault, within about 15 s."""
+
+    async def work() -> None:
+        async with connect(Access(kubeconfig, context)) as cluster:
+            found = await _set(cluster, await find_client(cluster, namespace, name), suspended=True)
+            for warning in warnings(found):
+                typer.echo(f"warning: {warning}", err=True)
+            if not wait:
+                return typer.echo(f"suspended: {_id(found)}; its tokens live until a broker has seen it", err=True)
+            await _until_ended(cluster, found, wait)
+            end = "the broker has seen it, and its tokens are refused within about 15 s"
+            return typer.echo(f"suspended: {_id(found)}; {end}", err=True)
+
+    run(work())
+
+
+def resume(
+    name: opt.Client,
+    *,
+    namespace: opt.Namespace = None,
+    wait: Wait = 45,
+    kubeconfig: opt.Kubeconfig = "",
+    context: opt.Context = None,
+) -> None:
+    """Issue tokens again for a client that was suspended. Those that it had stay ended."""
+
+    async def work() -> None:
+        async with connect(Access(kubeconfig, context)) as cluster:
+            found = await _set(cluster, await find_client(cluster, namespace, name), suspended=False)
+            if not wait:
+                return typer.echo(f"resumed: {_id(found)}; it gets tokens when a broker has seen it", err=True)
+            await _until_served(cluster, found, wait)
+            return typer.echo(f"resumed: {_id(found)}; the broker issues tokens for it", err=True)
+
+    run(work())
+
+
+def ready(found: Manifest) -> tuple[str, str]:
+    """Return status and reason of the condition Ready; empty where it is not about the client as it is now."""
+    status = found.get("status", {})
+    if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
+        return "", ""
+    return next(
+        ((it["status"], it["reason"]) for it in status.get("conditions", ()) if it["type"] == "Ready"), ("", "")
+    )
+
+
+async def _set(cluster: Cluster, found: Manifest, *, suspended: bool) -> Manifest:
+    # Left out again rather than false, so that the resource is as it was before.
+    return await cluster.patch(found, {"spec": {"suspend": True if suspended else None}})
+
+
+async def _until_ended(cluster: Cluster, found: Manifest, wait: int) -> None:
+    known = f"no broker has shown within {wait} s that it has seen it"
+    async for now in _looks(cluster, found, wait):
+        if ready(now)[1] in _ENDED:
+            if not await _anchors_seen(cluster, now):
+                return
+            known = f"the broker has not deleted its anchors within {wait} s"
+    client = f"-n {found['metadata']['namespace']} {found['metadata']['name']}"
+    raise CommandError(
+        f"{_id(found)} is suspended, but {known}: tokens that it was handed live until a broker ends them, or they "
+        f"expire. `tokenbroker client revoke-all --now {client}` ends them without one; "
+        "`tokenbroker doctor --install` says what is wrong.",
+        ExitCode.UNAVAILABLE,
+    )
+
+
+async def _anchors_seen(cluster: Cluster, found: Manifest) -> bool:
+    try:
+        return bool(await anchors_of(cluster, found, (*HANDED_OUT, *IN_VAULT)))
+    except RefusedError:  # who may not list Secrets has the broker's word alone
+        return False
+
+
+async def _until_served(cluster: Cluster, found: Manifest, wait: int) -> None:
+    state, reason = "", ""
+    async for now in _looks(cluster, found, wait):
+        state, reason = ready(now)
+        if state == "True":
+            return
+    client = _id(found)
+    if not state:
+        known = f"no broker has shown within {wait} s that it has seen it. `tokenbroker doctor --install` says why."
+        raise CommandError(f"{client} is suspended no more, but {known}", ExitCode.UNAVAILABLE)
+    raise CommandError(
+        f"{client} is suspended no more, but nothing is issued for it: {reason}. "
+        f"`tokenbroker doctor --client {client}` says why."
+    )
+
+
+async def _looks(cluster: Cluster, found: Manifest, wait: int) -> AsyncIterator[Manifest]:
+    """Yield the client as it is, again and again, until the time is over."""
+    metadata, clock = found["metadata"], asyncio.get_running_loop()
+    end = clock.time() + wait
+    while clock.time() < end:
+        yield await find_client(cluster, metadata["namespace"], metadata["name"])
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _id(found: Manifest) -> str:
+    return f"{found['metadata']['namespace']}/{found['metadata']['name']}"

@@ -1,0 +1,1 @@
+"""``tokenbroker token``: tokens from a broker, for people and programs."""
