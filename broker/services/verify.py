@@ -100,29 +100,31 @@ class Verifier:
         """Return what was found; see :meth:`broker.services.prepare.AccessCheck.check`."""
         known, limits = self._known[client.id], self._rules.limits(client.id.namespace)
         known.looks.pop(grant.name, None)
-        asking = _Asking(self._reviews, token, client.id.namespace)
+        asking, findings = _Asking(self._reviews, token, client.id.namespace), list[Finding]()
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 rules = await asking.rules()
-                strong = await self._reasons(known, grant, asking, rules)
-                if strong and not limits.strong_accounts:
-                    raise _too_strong(grant, strong)
-                findings, doubts = await self._findings(grant, asking, rules)
+                strong = tuple(map(str, strong_reasons(rules)))
+                _require_weak(grant, strong, limits)
+                unsettled, doubts = await self._by_rules(grant, asking, rules, findings)
+                strong = strong or await self._asked_reasons(known, grant, asking, rules)
+                _require_weak(grant, strong, limits)
+                await _ask_about(unsettled, asking, findings)
         except TimeoutError:
+            _require_declared(findings)  # what was found out before counts
             raise _too_slow() from None
-        facts = _facts(findings, doubts, strong=bool(strong))
+        _require_declared(findings)
         known.looks[grant.name] = _Look(client, limits, asking.questions)
-        return facts
+        return _facts(findings, doubts, strong=bool(strong))
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
         self._known.pop(client_id, None)
 
-    async def _reasons(self, known: _Known, grant: Grant, asking: "_Asking", rules: Rules) -> tuple[str, ...]:
-        """Return why the account is strong: by its rules, and by the authorizer's word where there may be more."""
-        reasons = tuple(map(str, strong_reasons(rules)))
-        if reasons or not rules.doubt:
-            return reasons
+    async def _asked_reasons(self, known: _Known, grant: Grant, asking: "_Asking", rules: Rules) -> tuple[str, ...]:
+        """Return why the account is strong by the authorizer's word, where it may have more than its rules."""
+        if not rules.doubt:
+            return ()
         now, account_uid = self._clock.monotonic(), asking.token.account_uid
         at, uid, before = known.strong.get(grant.name, (-STRENGTH_SECONDS, "", ()))
         if uid == account_uid and now - at < STRENGTH_SECONDS:
@@ -133,23 +135,24 @@ class Verifier:
         known.strong[grant.name] = (now, account_uid, found)
         return found
 
-    async def _findings(self, grant: Grant, asking: "_Asking", rules: Rules) -> tuple[list[Finding], tuple[str, ...]]:
-        """Return what became of the expectations, and those that mean nothing in this cluster."""
+    async def _by_rules(
+        self, grant: Grant, asking: "_Asking", rules: Rules, findings: list[Finding]
+    ) -> tuple[list[Finding], tuple[str, ...]]:
+        """Add to ``findings`` what the rules decide.
+
+        Returns what has to be asked about, and the expectations that mean nothing in this cluster. Raises
+        BrokerError(access_not_as_declared) at once: whoever can make questions slow must not keep it from being found.
+        """
         if not grant.expect.allow and not grant.expect.deny:
             return [], ()
         catalogue = await self._served()
         allow, strange = _resolved(grant.expect.allow, catalogue)
         deny, stranger = _resolved(grant.expect.deny, catalogue)
-        findings, left = [], LOOK_QUESTIONS
+        unsettled = list[Finding]()
         for found in verify(allow, deny, rules, asking.namespace):
-            new = len(asking.open(found.questions))
-            if new > left:
-                findings.append(replace(found, questions=(), why=_TOO_MANY))
-            else:
-                left -= new
-                await asking.ask(found.questions)
-                findings.append(settle(found, asking.answers))
-        return findings, (*strange, *stranger)
+            (unsettled if found.questions else findings).append(found)
+        _require_declared(findings)
+        return unsettled, (*strange, *stranger)
 
     async def _served(self) -> Catalogue:
         now = self._clock.monotonic()
@@ -184,11 +187,34 @@ class _Asking:
             self.answers[action] = await self._reviews.allowed(self.token.value, action, self.namespace)
 
 
-def _facts(findings: list[Finding], doubts: tuple[str, ...], *, strong: bool) -> AccessFacts:
-    """Return what the findings come to. Raises BrokerError(access_not_as_declared)."""
+async def _ask_about(unsettled: Iterable[Finding], asking: _Asking, findings: list[Finding]) -> None:
+    """Settle findings by the authorizer's word, as far as there may be questions."""
+    left = LOOK_QUESTIONS
+    for found in unsettled:
+        new = len(asking.open(found.questions))
+        if new > left:
+            findings.append(replace(found, questions=(), why=_TOO_MANY))
+        else:
+            left -= new
+            await asking.ask(found.questions)
+            findings.append(settle(found, asking.answers))
+
+
+def _require_declared(findings: Iterable[Finding]) -> None:
+    """Raise BrokerError(access_not_as_declared) where something denied is allowed."""
     broken = [found for found in findings if found.expected == "deny" and found.outcome is Outcome.FAILED]
     if broken:
         raise _not_as_declared(broken)
+
+
+def _require_weak(grant: Grant, reasons: tuple[str, ...], limits: NamespaceLimits) -> None:
+    """Raise BrokerError(account_too_strong) where strong accounts are not allowed."""
+    if reasons and not limits.strong_accounts:
+        raise _too_strong(grant, reasons)
+
+
+def _facts(findings: list[Finding], doubts: tuple[str, ...], *, strong: bool) -> AccessFacts:
+    """Return what the findings come to, where nothing denied is allowed."""
     open_ones = [found for found in findings if found.outcome is not Outcome.HELD]
     certain = not doubts and all(found.outcome is not Outcome.UNKNOWN for found in open_ones)
     return AccessFacts(strong, certain, (*doubts, *(f"{found}." for found in open_ones))[:SHOWN])

@@ -37,6 +37,7 @@ class FakeReviews:
     catalogues: int = 0
     tokens: set[str] = field(default_factory=set)
     silent: bool = False
+    silent_after: int = 10**9
 
     async def rules(self, token: Sensitive, namespace: str) -> Rules:
         """Return the rules."""
@@ -49,7 +50,7 @@ class FakeReviews:
         assert namespace == KEY.client.namespace
         self.tokens.add(token.reveal())
         self.asked.append(action)
-        if self.silent:
+        if self.silent or len(self.asked) > self.silent_after:
             await asyncio.Event().wait()
         return str(action) in self.allowed_actions
 
@@ -343,6 +344,30 @@ async def test_a_slow_authorizer_holds_no_worker(monkeypatch: pytest.MonkeyPatch
     assert "did not answer all questions about a granted account within 0.01 s" in error.operator_detail
     assert error.retry_after == 2
     assert bench.wait(deny=("get secrets",)) == 0
+
+
+@pytest.mark.parametrize("held", [Rules((SECRETS,)), Rules((SECRETS,), DOUBT)])
+async def test_what_the_rules_show_is_found_before_anything_is_asked(held: Rules) -> None:
+    """An authorizer that is slow, or is made slow, keeps nothing from being found."""
+    bench = Bench(strong_accounts=True)
+    bench.reviews.held, bench.reviews.silent = held, True
+    error = await bench.refusal(allow=("get nodes",), deny=("get secrets",))
+
+    assert error.reason is Reason.ACCESS_NOT_AS_DECLARED
+    assert bench.reviews.asked == []
+
+
+async def test_what_was_found_before_the_authorizer_fell_silent_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that takes too long says nothing of what it has not come to, and all of what it has."""
+    monkeypatch.setattr(verify, "LOOK_SECONDS", 0.05)
+    bench = Bench(strong_accounts=True)
+    bench.reviews.held = Rules((SECRETS, PolicyRule(("list",), ("",), ("nodes",))), "")
+    bench.reviews.allowed_actions = {"list nodes"}
+    bench.reviews.silent_after = 3
+    error = await bench.refusal(deny=("list nodes", "get nodes"))
+
+    assert error.reason is Reason.ACCESS_NOT_AS_DECLARED
+    assert "list nodes" in error.operator_detail
 
 
 async def test_looking_again_keeps_to_a_rate() -> None:
