@@ -10,7 +10,6 @@ import yaml
 
 from broker.cli.doctor.policies import POLICIES
 from tests.support.broker import ACCOUNT, Tenant
-from tests.support.cluster import Cluster
 from tests.support.doctor import bound_token, doctor
 from tests.support.installed_cluster import RBAC, account, bind
 from tests.support.processes import until
@@ -44,19 +43,6 @@ async def test_an_installation_that_is_well(world: World) -> None:
     assert "maximumSeconds: 86400" in told.text("policy.tokenbroker-tokens")
     assert without_options.state("vault.reachable") == "cannot tell"
     assert without_options.problems == {"certificate.broker"}, "the system's CAs do not know the test's"
-
-
-async def test_a_crd_that_is_not_there() -> None:
-    """Then the cluster knows no TokenClients, and who has a right to them cannot be asked."""
-    async with Cluster.start() as empty:
-        told = await doctor(empty, "--install")
-
-    assert {"crd.schema", "policy.tokenbroker-tokens", "policy.tokenbroker-anchors"} <= told.problems
-    assert "kubectl apply -f deploy/base/crd.yaml" in told.text("crd.schema")
-    assert "the policy is missing" in told.text("policy.tokenbroker-clients")
-    assert told.state("rights.missing") == "cannot tell"
-    assert told.state("certificate.cluster-ca") == "cannot tell"
-    assert told.state("certificate.broker") == "cannot tell"
 
 
 async def test_a_crd_of_another_release(world: World) -> None:

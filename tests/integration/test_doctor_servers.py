@@ -12,7 +12,7 @@ from cryptography import x509
 from broker.cli.doctor import command as doctor_command
 from broker.cli.doctor.certificates import ending
 from tests.support.doctor import doctor
-from tests.support.openbao import OpenBao, configure_for_broker
+from tests.support.openbao import configure_for_broker
 from tests.support.processes import free_port
 from tests.support.world import CONFIG_MAP, World
 

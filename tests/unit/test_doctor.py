@@ -18,8 +18,6 @@ from broker.cli.doctor.findings import Finding, State
 from broker.cli.doctor.objects import Seen
 from broker.cli.doctor.token import Bound, Claims, Review, Signature, TokenFacts, claims_of, diagnose
 from broker.cli.doctor.token_facts import verify
-from broker.cli.doctor.vault import health
-from broker.cli.doctor.web import Reply
 from broker.cli.jwt import UnverifiedToken
 from broker.model.sensitive import Sensitive
 
@@ -116,17 +114,14 @@ def test_keys_that_cannot_be_used_check_nothing(key: Any, signature: Signature) 
     assert verify(Sensitive(token), [key]) is signature
 
 
-def test_a_crd_that_is_not_served() -> None:
-    """It is there, and of no use yet."""
+def test_a_crd_that_is_not_served_yet() -> None:
+    """The API server takes a moment to serve a new one."""
     shipped = release.manifest("CustomResourceDefinition", schema.NAME)
 
+    fresh = shipped | {"status": {"conditions": None}}
+
     assert "does not serve it" in schema.diagnose(shipped, shipped, "").text
-
-
-def test_a_vault_that_is_not_initialised() -> None:
-    """The line makes it so."""
-    assert health("https://vault", Reply(501)).mend == "vault operator init"
-    assert health("https://vault", Reply(429)).state is State.OK
+    assert "does not serve it" in schema.diagnose(shipped, fresh, "").text
 
 
 @asynccontextmanager

@@ -42,11 +42,15 @@ def health(address: str, answer: Reply) -> Finding:
     """Return whether Vault can serve."""
     identity = "vault.reachable"
     if answer.failure:
-        return problem(identity, f"Vault at {address} cannot be reached: {answer.failure}", "check VAULT_ADDR")
+        mend = "set VAULT_ADDR to where Vault is, and VAULT_CACERT to the CA of its certificate"
+        return problem(identity, f"Vault at {address} cannot be reached: {answer.failure}", mend)
     if answer.status == _UNINITIALISED:
         return problem(identity, f"Vault at {address} is not initialised", "vault operator init")
     if answer.status == _SEALED:
         return problem(identity, f"Vault at {address} is sealed", "vault operator unseal")
+    if answer.status != HTTPStatus.OK:
+        text = f"{address} answers {answer.status} and not how it is: it is no Vault, or one that cannot serve"
+        return problem(identity, text, "set VAULT_ADDR to a Vault that serves")
     return ok(identity, f"Vault at {address} is initialised and unsealed")
 
 
