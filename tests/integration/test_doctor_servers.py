@@ -2,19 +2,21 @@
 
 import datetime as dt
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 import yaml
-from cryptography import x509
 
-from broker.cli.doctor import command as doctor_command
-from broker.cli.doctor.certificates import ending
-from tests.support.doctor import doctor
-from tests.support.openbao import configure_for_broker
-from tests.support.processes import free_port
+from tests.support.altering_proxy import altered, clock
+from tests.support.certificates import Authority
+from tests.support.doctor import Told, doctor
+from tests.support.openbao import OpenBao, configure_for_broker
+from tests.support.processes import free_port, until
 from tests.support.world import CONFIG_MAP, World
+
+ENDED, SOON = dt.timedelta(minutes=-1), dt.timedelta(days=6)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -37,8 +39,18 @@ async def test_a_vault_that_is_sealed(world: World) -> None:
     assert told.state("vault.role") == ""
 
 
-async def test_a_vault_that_is_away_or_unknown(world: World) -> None:
-    """Away, or with a certificate that the CA does not vouch for."""
+async def test_a_vault_that_is_not_initialised(world: World) -> None:
+    """A server that was started, and no more."""
+    async with OpenBao.start(initialised=False) as fresh:
+        told = await doctor(world.cluster, "--install", vault=fresh)
+
+    assert "vault.reachable" in told.problems
+    assert "is not initialised vault operator init" in told.text("vault.reachable")
+    assert told.state("vault.login") == ""
+
+
+async def test_a_vault_that_is_away(world: World) -> None:
+    """Nobody listens where it was."""
     await world.lab.vault.stop()
     try:
         away = await world.ask()
@@ -47,6 +59,24 @@ async def test_a_vault_that_is_away_or_unknown(world: World) -> None:
 
     assert away.problems == {"vault.reachable"}
     assert "cannot be reached" in away.text("vault.reachable")
+
+
+async def test_a_vault_that_is_unknown(world: World) -> None:
+    """Its certificate is not of the CA that it should be of."""
+    told = await world.ask(env={"VAULT_CACERT": str(world.ca_file)})
+
+    assert told.problems == {"vault.reachable"}
+    assert "certificate verify failed" in told.text("vault.reachable")
+    assert "VAULT_CACERT" in told.text("vault.reachable")
+
+
+async def test_what_is_no_vault(world: World) -> None:
+    """The broker itself answers there, and knows no such path."""
+    told = await world.ask(env={"VAULT_ADDR": world.broker.url, "VAULT_CACERT": str(world.ca_file)})
+
+    assert told.problems == {"vault.reachable"}
+    assert "answers 404" in told.text("vault.reachable")
+    assert told.state("vault.role") == ""
 
 
 ROLE, POLICY = "auth/kubernetes/role/tokenbroker", "sys/policies/acl/tokenbroker"
@@ -140,30 +170,86 @@ async def test_a_ca_file_that_holds_none(world: World) -> None:
     assert told.problems == {"certificate.cluster-ca"}
 
 
-async def test_certificates_that_have_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seen from a time after their end: the clocks differ then, too."""
-    end = x509.load_pem_x509_certificate(world.ca_file.read_bytes()).not_valid_after_utc
+def _authority(folder: Path, lifetime: dt.timedelta = dt.timedelta(days=30)) -> Authority:
+    return Authority.create(folder, "another-ca", lifetime)
 
-    class Later(dt.datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            del tz
-            return end + dt.timedelta(days=1)
 
-    monkeypatch.setattr(doctor_command, "datetime", Later)
-    told = await world.ask()
+@pytest.mark.parametrize(("lifetime", "told_by"), [(ENDED, "expired at"), (SOON, "expires soon, at")])
+async def test_a_ca_that_ends(world: World, tmp_path: Path, lifetime: dt.timedelta, told_by: str) -> None:
+    """A week ahead it is a problem already, for clients need time to be told of another one."""
+    ca = _authority(tmp_path, lifetime).file.read_text()
+    async with world.changed(CONFIG_MAP, _configured(**{"cluster-ca.crt": ca})):
+        told = await world.ask()
 
-    assert {"certificate.cluster-ca", "certificate.api-server", "certificate.broker"} <= told.problems
-    assert {"clock.vault", "clock.broker", "clock.api-server"} <= told.problems
+    assert {"certificate.cluster-ca", "certificate.api-server"} == told.problems, "it is not the API server's either"
+    assert told_by in told.text("certificate.cluster-ca")
+    assert "put the API server's current CA into cluster.ca_file" in told.text("certificate.cluster-ca")
+
+
+@pytest.mark.parametrize(("lifetime", "told_by"), [(ENDED, "certificate has expired"), (SOON, "expires soon, at")])
+async def test_an_api_servers_certificate_that_ends(
+    world: World, tmp_path: Path, lifetime: dt.timedelta, told_by: str
+) -> None:
+    """What clients are told to connect to shows it."""
+    authority = _authority(tmp_path)
+    async with altered(world.cluster.server, world.cluster.ca_file, authority, lifetime=lifetime) as url:
+
+        def there(config_map: dict[str, Any]) -> None:
+            config = yaml.safe_load(config_map["data"]["config.yaml"])
+            config["cluster"]["server"] = url
+            config_map["data"] |= {"config.yaml": yaml.safe_dump(config), "cluster-ca.crt": authority.file.read_text()}
+
+        async with world.changed(CONFIG_MAP, there):
+            told = await world.ask()
+
+    assert told.problems == {"certificate.api-server"}
+    assert told_by in told.text("certificate.api-server")
+    assert "or mend cluster.server" in told.text("certificate.api-server")
+
+
+@pytest.mark.parametrize(("lifetime", "told_by"), [(ENDED, "certificate has expired"), (SOON, "expires soon, at")])
+async def test_a_certificate_of_the_broker_that_ends(world: World, lifetime: dt.timedelta, told_by: str) -> None:
+    """The broker shows what its files hold, as they are renewed; another one mends it."""
+    world.authority.server("tokenbroker", lifetime)
+    try:
+        told = await _until_state(world, "problem")
+    finally:
+        world.authority.server("tokenbroker")
+    mended = await _until_state(world, "ok")
+
+    assert told.problems == {"certificate.broker"}
+    assert told_by in told.text("certificate.broker")
     assert "kubectl create secret tls tokenbroker-tls -n tokenbroker" in told.text("certificate.broker")
+    assert mended.problems == set()
 
 
-def test_certificates_that_end_soon() -> None:
-    """A week ahead it is a problem already."""
-    now = dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
-    states = [ending("x", "it", now + dt.timedelta(days=days), now, "mend").state for days in (6, 7)]
+async def _until_state(world: World, state: str) -> Told:
+    """Ask until the broker has taken notice of its new certificate."""
+    told: list[Told] = []
 
-    assert states == ["problem", "ok"]
+    async def seen() -> bool:
+        told.append(await world.ask())
+        return told[-1].state("certificate.broker") == state
+
+    await until(seen, what=f"the broker's certificate is {state}")
+    return told[-1]
+
+
+@pytest.mark.parametrize(("seconds", "told_by"), [(1815, "30m behind"), (-1815, "30m ahead of")])
+async def test_clocks_that_are_wrong(world: World, tmp_path: Path, seconds: int, told_by: str) -> None:
+    """Those of Vault and of the broker, by what a proxy before each makes of their Dates."""
+    vault, broker = world.lab.vault, world.broker
+    authority = _authority(tmp_path)
+    async with (
+        altered(vault.address, vault.ca_file, authority, clock(seconds)) as vault_url,
+        altered(broker.url, world.ca_file, world.authority, clock(seconds)) as broker_url,
+    ):
+        env = {"VAULT_ADDR": vault_url, "VAULT_CACERT": str(authority.file)}
+        told = await world.ask("--url", broker_url, env=env)
+
+    assert told.problems == {"clock.vault", "clock.broker"}
+    assert f"{told_by} that of the Vault timedatectl" in told.text("clock.vault")
+    assert f"{told_by} that of the broker timedatectl" in told.text("clock.broker")
 
 
 async def test_a_url_that_is_not_the_certificates(world: World) -> None:

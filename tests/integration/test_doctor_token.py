@@ -144,6 +144,15 @@ async def test_a_token_that_was_changed(tenant: Tenant, token: str) -> None:
     assert "it was changed" in told.text("token.signature")
 
 
+async def test_a_token_that_is_bound_to_nothing(tenant: Tenant, token: str) -> None:
+    """No anchor is missed then."""
+    assert token
+    told = await _ask(tenant, await tenant.cluster.token_for(tenant.namespace, "web"))
+
+    assert told.problems == set()
+    assert "bound to nothing" in told.text("token.anchor")
+
+
 async def test_an_anchor_that_is_gone(tenant: Tenant, token: str) -> None:
     """Since when cannot be known: between the token's own beginning and now."""
     await _delete(tenant, "secrets/anchor")

@@ -54,7 +54,7 @@ async def doctor(
 
     Whatever is found to be a problem, a line mends it.
     """
-    environment = (vault_environment(vault, vault_token) if vault else {}) | (env or {})
+    environment = {**(vault_environment(vault, vault_token) if vault else {}), **(env or {})}
     kubeconfig = user or cluster.kubeconfig
     ended = await command_with(kubeconfig, "doctor", "-o", "json", *arguments, stdin=stdin, env=environment)
     findings = json.loads(ended.stdout)["findings"] if ended.stdout else []
