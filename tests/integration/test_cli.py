@@ -95,7 +95,7 @@ async def _admins_may_register(cluster: Cluster) -> bool:
 async def shop(cluster: Cluster) -> AsyncIterator[Shop]:
     """Make a namespace of the test's own with the account ``web``."""
     made = Shop(cluster, f"shop-{uuid.uuid4().hex[:8]}")
-    metadata = {"name": made.namespace, "labels": {"tokenbroker.dev/clients": "enabled"}}
+    metadata = {"name": made.namespace, "labels": {"tokenbroker.dev/clients": "enabled", **cluster.marks}}
     await cluster.request("POST", "/api/v1/namespaces", {"metadata": metadata})
     await made.post("ServiceAccount", {"metadata": {"name": "web"}})
     yield made

@@ -21,7 +21,7 @@ SHIPPED = yaml.safe_load((ROOT / "deploy" / "base" / "crd.yaml").read_text())
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def bare() -> AsyncIterator[Cluster]:
     """Start a cluster in which nothing is installed."""
-    async with Cluster.start() as cluster:
+    async with Cluster.start(own=True) as cluster:
         yield cluster
 
 

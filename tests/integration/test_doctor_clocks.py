@@ -14,6 +14,7 @@ from tests.support.certificates import Authority
 from tests.support.cluster import Cluster
 from tests.support.doctor import Told, bound_token, doctor, forged
 from tests.support.kubectl import write_kubeconfig
+from tests.support.marks import own_cluster
 
 KEYS = "/openid/v1/jwks"
 WRONG = [(1815, "30m behind that of the"), (-1815, "30m ahead of that of the")]
@@ -37,6 +38,7 @@ async def _ask(tenant: Tenant, folder: Path, alter: Alter, **claims: Any) -> Tol
         return await doctor(tenant.cluster, "--token-file", "-", stdin=presented, user=kubeconfig)
 
 
+@own_cluster
 @pytest.mark.parametrize(("seconds", "told_by"), WRONG)
 async def test_an_api_server_whose_clock_is_wrong(tenant: Tenant, tmp_path: Path, seconds: int, told_by: str) -> None:
     """How wrong, and which way; the token, which is good for an hour, is no problem."""
@@ -54,6 +56,7 @@ async def test_a_token_is_judged_by_the_api_servers_clock(tenant: Tenant, tmp_pa
     assert "by the clock of the API server" in told.text("token.time")
 
 
+@own_cluster
 async def test_an_api_server_that_does_not_say_the_time(tenant: Tenant, tmp_path: Path) -> None:
     """Then this machine's clock is the only one that there is, and it is said so."""
     told = await _ask(tenant, tmp_path, without_clock, exp=int(time.time()) - 60)

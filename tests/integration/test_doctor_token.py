@@ -14,6 +14,7 @@ from tests.support.broker import Tenant
 from tests.support.cluster import Cluster
 from tests.support.command import command_with
 from tests.support.doctor import Told, bound_token, doctor, forged
+from tests.support.marks import own_cluster
 from tests.support.processes import until
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -22,7 +23,7 @@ _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def other() -> AsyncIterator[Cluster]:
     """Start another cluster, which calls itself the same and signs with another key."""
-    async with Cluster.start() as cluster:
+    async with Cluster.start(own=True) as cluster:
         yield cluster
 
 
@@ -50,6 +51,7 @@ async def test_a_good_token_has_no_problem(tenant: Tenant, token: str) -> None:
     assert {"token.signature", "token.anchor", "token.review", "clock.api-server"} <= {it["id"] for it in told.findings}
 
 
+@own_cluster
 async def test_an_expired_token(tenant: Tenant, token: str) -> None:
     """The signature is the cluster's, so nothing but the time is wrong."""
     now = int(time.time())
@@ -63,6 +65,7 @@ async def test_an_expired_token(tenant: Tenant, token: str) -> None:
     assert "expired" in told.text("token.review")
 
 
+@own_cluster
 async def test_a_token_of_tomorrow(tenant: Tenant, token: str) -> None:
     """One that is not valid yet tells of a clock that is wrong somewhere."""
     now = int(time.time())
@@ -73,6 +76,7 @@ async def test_a_token_of_tomorrow(tenant: Tenant, token: str) -> None:
     assert "NTP" in told.text("token.time")
 
 
+@own_cluster
 async def test_a_token_without_an_end(tenant: Tenant, token: str) -> None:
     """It is none of the broker's."""
     told = await _ask(tenant, forged(tenant.cluster, token, exp=None))
@@ -115,6 +119,7 @@ async def test_a_token_for_somebody_else(tenant: Tenant, token: str) -> None:
     assert "unless its --api-audiences say otherwise" in by_issuer.text("token.audience")
 
 
+@own_cluster
 async def test_a_token_of_another_issuer(tenant: Tenant, token: str) -> None:
     """It is not shown to this cluster, which has no business to see it."""
     told = await _ask(tenant, forged(tenant.cluster, token, iss="https://elsewhere.example"))
@@ -278,6 +283,7 @@ async def test_who_may_ask_nothing_is_told_what_he_cannot_see(tenant: Tenant, to
     assert after.state("token.audience") == "cannot tell"
 
 
+@own_cluster
 async def test_what_is_no_token_of_an_account(tenant: Tenant, token: str) -> None:
     """Another kind of JWT is called what it is; no JWT, and a token as an argument, are refused."""
     oidc = await _ask(tenant, forged(tenant.cluster, token, **{"kubernetes.io": None}))

@@ -57,7 +57,7 @@ class Bench:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def bench() -> AsyncIterator[Bench]:
     """Start the cluster."""
-    async with Lab.start() as lab:
+    async with Lab.start(own=True) as lab:
         await install(lab.cluster)
         folder = lab.processes.folder / "killing-proxy"
         folder.mkdir()

@@ -14,11 +14,8 @@ from broker.identity import secret
 from tests.support.broker import ROOT, BrokerProcess, Registered
 from tests.support.cluster import Cluster
 from tests.support.kubectl import Kubectl, KubectlError
-from tests.support.marks import own_cluster
 from tests.support.processes import ProcessGroup, free_port, until
 from tests.support.registries import DirectorySource
-
-pytestmark = own_cluster
 
 SHOP, BROKERS = "shop", "shop-tokenbroker"
 OVERLAY = Path("overlays") / "tenant"
@@ -80,7 +77,7 @@ async def mount(kubectl: Kubectl, clients: DirectorySource) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def cluster() -> AsyncIterator[Cluster]:
     """Run a cluster that never heard of the broker, with two namespaces for the tenant."""
-    async with Cluster.start() as running:
+    async with Cluster.start(own=True) as running:
         for namespace in (SHOP, BROKERS):
             await running.kubectl("create", "namespace", namespace)
         await running.kubectl("create", "serviceaccount", "tenant", "-n", SHOP)

@@ -34,7 +34,7 @@ class World:
     @asynccontextmanager
     async def start(cls) -> AsyncIterator[Self]:
         """Start all of it, with the configuration in the ConfigMap that the Deployment names."""
-        async with Lab.start() as lab:
+        async with Lab.start(own=True) as lab:
             await install(lab.cluster)
             folder = lab.folder / "tls"
             folder.mkdir()

@@ -11,7 +11,6 @@ from broker.model.strength import strong_questions
 from tests.support.accounts import Account, rule, until_dead, until_issued, until_refused, works
 from tests.support.authorizer import Authorizer
 from tests.support.broker import BrokerProcess, Tenant
-from tests.support.cluster import EXTERNAL
 from tests.support.installed import install
 from tests.support.lab import Lab
 from tests.support.processes import until
@@ -39,12 +38,10 @@ class Doubtful:
 async def doubtful(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doubtful]:
     """Start all of it."""
     folder: Path = tmp_path_factory.mktemp("authorizer")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv(EXTERNAL, raising=False)
-        async with Authorizer.start(folder) as authorizer, Lab.start(flags=authorizer.flags) as lab:
-            await install(lab.cluster)
-            async with BrokerProcess.start(lab) as broker:
-                yield Doubtful(lab, authorizer, broker)
+    async with Authorizer.start(folder) as authorizer, Lab.start(flags=authorizer.flags, own=True) as lab:
+        await install(lab.cluster)
+        async with BrokerProcess.start(lab) as broker:
+            yield Doubtful(lab, authorizer, broker)
 
 
 def user(account: Account) -> str:
