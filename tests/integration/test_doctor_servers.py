@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
+from aiohttp import web
 
 from tests.support.altering_proxy import altered, clock
 from tests.support.certificates import Authority
@@ -70,13 +71,21 @@ async def test_a_vault_that_is_unknown(world: World) -> None:
     assert "VAULT_CACERT" in told.text("vault.reachable")
 
 
-async def test_what_is_no_vault(world: World) -> None:
-    """The broker itself answers there, and knows no such path."""
-    told = await world.ask(env={"VAULT_ADDR": world.broker.url, "VAULT_CACERT": str(world.ca_file)})
+async def test_what_is_no_vault(world: World, tmp_path: Path) -> None:
+    """The broker itself answers there, and knows no such path; it is not shown Vault's token."""
+    shown: list[str] = []
+
+    def note(request: web.Request, _response: web.Response) -> None:
+        shown.append(request.headers.get("X-Vault-Token", "no token"))
+
+    authority = _authority(tmp_path)
+    async with altered(world.broker.url, world.ca_file, authority, note) as url:
+        told = await world.ask(env={"VAULT_ADDR": url, "VAULT_CACERT": str(authority.file)})
 
     assert told.problems == {"vault.reachable"}
     assert "answers 404" in told.text("vault.reachable")
     assert told.state("vault.role") == ""
+    assert shown == ["no token"]
 
 
 ROLE, POLICY = "auth/kubernetes/role/tokenbroker", "sys/policies/acl/tokenbroker"

@@ -12,18 +12,19 @@ from broker.cli.manifests import BrokerAccount
 
 SET_UP = "deploy/vault/setup.sh   # running it again is safe"
 _UNINITIALISED, _SEALED = 501, 503
+_NOT_ASKED = Reply()
 
 
 @dataclass(frozen=True, slots=True)
 class VaultFacts:
-    """The answers to GET of ``sys/health``, ``sys/auth``, the role, the policy, and ``sys/mounts``."""
+    """The answers to GET of ``sys/health``; and where it serves, of ``sys/auth``, role, policy, and ``sys/mounts``."""
 
     address: str
     health: Reply
-    logins: Reply
-    role: Reply
-    policy: Reply
-    mounts: Reply
+    logins: Reply = _NOT_ASKED
+    role: Reply = _NOT_ASKED
+    policy: Reply = _NOT_ASKED
+    mounts: Reply = _NOT_ASKED
 
 
 def diagnose(facts: VaultFacts, settings: Settings, broker: BrokerAccount, policy: str) -> Iterator[Finding]:
