@@ -1,7 +1,7 @@
 """``tokenbroker doctor --install`` about Vault, certificates and clocks: each fault is one of a real server."""
 
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,21 +195,39 @@ async def test_a_ca_that_ends(world: World, tmp_path: Path, lifetime: dt.timedel
     assert "put the API server's current CA into cluster.ca_file" in told.text("certificate.cluster-ca")
 
 
+def _connecting(url: str, ca: str) -> Callable[[dict[str, Any]], None]:
+    """Have clients told to connect to this URL, and to trust this CA."""
+
+    def change(config_map: dict[str, Any]) -> None:
+        config = yaml.safe_load(config_map["data"]["config.yaml"])
+        config["cluster"]["server"] = url
+        config_map["data"] |= {"config.yaml": yaml.safe_dump(config), "cluster-ca.crt": ca}
+
+    return change
+
+
+async def test_an_api_server_that_cannot_be_reached_where_clients_are_sent(world: World) -> None:
+    """From here, that is: clients may stand elsewhere."""
+    nowhere = f"https://127.0.0.1:{free_port()}"
+    async with world.changed(CONFIG_MAP, _connecting(nowhere, world.cluster.ca_file.read_text())):
+        told = await world.ask()
+
+    assert told.problems == set()
+    assert told.state("certificate.api-server") == "cannot tell"
+    assert "cannot be reached from here" in told.text("certificate.api-server")
+
+
 @pytest.mark.parametrize(("lifetime", "told_by"), [(ENDED, "certificate has expired"), (SOON, "expires soon, at")])
 async def test_an_api_servers_certificate_that_ends(
     world: World, tmp_path: Path, lifetime: dt.timedelta, told_by: str
 ) -> None:
     """What clients are told to connect to shows it."""
     authority = _authority(tmp_path)
-    async with altered(world.cluster.server, world.cluster.ca_file, authority, lifetime=lifetime) as url:
-
-        def there(config_map: dict[str, Any]) -> None:
-            config = yaml.safe_load(config_map["data"]["config.yaml"])
-            config["cluster"]["server"] = url
-            config_map["data"] |= {"config.yaml": yaml.safe_dump(config), "cluster-ca.crt": authority.file.read_text()}
-
-        async with world.changed(CONFIG_MAP, there):
-            told = await world.ask()
+    async with (
+        altered(world.cluster.server, world.cluster.ca_file, authority, lifetime=lifetime) as url,
+        world.changed(CONFIG_MAP, _connecting(url, authority.file.read_text())),
+    ):
+        told = await world.ask()
 
     assert told.problems == {"certificate.api-server"}
     assert told_by in told.text("certificate.api-server")

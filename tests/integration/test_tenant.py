@@ -1,6 +1,7 @@
 """deploy/overlays/tenant, applied by somebody who is admin of two namespaces and nothing else."""
 
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ async def shop(cluster: Cluster, kubectl: Kubectl) -> AsyncIterator[Shop]:
         config = await configuration(kubectl, cluster, group.folder) | {"registry": {"directory": str(clients.folder)}}
         path = group.folder / "config.yaml"
         path.write_text(yaml.safe_dump(config))
-        program = group.program("broker", ["python", "-m", "broker", "serve", "--config", str(path)])
+        program = group.program("broker", [sys.executable, "-m", "broker", "serve", "--config", str(path)])
         broker = BrokerProcess(program, config, group.folder)
         program.start()
         await broker.ready()

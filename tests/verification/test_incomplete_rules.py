@@ -11,6 +11,7 @@ from broker.model.strength import strong_questions
 from tests.support.accounts import Account, rule, until_dead, until_issued, until_refused, works
 from tests.support.authorizer import Authorizer
 from tests.support.broker import BrokerProcess, Tenant
+from tests.support.doctor import doctor
 from tests.support.installed import install
 from tests.support.lab import Lab
 from tests.support.processes import until
@@ -109,9 +110,12 @@ async def test_what_cannot_be_asked_is_no_pass(doubtful: Doubtful) -> None:
     client = await account.client(expect={"deny": ["delete *"]})
     await account.until_condition("Ready", "True", "Ready")
     condition = await account.until_condition("AccessVerified", "Unknown", "RulesIncomplete")
+    told = await doctor(doubtful.lab.cluster, "--client", client.id)
 
     assert "deny 'delete *' could not be verified" in condition["message"]
     assert await works(doubtful.lab.cluster, await until_issued(doubtful.broker, client))
+    assert told.state("client.AccessVerified") == "cannot tell"
+    assert "could not be verified" in told.text("client.AccessVerified")
 
 
 async def test_allowed_right_that_no_rule_shows_counts(doubtful: Doubtful) -> None:
