@@ -4,6 +4,7 @@ import asyncio
 
 from broker.identity.service_account import CACHE_SECONDS
 from tests.support.federated import NAMESPACE, Federated
+from tests.support.marks import own_cluster
 from tests.support.processes import until
 
 
@@ -55,6 +56,7 @@ async def test_account_that_was_deleted(federated: Federated) -> None:
     await until(refused, what="the token of a deleted account is refused", seconds=20 + CACHE_SECONDS)
 
 
+@own_cluster
 async def test_the_api_servers_word_is_remembered_for_a_moment(federated: Federated) -> None:
     """One TokenReview serves a burst, and not for longer than a few seconds."""
     token = await federated.account_token()
@@ -70,6 +72,7 @@ async def test_the_api_servers_word_is_remembered_for_a_moment(federated: Federa
     assert CACHE_SECONDS <= 5
 
 
+@own_cluster
 async def test_made_up_tokens_cost_no_call(federated: Federated) -> None:
     """The signature is looked at before the API server is asked."""
     header, claims, signature = (await federated.account_token()).split(".")

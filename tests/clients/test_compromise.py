@@ -101,7 +101,7 @@ def _programs(folder: Path, broker: BrokerProcess) -> None:
 
 @asynccontextmanager
 async def _night(folder: Path) -> AsyncIterator[Night]:
-    async with Lab.start() as lab:
+    async with Lab.start(own=True) as lab:
         await install(lab.cluster)
         async with BrokerProcess.start(lab) as broker:
             _programs(folder, broker)

@@ -139,7 +139,7 @@ async def newcomer(tmp_path: Path) -> AsyncIterator[Newcomer]:
         program.parent.mkdir(exist_ok=True)
         program.write_text(f"#!/bin/sh\n{line}\n")
         program.chmod(0o755)
-    async with Lab.start() as lab:
+    async with Lab.start(own=True) as lab:
         yield Newcomer(lab, tmp_path)
 
 

@@ -218,7 +218,7 @@ async def with_schemas(reader: Reader) -> Lab:
     await cluster.kubectl("apply", "--server-side", "-f", "-", input=yaml.dump_all(wanted))
     for name in names:
         await cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}")
-    await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": "argocd"}})
+    await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": "argocd", "labels": cluster.marks}})
     return reader.lab
 
 

@@ -18,11 +18,10 @@ from broker.kube import reflector as watching
 from broker.model.client import Client, ClientId
 from tests.support.bad_specs import GOOD, GRANT, PROOFS
 from tests.support.broker import token_client
-from tests.support.marks import own_cluster
 from tests.support.processes import until
 from tests.support.registries import LONGEST_OWNER, ClusterSource, DirectorySource, Followed, Source, Told, text_of
 
-CLUSTER = pytest.param("cluster", marks=own_cluster)
+CLUSTER = "cluster"
 
 GRANTS: dict[str, dict[str, Any]] = {
     "as little as there can be": GRANT,
@@ -252,7 +251,6 @@ async def test_source_out_of_reach_is_not_believed_for_long(
         await until(_known(followed, "app"), what="the new client is known")
 
 
-@own_cluster
 @pytest.mark.parametrize("grant", GRANTS.values(), ids=GRANTS.keys())
 async def test_defaults_are_the_same_from_both(
     api_server: ClusterSource, tmp_path: Path, grant: dict[str, Any]
@@ -263,7 +261,6 @@ async def test_defaults_are_the_same_from_both(
     assert from_cluster == from_files
 
 
-@own_cluster
 @pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS.keys())
 async def test_proofs_are_the_same_from_both(api_server: ClusterSource, tmp_path: Path, proof: dict[str, Any]) -> None:
     """Each kind of them."""
@@ -274,7 +271,6 @@ async def test_proofs_are_the_same_from_both(api_server: ClusterSource, tmp_path
     assert from_cluster == from_files
 
 
-@own_cluster
 @pytest.mark.parametrize("line", TEXTS.values(), ids=TEXTS.keys())
 async def test_yaml_is_read_as_kubectl_reads_it(api_server: ClusterSource, tmp_path: Path, line: str) -> None:
     """What it takes for a text, a truth or a time."""

@@ -32,7 +32,7 @@ class Alone:
 @pytest_asyncio.fixture(loop_scope="session")
 async def alone() -> AsyncIterator[Alone]:
     """Start a cluster and a broker of the test's own."""
-    async with Lab.start() as lab:
+    async with Lab.start(own=True) as lab:
         await install(lab.cluster)
         async with BrokerProcess.start(lab) as broker:
             tenant = await Tenant.create(lab.cluster, "shop")

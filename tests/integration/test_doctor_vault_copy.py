@@ -1,13 +1,12 @@
 """``tokenbroker doctor --client`` about the copy in Vault: each fault is caused in a real OpenBao."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
 
-from broker.cli.doctor import command as doctor_command
+from broker.model.times import timestamp
 from tests.support.broker import BrokerProcess, Tenant
 from tests.support.doctor import Told, doctor
 from tests.support.lab import Lab
@@ -85,18 +84,16 @@ async def test_a_copy_that_somebody_wrote_over(tenant: Tenant, lab: Lab, kept: s
     assert "has version 2, and the broker knows of 1" in told.text("grant.vault")
 
 
-async def test_a_copy_that_has_expired(tenant: Tenant, lab: Lab, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seen from tomorrow, when nobody renewed it."""
+async def test_a_copy_that_has_expired(tenant: Tenant, lab: Lab, kept: str) -> None:
+    """By what is written beside it, as when nobody has renewed it."""
+    _, found = await lab.vault.api("GET", kept)
+    ended = timestamp(datetime.now(UTC) - timedelta(hours=1))
+    await lab.vault.api("POST", kept, {"custom_metadata": found["data"]["custom_metadata"] | {"expires-at": ended}})
+    told = await _ask(tenant, lab)
 
-    class Tomorrow(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return datetime.now(tz) + timedelta(days=1)
-
-    assert kept
-    monkeypatch.setattr(doctor_command, "datetime", Tomorrow)
-
-    assert "expired at" in (await _ask(tenant, lab)).text("grant.vault")
+    assert told.problems == {"grant.vault"}
+    assert "expired at" in told.text("grant.vault")
+    assert "1h ago" in told.text("grant.vault")
 
 
 async def test_a_sealed_vault_says_nothing_of_the_copy(tenant: Tenant, lab: Lab, kept: str) -> None:

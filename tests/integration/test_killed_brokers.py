@@ -33,7 +33,7 @@ REACHED_SECONDS, QUIET_SECONDS = 8.0, 1.5
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def bench() -> AsyncIterator[Bench]:
     """Start the cluster."""
-    async with Lab.start() as lab:
+    async with Lab.start(own=True) as lab:
         await install(lab.cluster)
         folder = lab.processes.folder / "killing-proxy"
         folder.mkdir()

@@ -35,7 +35,7 @@ import asyncio, json
 from tests.support.lab import Lab
 
 async def main():
-    async with Lab.start() as lab:
+    async with Lab.start(own=True) as lab:
         lab.vault.pause()
         print(json.dumps({"group": lab.processes.id, "folder": str(lab.folder)}), flush=True)
         await asyncio.Event().wait()

@@ -9,17 +9,14 @@ import yaml
 from tests.support.broker import ROOT
 from tests.support.cluster import Cluster
 from tests.support.kubectl import KubectlError
-from tests.support.marks import own_cluster
 from tests.support.processes import until
 from tests.support.tenant import BROKERS, CORE, OVERLAY, SHOP, URL, Shop, admitted
-
-pytestmark = own_cluster
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def shop() -> AsyncIterator[Shop]:
     """Run the tenant's broker on a cluster that never heard of one."""
-    async with Cluster.start() as cluster, Shop.open(cluster, await admitted(cluster)) as running:
+    async with Cluster.start(own=True) as cluster, Shop.open(cluster, await admitted(cluster)) as running:
         yield running
 
 

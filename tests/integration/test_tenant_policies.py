@@ -13,10 +13,7 @@ from tests.support.broker import ROOT
 from tests.support.cluster import Cluster
 from tests.support.kubectl import KubectlError
 from tests.support.locks import AUDIENCE, anchor, assert_held, assert_passed
-from tests.support.marks import own_cluster
 from tests.support.tenant import BROKERS, CORE, SHOP, Shop, admitted
-
-pytestmark = own_cluster
 
 POLICIES = ROOT / "deploy" / "overlays" / "tenant-policies"
 ANCHORS = f"{CORE}/secrets?fieldSelector=type%3Dtokenbroker.dev/anchor"
@@ -25,7 +22,7 @@ ANCHORS = f"{CORE}/secrets?fieldSelector=type%3Dtokenbroker.dev/anchor"
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def shop() -> AsyncIterator[Shop]:
     """Run the tenant's broker where the policies are: it is ready once its canary has found them in force."""
-    async with Cluster.start() as cluster:
+    async with Cluster.start(own=True) as cluster:
         tenant = await admitted(cluster)
         await cluster.kubectl("apply", "-k", str(POLICIES))
         async with Shop.open(cluster, tenant, admission={"policies": "required"}) as running:

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.broker import ROOT, Tenant, token_client
-from tests.support.cluster import EXTERNAL, Cluster
+from tests.support.cluster import Cluster
 from tests.support.installed import install
 from tests.support.locks import ANCHOR, CLIENT_RULE, Thief, User, assert_held, assert_passed, minting
 
@@ -17,11 +17,9 @@ ACCOUNT = ("elsewhere", "minter")
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stranger() -> AsyncIterator[Thief]:
     """Return a thief of that broker's credential."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv(EXTERNAL, raising=False)  # there the locks of all other tests are
-        async with Cluster.start() as cluster:
-            await install(cluster, OVERLAY, ACCOUNT)
-            yield await Thief.steal(await Tenant.create(cluster, "shop", ACCOUNT))
+    async with Cluster.start(own=True) as cluster:
+        await install(cluster, OVERLAY, ACCOUNT)
+        yield await Thief.steal(await Tenant.create(cluster, "shop", ACCOUNT))
 
 
 async def test_it_makes_anchors_and_mints(stranger: Thief) -> None:

@@ -247,7 +247,7 @@ class Tenant:
     @classmethod
     async def create(cls, cluster: Cluster, namespace: str, broker: tuple[str, str] = ACCOUNT) -> Self:
         """Make the namespace, opted in as its operator would."""
-        metadata = {"name": namespace, "labels": {"tokenbroker.dev/clients": "enabled"}}
+        metadata = {"name": namespace, "labels": {"tokenbroker.dev/clients": "enabled", **cluster.marks}}
         await cluster.request("POST", "/api/v1/namespaces", {"metadata": metadata})
         return cls(cluster, namespace, broker)
 

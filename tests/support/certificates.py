@@ -33,7 +33,7 @@ class Authority:
         self._certificate = certificate
 
     @classmethod
-    def create(cls, folder: Path, name: str) -> Self:
+    def create(cls, folder: Path, name: str, lifetime: dt.timedelta = _LIFETIME) -> Self:
         """Make an authority called ``name`` and write its certificate to ``<folder>/ca.crt``."""
         key = ec.generate_private_key(ec.SECP256R1())
         usage = x509.KeyUsage(
@@ -47,16 +47,19 @@ class Authority:
             encipher_only=False,
             decipher_only=False,
         )
-        builder = _builder(_name(name), _name(name), key.public_key())
+        builder = _builder(_name(name), _name(name), key.public_key(), lifetime)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(usage, critical=True)
         authority = cls(folder, key, builder.sign(key, hashes.SHA256()))
         authority.file.write_bytes(authority._certificate.public_bytes(serialization.Encoding.PEM))
         return authority
 
-    def server(self, name: str) -> CertificateFiles:
-        """Sign a certificate for localhost and 127.0.0.1; ``name`` names the files."""
-        return self._signed(name, _loopback_names(), ExtendedKeyUsageOID.SERVER_AUTH)
+    def server(self, name: str, lifetime: dt.timedelta = _LIFETIME) -> CertificateFiles:
+        """Sign a certificate for localhost and 127.0.0.1; ``name`` names the files.
+
+        A ``lifetime`` of some minutes below zero makes one that has ended.
+        """
+        return self._signed(name, _loopback_names(), ExtendedKeyUsageOID.SERVER_AUTH, lifetime)
 
     def client(self, name: str, *dns_names: str, lifetime: dt.timedelta = _LIFETIME) -> CertificateFiles:
         """Sign a certificate for a TLS client; ``name`` names the files."""

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,8 @@ class Cluster:
         self.admin_token = access.admin_token
         self.kubeconfig = access.kubeconfig
         self.kubectl = kubectl
+        self.marks: Mapping[str, str] = {}
+        """Labels for the namespaces that are made in it: by them a cluster that is not ours is cleared on leaving."""
         self._folder = folder
         self._rest = rest
         self._plane = plane
@@ -49,19 +51,25 @@ class Cluster:
     @classmethod
     @asynccontextmanager
     async def start(
-        cls, group: ProcessGroup | None = None, *, witnessed: bool = False, flags: Sequence[str] = ()
+        cls,
+        group: ProcessGroup | None = None,
+        *,
+        witnessed: bool = False,
+        flags: Sequence[str] = (),
+        own: bool = False,
     ) -> AsyncIterator[Self]:
         """Start a cluster in ``group``, or one of its own, and end it on leaving.
 
         A ``witnessed`` one writes down every token that it issues (:mod:`tests.support.witness`); its API server
-        gets ``flags``, too. With
-        KUBECONFIG_FOR_TESTS nothing is started, nor written down: the cluster it names is used, and a namespace
-        with an admin account is made there and removed on leaving. Raises ProgramError and kubebox.BuildError.
+        gets ``flags``, too. With KUBECONFIG_FOR_TESTS nothing is started, nor written down: the cluster it names is
+        used, by an admin account that is made there, and removed on leaving with all namespaces that have ``marks``.
+        One that is harmed, or needs ``flags``, has to be our ``own`` all the same. Raises ProgramError and
+        kubebox.BuildError.
         """
         async with ProcessGroup.joining(group) as processes:
             folder = processes.folder / "cluster"
             folder.mkdir()
-            given = os.environ.get(EXTERNAL)
+            given = None if own else os.environ.get(EXTERNAL)
             more = [*flags, *(witness.kubernetes_flags(processes.folder) if witnessed else ())]
             opened = cls._external(folder, Path(given)) if given else cls._own(folder, processes, more)
             async with opened as cluster:
@@ -95,7 +103,9 @@ class Cluster:
             access = _access(folder, found.server, found.ca_file, found.token)
             async with Rest.open(access.server, access.ca_file) as rest:
                 kubectl = Kubectl(command, access.kubeconfig, folder / "cache")
-                yield cls(access, folder, rest, kubectl, None)
+                cluster = cls(access, folder, rest, kubectl, None)
+                cluster.marks = found.marks
+                yield cluster
 
     @property
     def etcd(self) -> Program:

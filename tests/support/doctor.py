@@ -1,6 +1,7 @@
 """The doctor as people run it, and the faults that it has to find."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,17 @@ async def doctor(
     user: Path | None = None,
     vault: OpenBao | None = None,
     vault_token: str | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Told:
-    """Run ``tokenbroker doctor -o json``, as cluster admin and with Vault's root token unless it is said otherwise."""
-    env = vault_environment(vault, vault_token) if vault else {}
+    """Run ``tokenbroker doctor -o json``, as cluster admin and with Vault's root token unless it is said otherwise.
+
+    Whatever is found to be a problem, a line mends it.
+    """
+    environment = {**(vault_environment(vault, vault_token) if vault else {}), **(env or {})}
     kubeconfig = user or cluster.kubeconfig
-    ended = await command_with(kubeconfig, "doctor", "-o", "json", *arguments, stdin=stdin, env=env)
+    ended = await command_with(kubeconfig, "doctor", "-o", "json", *arguments, stdin=stdin, env=environment)
     findings = json.loads(ended.stdout)["findings"] if ended.stdout else []
+    assert [it["id"] for it in findings if it["state"] == "problem" and not it["mend"]] == []
     return Told(ended.code, ended.stderr, findings)
 
 

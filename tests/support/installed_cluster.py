@@ -14,7 +14,7 @@ RBAC_GROUP = "rbac.authorization.k8s.io"
 @asynccontextmanager
 async def installed_cluster() -> AsyncIterator[Cluster]:
     """Start it, and end it on leaving."""
-    async with Cluster.start() as cluster:
+    async with Cluster.start(own=True) as cluster:
         await install(cluster)
         yield cluster
 

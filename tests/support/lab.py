@@ -29,18 +29,20 @@ class Lab:
         token_max_ttl: str = "24h",
         witnessed: bool = False,
         flags: Sequence[str] = (),
+        own: bool = False,
     ) -> AsyncIterator[Self]:
         """Start both at once, and end everything on leaving, or when this process dies.
 
         The TTLs are those of the broker's Vault token. The servers of a ``witnessed`` one write down every token
-        that they see (:mod:`tests.support.witness`), which costs them time. The API server gets ``flags``.
+        that they see (:mod:`tests.support.witness`), which costs them time. The API server gets ``flags``, and is
+        our ``own`` where somebody else's would be harmed (:meth:`Cluster.start`).
         Raises ExceptionGroup of ProgramError and the like.
         """
         async with AsyncExitStack() as stack:
             processes = await stack.enter_async_context(ProcessGroup.start())
             async with asyncio.TaskGroup() as tasks:
                 cluster = tasks.create_task(
-                    stack.enter_async_context(Cluster.start(processes, witnessed=witnessed, flags=flags))
+                    stack.enter_async_context(Cluster.start(processes, witnessed=witnessed, flags=flags, own=own))
                 )
                 vault = tasks.create_task(stack.enter_async_context(OpenBao.start(processes, witnessed=witnessed)))
             lab = cls(cluster.result(), vault.result(), processes)

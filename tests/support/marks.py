@@ -6,4 +6,6 @@ import pytest
 
 from tests.support.cluster import EXTERNAL
 
-own_cluster = pytest.mark.skipif(EXTERNAL in os.environ, reason=f"it stops the API server, and {EXTERNAL} is not ours")
+own_cluster = pytest.mark.skipif(
+    EXTERNAL in os.environ, reason=f"it needs the API server's program, keys or audit log, and {EXTERNAL} is not ours"
+)

@@ -38,10 +38,13 @@ class OpenBao:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, group: ProcessGroup | None = None, *, witnessed: bool = False) -> AsyncIterator[Self]:
+    async def start(
+        cls, group: ProcessGroup | None = None, *, witnessed: bool = False, initialised: bool = True
+    ) -> AsyncIterator[Self]:
         """Start a server in ``group``, or one of its own, and end it on leaving; raises ProgramError.
 
-        A ``witnessed`` one writes down every token that it sees (:mod:`tests.support.witness`).
+        A ``witnessed`` one writes down every token that it sees (:mod:`tests.support.witness`). One that is not
+        ``initialised`` has no root token.
         """
         async with ProcessGroup.joining(group) as processes:
             folder = processes.folder / "openbao"
@@ -56,7 +59,9 @@ class OpenBao:
                 server = cls(program, rest, address, authority.file)
                 program.start()
                 try:
-                    await server._initialise()
+                    await server._until_health(_NOT_INITIALISED)
+                    if initialised:
+                        await server._initialise()
                     yield server
                 finally:
                     await program.kill()
@@ -102,7 +107,6 @@ class OpenBao:
         self.program.resume()
 
     async def _initialise(self) -> None:
-        await self._until_health(_NOT_INITIALISED)
         keys = await self._expect("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
         self.root_token, self._unseal_key = str(keys["root_token"]), str(keys["keys_base64"][0])
         await self.unseal()

@@ -77,7 +77,7 @@ class ClusterSource:
     @asynccontextmanager
     async def start(cls) -> AsyncIterator["ClusterSource"]:
         """Start a cluster that knows TokenClients and nothing else of the broker."""
-        async with Cluster.start() as cluster:
+        async with Cluster.start(own=True) as cluster:
             crd = yaml.safe_load((ROOT / "deploy" / "base" / "crd.yaml").read_text())
             schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
             schema["properties"]["spec"]["properties"]["owner"]["maxLength"] = LONGEST_OWNER + 1

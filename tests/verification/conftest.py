@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
 from tests.support.broker import BrokerProcess, Tenant
-from tests.support.cluster import EXTERNAL, Cluster
+from tests.support.cluster import Cluster
 from tests.support.installed import install
 from tests.support.lab import Lab
 
@@ -43,9 +42,7 @@ class Limited:
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def limited() -> AsyncIterator[Limited]:
     """Start all of it."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv(EXTERNAL, raising=False)
-        async with Lab.start() as lab:
-            await install(lab.cluster)
-            async with BrokerProcess.start(lab, limits=LIMITS) as broker:
-                yield Limited(lab, broker)
+    async with Lab.start(own=True) as lab:
+        await install(lab.cluster)
+        async with BrokerProcess.start(lab, limits=LIMITS) as broker:
+            yield Limited(lab, broker)

@@ -11,7 +11,7 @@ import yaml
 
 from tests.support.accounts import Account, ask, rule, until_issued, until_refused, works
 from tests.support.broker import ROOT, BrokerProcess, Registered, Tenant
-from tests.support.cluster import EXTERNAL, Cluster
+from tests.support.cluster import Cluster
 from tests.support.doctor import doctor
 from tests.support.installed import install
 from tests.support.lab import Lab
@@ -109,15 +109,13 @@ async def prepared(whole: Prepared) -> AsyncIterator[Prepared]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def whole() -> AsyncIterator[Prepared]:
     """Start all of it."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv(EXTERNAL, raising=False)
-        async with Lab.start() as lab:
-            await install(lab.cluster)
-            async with BrokerProcess.start(lab):
-                account = await Account.create(await Tenant.create(lab.cluster, "shop"), "reader", rule("get", "pods"))
-                client = await account.client(vault={"ttl": "1h"})
-                await account.until_condition("VaultSynced", "True", "Synced")
-            yield Prepared(lab, account, client)
+    async with Lab.start(own=True) as lab:
+        await install(lab.cluster)
+        async with BrokerProcess.start(lab):
+            account = await Account.create(await Tenant.create(lab.cluster, "shop"), "reader", rule("get", "pods"))
+            client = await account.client(vault={"ttl": "1h"})
+            await account.until_condition("VaultSynced", "True", "Synced")
+        yield Prepared(lab, account, client)
 
 
 async def _break(cluster: Cluster, policy: str, how: str) -> None:

@@ -11,7 +11,7 @@ from broker.model.strength import strong_questions
 from tests.support.accounts import Account, rule, until_dead, until_issued, until_refused, works
 from tests.support.authorizer import Authorizer
 from tests.support.broker import BrokerProcess, Tenant
-from tests.support.cluster import EXTERNAL
+from tests.support.doctor import doctor
 from tests.support.installed import install
 from tests.support.lab import Lab
 from tests.support.processes import until
@@ -39,12 +39,10 @@ class Doubtful:
 async def doubtful(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doubtful]:
     """Start all of it."""
     folder: Path = tmp_path_factory.mktemp("authorizer")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv(EXTERNAL, raising=False)
-        async with Authorizer.start(folder) as authorizer, Lab.start(flags=authorizer.flags) as lab:
-            await install(lab.cluster)
-            async with BrokerProcess.start(lab) as broker:
-                yield Doubtful(lab, authorizer, broker)
+    async with Authorizer.start(folder) as authorizer, Lab.start(flags=authorizer.flags, own=True) as lab:
+        await install(lab.cluster)
+        async with BrokerProcess.start(lab) as broker:
+            yield Doubtful(lab, authorizer, broker)
 
 
 def user(account: Account) -> str:
@@ -127,9 +125,12 @@ async def test_what_cannot_be_asked_is_no_pass(doubtful: Doubtful) -> None:
     client = await account.client(expect={"deny": ["delete *"]})
     await account.until_condition("Ready", "True", "Ready")
     condition = await account.until_condition("AccessVerified", "Unknown", "RulesIncomplete")
+    told = await doctor(doubtful.lab.cluster, "--client", client.id)
 
     assert "deny 'delete *' could not be verified" in condition["message"]
     assert await works(doubtful.lab.cluster, await until_issued(doubtful.broker, client))
+    assert told.state("client.AccessVerified") == "cannot tell"
+    assert "could not be verified" in told.text("client.AccessVerified")
 
 
 async def test_allowed_right_that_no_rule_shows_counts(doubtful: Doubtful) -> None:

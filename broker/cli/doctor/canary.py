@@ -14,13 +14,13 @@ from broker.cli.manifests import BrokerAccount
 TRIED = ("tokenbroker-secrets", "tokenbroker-tokens")
 """What the broker itself tries each minute (:mod:`broker.kube.canary`)."""
 
-_ID = "broker.policies"
+IDENTITY = "broker.policies"
 
 
 async def check(cluster: Cluster, broker: BrokerAccount) -> Finding:
     """Return whether the broker's canary finds what it wants."""
     if not (await install_facts.configuration(cluster, broker)).policies_required:
-        return ok(_ID, "the broker was told that there are no policies (admission.policies: absent), and issues")
+        return ok(IDENTITY, "the broker was told that there are no policies (admission.policies: absent), and issues")
     return conclude([it async for it in look(cluster, broker, TRIED)])
 
 
@@ -46,8 +46,8 @@ def conclude(found: Iterable[Finding]) -> Finding:
     texts = {state: "; ".join(it.text for it in decisive if it.state is state) for state in State}
     if texts[State.PROBLEM]:
         text = f"the broker issues nothing while its canary misses a policy (policy_missing): {texts[State.PROBLEM]}"
-        return problem(_ID, text, policies.APPLY)
+        return problem(IDENTITY, text, policies.APPLY)
     if texts[State.UNKNOWN]:
         text = f"whether the broker misses a policy, and so issues nothing: {texts[State.UNKNOWN]}"
-        return unknown(_ID, text, "tokenbroker doctor --install   # for its operators, who see the policies")
-    return ok(_ID, "the policies without which the broker issues nothing are in force")
+        return unknown(IDENTITY, text, "tokenbroker doctor --install   # for its operators, who see the policies")
+    return ok(IDENTITY, "the policies without which the broker issues nothing are in force")

@@ -12,18 +12,19 @@ from broker.cli.manifests import BrokerAccount
 
 SET_UP = "deploy/vault/setup.sh   # running it again is safe"
 _UNINITIALISED, _SEALED = 501, 503
+_NOT_ASKED = Reply()
 
 
 @dataclass(frozen=True, slots=True)
 class VaultFacts:
-    """The answers to GET of ``sys/health``, ``sys/auth``, the role, the policy, and ``sys/mounts``."""
+    """The answers to GET of ``sys/health``; and where it serves, of ``sys/auth``, role, policy, and ``sys/mounts``."""
 
     address: str
     health: Reply
-    logins: Reply
-    role: Reply
-    policy: Reply
-    mounts: Reply
+    logins: Reply = _NOT_ASKED
+    role: Reply = _NOT_ASKED
+    policy: Reply = _NOT_ASKED
+    mounts: Reply = _NOT_ASKED
 
 
 def diagnose(facts: VaultFacts, settings: Settings, broker: BrokerAccount, policy: str) -> Iterator[Finding]:
@@ -42,11 +43,15 @@ def health(address: str, answer: Reply) -> Finding:
     """Return whether Vault can serve."""
     identity = "vault.reachable"
     if answer.failure:
-        return problem(identity, f"Vault at {address} cannot be reached: {answer.failure}", "check VAULT_ADDR")
+        mend = "set VAULT_ADDR to where Vault is, and VAULT_CACERT to the CA of its certificate"
+        return problem(identity, f"Vault at {address} cannot be reached: {answer.failure}", mend)
     if answer.status == _UNINITIALISED:
         return problem(identity, f"Vault at {address} is not initialised", "vault operator init")
     if answer.status == _SEALED:
         return problem(identity, f"Vault at {address} is sealed", "vault operator unseal")
+    if answer.status != HTTPStatus.OK:
+        text = f"{address} answers {answer.status} and not how it is: it is no Vault, or one that cannot serve"
+        return problem(identity, text, "set VAULT_ADDR to a Vault that serves")
     return ok(identity, f"Vault at {address} is initialised and unsealed")
 
 

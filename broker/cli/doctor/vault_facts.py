@@ -3,6 +3,7 @@
 import os
 import ssl
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Self
 
 from broker.cli.doctor.settings import Settings
@@ -37,10 +38,13 @@ class Vault:
 
 
 async def gather(vault: Vault, settings: Settings) -> VaultFacts:
-    """Return how Vault is set up, as far as the token may read it."""
+    """Return how Vault is set up, as far as the token may read it; what does not serve is not shown the token."""
+    health = await vault.health()
+    if health.status != HTTPStatus.OK:
+        return VaultFacts(vault.address, health)
     return VaultFacts(
         address=vault.address,
-        health=await vault.health(),
+        health=health,
         logins=await vault.get("sys/auth"),
         role=await vault.get(f"auth/{settings.auth_mount}/role/{settings.auth_role}"),
         policy=await vault.get("sys/policies/acl/tokenbroker"),
