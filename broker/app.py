@@ -158,12 +158,21 @@ def _services(parts: Parts, shared: Shared, near_misses: NearMisses) -> Services
 
 def _reconciler(parts: Parts, shared: Shared) -> Reconciler:
     anchored = AnchoredGrants()
-    ender = Ender(parts.clients.anchors, parts.audit, parts.clock, parts.metrics, new_request_id, anchored=anchored)
+    ender = Ender(
+        parts.clients.anchors,
+        parts.audit,
+        parts.clock,
+        parts.metrics,
+        new_request_id,
+        anchored=anchored,
+        leader=parts.leadership,
+    )
     hands = Hands(
         anchors=parts.clients.anchors,
         minter=parts.minter,
         access=Verifier(KubeAccess(parts.session), parts.rules, parts.clock),
         ender=ender,
+        anchored=anchored,
         tokens=shared.tokens,
         leader=parts.leadership,
     )

@@ -198,6 +198,19 @@ class StatusWriter(Protocol):
         """
 
 
+class Finalizers(Protocol):
+    """Puts the broker's finalizer on TokenClients: one that is deleted waits until its tokens have ended."""
+
+    async def put(self, registration: Registration) -> Registration:
+        """See to it that the finalizer is there, and return what is registered then.
+
+        Raises BrokerError: kubernetes_unavailable, kubernetes_timeout.
+        """
+
+    async def release(self, registration: Registration) -> None:
+        """Take the finalizer off. Raises BrokerError like :meth:`put`."""
+
+
 class EventRecorder(Protocol):
     """Kubernetes Events on TokenClients."""
 

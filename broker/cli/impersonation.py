@@ -15,9 +15,10 @@ _SAFE_IN_A_HEADER_NAME = "!#$&'*+^`|"
 def headers(user: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the headers for a user of a kubeconfig; the name of one may be there several times.
 
-    Raises ValueError for what cannot be meant: it must not be taken for nobody's name, and so for the user's own.
+    Raises ValueError for what cannot be meant: it must not be taken for nobody's name, and so for the user's own, nor
+    be another one when it arrives, as a header comes without the blanks around it.
     """
-    given = {key: user[key] for key in _KEYS if user.get(key)}
+    given = {key: user[key] for key in _KEYS if key in user}
     if given and "as" not in given:
         raise ValueError(f"it has {', '.join(given)} without `as`: the API server takes a name first")
     return list(_headers(given))
@@ -45,6 +46,10 @@ def _texts(key: str, values: Any) -> list[str]:
 
 
 def _text(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.isprintable():
-        raise ValueError(f"its {key} is not one line of text")
+    if not isinstance(value, str):
+        raise ValueError(f"its {key} is no text: YAML takes it for something else, unless it is in quotes")  # noqa: TRY004
+    if not value or value != value.strip() or not value.isprintable():
+        raise ValueError(
+            f"its {key} is not one line of text without blanks around it: leave it out, if nobody is meant"
+        )
     return value

@@ -8,13 +8,16 @@ needs no right to ask about anybody.
 from collections.abc import Mapping
 from typing import Any
 
-from broker.kube.answer import Answer, unavailable
+from broker.kube.answer import Answer, OversizedAnswerError, unavailable
 from broker.kube.session import KubeSession
-from broker.model.access import Action, Rules, read_review
+from broker.model.access import Action, Rules, read_review, unread_review
 from broker.model.api_resources import DISCOVERY_TYPE, Catalogue, parse_catalogue
 from broker.model.sensitive import Sensitive
 
 REVIEWS = "/apis/authorization.k8s.io/v1"
+
+MAX_REVIEW_BYTES = 1024 * 1024
+"""How much of a review's answer is read: all ClusterRoles that Kubernetes brings along are a few percent of it."""
 
 
 class KubeAccess:
@@ -28,7 +31,10 @@ class KubeAccess:
 
         Raises BrokerError: kubernetes_unavailable, kubernetes_timeout.
         """
-        status = await self._review("SelfSubjectRulesReview", {"namespace": namespace}, token)
+        try:
+            status = await self._review("SelfSubjectRulesReview", {"namespace": namespace}, token)
+        except OversizedAnswerError:
+            return unread_review(MAX_REVIEW_BYTES)
         return read_review(status)
 
     async def allowed(self, token: Sensitive, action: Action, namespace: str) -> bool:
@@ -49,7 +55,14 @@ class KubeAccess:
 
     async def _review(self, kind: str, spec: Mapping[str, Any], token: Sensitive) -> Mapping[str, Any]:
         document = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
-        answer = await self._session.call("POST", f"{REVIEWS}/{kind.lower()}s", document, repeatable=True, bearer=token)
+        answer = await self._session.call(
+            "POST",
+            f"{REVIEWS}/{kind.lower()}s",
+            document,
+            repeatable=True,
+            bearer=token,
+            largest=MAX_REVIEW_BYTES,
+        )
         return _status(answer, kind)
 
 

@@ -17,7 +17,7 @@ FINALIZER = "tokenbroker.dev/anchors"
 
 
 class KubeFinalizers:
-    """Changes ``metadata.finalizers`` and nothing else; implements :class:`broker.services.reconcile.Finalizers`.
+    """Changes ``metadata.finalizers`` and nothing else; implements :class:`broker.ports.Finalizers`.
 
     Admission (deploy/base/policies) holds the broker to that.
     """
@@ -28,7 +28,7 @@ class KubeFinalizers:
     async def put(self, registration: Registration) -> Registration:
         """Put the finalizer on, where it is not there yet and there is a resource to put it on.
 
-        See :meth:`broker.services.reconcile.Finalizers.put`.
+        See :meth:`broker.ports.Finalizers.put`.
         """
         if not registration.resource_version or FINALIZER in registration.finalizers:
             return registration

@@ -89,15 +89,22 @@ class Reflector:
         while True:
             try:
                 await self._list()
-                failures = 0
                 while True:
                     await self._watch()
+                    failures = 0
             except Gone:
+                failures += 1
                 self._broken("gone", "the resource version is too old")
+                await self._pause(failures - 1)
             except BrokerError as error:
                 failures += 1
                 self._broken(str(error.reason), error.operator_detail)
-                await asyncio.sleep(backoff(failures, random.random(), longest=15))  # noqa: S311 - jitter
+                await self._pause(failures)
+
+    async def _pause(self, failures: int) -> None:
+        """Wait after so many failures in a row; a list that could be read is no success if its watch breaks at once."""
+        if failures:
+            await asyncio.sleep(backoff(failures, random.random(), longest=15))  # noqa: S311 - jitter
 
     def _broken(self, reason: str, detail: str) -> None:
         self._metrics.watch_restarted(reason)

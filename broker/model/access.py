@@ -207,13 +207,13 @@ def _quoted(values: Sequence[str]) -> str:
 class Rules:
     """All rules of an account in one namespace, those that hold in the whole cluster among them.
 
-    ``doubt`` says why there may be more than these; empty where they are all. ``too_many``: there are, and it is not
-    known what they give.
+    ``doubt`` says why there may be more than these; empty where they are all. ``too_many``: there are so many that it
+    is not known what the others give.
     """
 
     rules: tuple[PolicyRule, ...]
     doubt: str = ""
-    too_many: bool = False
+    too_many: str = ""
 
 
 def read_review(status: Mapping[str, Any]) -> Rules:
@@ -227,8 +227,20 @@ def read_review(status: Mapping[str, Any]) -> Rules:
     listed = (*(status.get("resourceRules") or ()), *(status.get("nonResourceRules") or ()))
     rules = _merged(map(_rule, listed))
     if len(rules) > MAX_RULES:
-        return Rules(rules[:MAX_RULES], doubt or f"there are more than {MAX_RULES} rules", too_many=True)
+        return _more_than_looked_at(rules[:MAX_RULES], f"more than {MAX_RULES} rules")
     return Rules(rules, doubt)
+
+
+def unread_review(largest: int) -> Rules:
+    """Return what is known where the answer of a SelfSubjectRulesReview has more bytes than are read.
+
+    A rule counts in it once for each binding of its Role, so whoever may bind decides how large it is.
+    """
+    return _more_than_looked_at((), f"rules of more than {largest // 1024**2} MiB")
+
+
+def _more_than_looked_at(rules: tuple[PolicyRule, ...], amount: str) -> Rules:
+    return Rules(rules, f"there are {amount}", too_many=amount)
 
 
 def _merged(rules: Iterable[PolicyRule]) -> tuple[PolicyRule, ...]:

@@ -5,12 +5,12 @@ client's own Namespace is among those: a Role in it gives rights on it.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
 
 from broker.model.access import Action, PolicyRule, Rules, allows
-from broker.model.ways import Way, same_effect, ways
+from broker.model.ways import COLLECTED, Way, collects, collects_any, gives_by_a_part, same_effect, ways
 
 MAX_QUESTIONS = 100
 """How many questions one expectation may take. A rule may name thousands of objects, each asked about by itself."""
@@ -42,8 +42,8 @@ class Finding:
     """One expectation and what became of it.
 
     ``rule`` covers the action, where one was found. ``questions`` are what to ask the authorizer about
-    (SubjectAccessReview) where the outcome is unknown; where there are none, nobody can tell, and ``why`` may say
-    why not.
+    (SubjectAccessReview) where the outcome is unknown; where there are none, nobody can tell. ``why`` says why not, or
+    why no answer is enough for a pass.
     """
 
     expected: str
@@ -82,13 +82,23 @@ def settle(finding: Finding, answers: Mapping[Action, bool]) -> Finding:
     """Return an unknown finding with the authorizer's answers to its questions; without all of them it stays so."""
     if finding.outcome is not Outcome.UNKNOWN or not finding.questions:
         return finding
-    if finding.expected == "deny" and any(answers.get(question) for question in finding.questions):
+    if finding.expected == "deny":
+        return _settle_deny(finding, answers)
+    if any(question not in answers for question in finding.questions):
+        return finding
+    return _with(finding, Outcome.HELD if all(answers[it] for it in finding.questions) else Outcome.FAILED)
+
+
+def _settle_deny(finding: Finding, answers: Mapping[Action, bool]) -> Finding:
+    given = [question for question in finding.questions if answers.get(question)]
+    unsure = [question for question in given if collects(question, finding.action)]
+    if len(given) > len(unsure):
         return _with(finding, Outcome.FAILED)
     if any(question not in answers for question in finding.questions):
         return finding
-    if finding.expected == "deny":
-        return _with(finding, Outcome.HELD)
-    return _with(finding, Outcome.HELD if all(answers[it] for it in finding.questions) else Outcome.FAILED)
+    if finding.why or unsure:
+        return replace(finding, questions=(), why=finding.why or COLLECTED)
+    return _with(finding, Outcome.HELD)
 
 
 def _with(finding: Finding, outcome: Outcome) -> Finding:
@@ -123,17 +133,23 @@ def _verify_deny(action: Action, rules: Rules, namespace: str) -> Finding:
     for rule in rules.rules:
         for way in known:
             if way.given_by(rule):
-                if way.certain:
+                if way.certain and not way.unless:
                     return Finding("deny", action, Outcome.FAILED, rule)
                 given.append((rule, way))
+    why = next((way.unless for _, way in given if way.certain), "") or _too_many_to_read(rules)
     hidden = [way for way in known if rules.doubt or way.elsewhere]
     if not given and not hidden:
         return Finding("deny", action, Outcome.HELD)
     shown = given[0][0] if given else None
-    questions = _questions(hidden, given)
+    questions = _questions(hidden, [(rule, way) for rule, way in given if not way.certain])
     if len(questions) > MAX_QUESTIONS:
         return Finding("deny", action, Outcome.UNKNOWN, shown, why=TOO_MANY)
-    return Finding("deny", action, Outcome.UNKNOWN, shown, questions)
+    return Finding("deny", action, Outcome.UNKNOWN, shown, questions, why)
+
+
+def _too_many_to_read(rules: Rules) -> str:
+    """Return why no answer shows that nothing is given: a rule that is not looked at may name any object."""
+    return rules.too_many and f"there are {rules.too_many}, and any may name an object"
 
 
 def _questions(hidden: Iterable[Way], given: Iterable[tuple[PolicyRule, Way]]) -> tuple[Action, ...]:
@@ -160,7 +176,11 @@ def _verify_broadly(action: Action, rules: Rules) -> Finding:
         return Finding("deny", action, Outcome.FAILED, giving)
     if rules.doubt:
         askable = action.url and not action.url.endswith("*")
-        return Finding("deny", action, Outcome.UNKNOWN, None, (action,) if askable else ())
+        why = "" if action.url else _too_many_to_read(rules)
+        return Finding("deny", action, Outcome.UNKNOWN, None, (action,) if askable else (), why)
+    collecting = next((it for it in rules.rules if collects_any(it, action)), None)
+    if collecting:
+        return Finding("deny", action, Outcome.UNKNOWN, collecting, why=COLLECTED)
     return Finding("deny", action, Outcome.HELD)
 
 
@@ -171,6 +191,8 @@ def _gives_some(rule: PolicyRule, action: Action) -> bool:
         )
     if action.name and rule.names and action.name not in rule.names:
         return False
+    if not action.subresource and gives_by_a_part(rule, action.verb):
+        return True
     right_verb = action.verb == "*" or {*same_effect(action), "*"}.intersection(rule.verbs)
     return bool(right_verb) and _gives_something(rule, action.subresource)
 

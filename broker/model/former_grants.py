@@ -3,7 +3,7 @@
 Names of grants, so that the tokens of those that went can be ended: anchors are called by them and by the TokenClient's
 UID (:mod:`broker.model.anchor`). And for replicas that do not lead, the UIDs of the anchor and the account that the
 leader has prepared a grant with. Both only narrow what is minted: the API server refuses an anchor or an account of
-another UID.
+another UID (for a grant that nothing ends, of another account).
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,19 +23,30 @@ class FormerGrant:
 
 @dataclass(frozen=True, slots=True)
 class ListedAnchor:
-    """What the leader says of a grant that it has prepared: the UIDs of its anchor, and of the account looked at."""
+    """What the leader says of a grant: the UIDs of its anchor, and of the account looked at; empty: not prepared.
 
-    uid: str
-    account_uid: str
+    ``current`` tells whether it has seen the specification as it is now.
+    """
+
+    uid: str = ""
+    account_uid: str = ""
+    current: bool = True
 
 
-def listed_anchor(status: Mapping[str, Any], grant: Named) -> ListedAnchor | None:
-    """Return what a status says of a grant that was prepared; None where it was not, or was of another account."""
-    for listed in status.get("grants", ()):
-        if _former(listed) == FormerGrant(grant.name, grant.service_account):
-            uids = (listed.get("anchorUID"), listed.get("accountUID"))
-            return ListedAnchor(str(uids[0]), str(uids[1])) if all(uids) else None
-    return None
+def listed_anchor(status: Mapping[str, Any], generation: int, grant: Named) -> ListedAnchor | None:
+    """Return what a status says of a grant; None where it says nothing of any, as those of files do."""
+    if "grants" not in status:
+        return None
+    current = status.get("observedGeneration", 0) >= generation
+    for listed in status["grants"]:
+        if _former(listed) == former_grant(grant) and listed.get("anchorUID") and listed.get("accountUID"):
+            return ListedAnchor(str(listed["anchorUID"]), str(listed["accountUID"]), current)
+    return ListedAnchor(current=current)
+
+
+def former_grant(grant: Named) -> FormerGrant:
+    """Return a grant as far as the names of its anchors go."""
+    return FormerGrant(grant.name, grant.service_account)
 
 
 def grants_left(status: Mapping[str, Any], grants: Iterable[Named]) -> tuple[FormerGrant, ...]:

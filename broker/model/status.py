@@ -68,6 +68,8 @@ class Facts:
     proofs: ProofPolicy = field(default_factory=ProofPolicy)
     ended: frozenset[FormerGrant] = frozenset()
     """Grants that the client had once, and whose tokens have ended."""
+    unended: tuple[str, ...] | None = None
+    """Where it may have no token: what of its tokens lives yet, and why; None where nobody has tried to end them."""
 
 
 def camel(reason: str) -> str:
@@ -102,15 +104,17 @@ def listing_all(client: Client, previous: Mapping[str, Any], ended: frozenset[Fo
 def is_known(facts: Facts, now: datetime) -> bool:
     """Tell whether enough is known for a status: all grants were tried out, where tokens may be had at all."""
     client = facts.client
-    if client is None or standing(client, now) is not None:
+    if client is None:
         return True
+    if standing(client, now) is not None:
+        return facts.unended is not None
     return all(facts.grants.get(grant.name, GrantFacts()).rehearsed for grant in client.grants)
 
 
 def _as_they_count(facts: Facts, now: datetime) -> Facts:
     """Return the facts without the times of copies in Vault whose tokens have ended, though nobody wrote over them."""
     client = facts.client
-    over = client is not None and _over(client, now) is not None
+    over = client is not None and standing(client, now) is not None and not facts.unended
     grants = {
         name: replace(it, vault=it.vault.ended()) if it.vault and (over or _ends(it)) else it
         for name, it in facts.grants.items()
@@ -122,13 +126,18 @@ def _ends(facts: GrantFacts) -> bool:
     return facts.fault is not None and facts.fault.reason in ENDING
 
 
-def _over(client: Client, now: datetime) -> Condition | None:
+def _over(facts: Facts, now: datetime) -> Condition | None:
     """Return the condition Ready of a client that may have no token at all, or None."""
-    if client.suspended:
-        return Condition("Ready", "False", "Suspended", "spec.suspend is true: nothing is issued.")
-    if client.not_after is not None and now >= client.not_after:
-        return Condition("Ready", "False", "Expired", f"spec.notAfter was {timestamp(client.not_after)}.")
-    return None
+    client, alive = facts.client, " ".join(facts.unended or ())
+    if client is None or client.suspended:
+        if alive:
+            return Condition("Ready", "False", "Suspending", f"Nothing is issued, and its tokens live yet: {alive}")
+        return Condition("Ready", "False", "Suspended", "spec.suspend is true: nothing is issued.") if client else None
+    if client.not_after is None or now < client.not_after:
+        return None
+    if alive:
+        return Condition("Ready", "False", "Expiring", f"Nothing is issued, and its tokens live yet: {alive}")
+    return Condition("Ready", "False", "Expired", f"spec.notAfter was {timestamp(client.not_after)}.")
 
 
 def _grants(facts: Facts, client: Client, previous: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -155,12 +164,12 @@ def conditions(facts: Facts, now: datetime) -> list[Condition]:
     if facts.client is None:
         fault = facts.invalid
         message = fault.message if fault else ""
-        return [Condition("Ready", "False", "InvalidSpec", message)]
+        return [_over(facts, now) or Condition("Ready", "False", "InvalidSpec", message)]
     client, grants = facts.client, _as_they_count(facts, now).grants
     authorized = _authorized(client, grants)
     others = (
         _access_verified(client, grants),
-        _vault_synced(client, grants, now),
+        _vault_synced(client, grants, _over(facts, now)),
         _proofs_accepted(client, facts.proofs),
     )
     parts = [authorized, *(other for other in others if other is not None)]
@@ -169,7 +178,7 @@ def conditions(facts: Facts, now: datetime) -> list[Condition]:
 
 def _ready(facts: Facts, parts: list[Condition], now: datetime) -> Condition:
     client = facts.client
-    over = _over(client, now) if client is not None else None
+    over = _over(facts, now)
     if over is not None:
         return over
     expired = [name for name, grant in facts.grants.items() if grant.vault is not None and grant.vault.expired(now)]
@@ -217,10 +226,11 @@ def _access_verified(client: Client, grants: Mapping[str, GrantFacts]) -> Condit
     return Condition("AccessVerified", "True", "Verified", "The accounts may do what is expected, and nothing denied.")
 
 
-def _vault_synced(client: Client, grants: Mapping[str, GrantFacts], now: datetime) -> Condition | None:
-    kept, over = [grant for grant in client.grants if grant.vault is not None], _over(client, now)
+def _vault_synced(client: Client, grants: Mapping[str, GrantFacts], over: Condition | None) -> Condition | None:
+    kept = [grant for grant in client.grants if grant.vault is not None]
     if kept and over is not None:
-        return Condition("VaultSynced", "False", over.reason, f"{over.message} {_ENDED_IN_VAULT}")
+        ended = f" {_ENDED_IN_VAULT}" if over.reason in {"Suspended", "Expired"} else ""
+        return Condition("VaultSynced", "False", over.reason, f"{over.message}{ended}")
     for grant in kept:
         known = grants.get(grant.name, GrantFacts())
         if known.fault is not None and _ends(known):

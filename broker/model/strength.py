@@ -6,7 +6,7 @@ What counts is a right to any of it, also to objects of certain names only. Dele
 
 from dataclasses import dataclass
 
-from broker.model.access import MAX_RULES, Action, PolicyRule, Rules
+from broker.model.access import Action, PolicyRule, Rules
 from broker.model.api_resources import AUTHENTICATION_GROUP, RBAC_GROUP
 
 _WRITE = ("create", "update", "patch")
@@ -139,9 +139,9 @@ _POWERS = (
         namespaced=False,
     ),
     _Power(
-        "changes the schema that TokenClients are held to",
+        "changes the schema that TokenClients are held to, or keeps them from being served and so from being suspended",
         "apiextensions.k8s.io",
-        ("customresourcedefinitions",),
+        ("customresourcedefinitions", "customresourcedefinitions/status"),
         _CHANGE,
         namespaced=False,
     ),
@@ -170,7 +170,7 @@ def strong_reasons(rules: Rules) -> tuple[Strength, ...]:
     if everything:
         return (Strength("do everything", "is all of the cluster or namespace", everything),)
     if rules.too_many:
-        return (Strength(f"do what more than {MAX_RULES} rules say", "is more than is looked at"),)
+        return (Strength(f"do what {rules.too_many} say", "is more than is looked at"),)
     reasons = (
         Strength(_what(verbs, power.group, resource), power.why, rule)
         for power in _POWERS

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from broker.model.anchor import Named
 from broker.model.client import ClientId
-from broker.model.former_grants import FormerGrant
+from broker.model.former_grants import FormerGrant, former_grant
 
 _Key = tuple[str, FormerGrant]
 """A TokenClient's UID, and a grant as far as its anchors' names go."""
@@ -48,4 +48,4 @@ class AnchoredGrants:
 
 
 def _key(uid: str, grant: Named) -> _Key:
-    return uid, FormerGrant(grant.name, grant.service_account)
+    return uid, former_grant(grant)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from broker.errors import Fault
-from broker.model.client import ClientId
+from broker.model.client import Client, ClientId
 from broker.model.condition import Condition
 from broker.model.former_grants import FormerGrant
 from broker.model.proof_policy import ProofPolicy
@@ -22,16 +22,22 @@ from broker.model.status import (
 )
 from broker.model.vault_status import VaultFacts
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
+from broker.services.ending import NotEnded
 from broker.services.grant_book import Prepared
 from broker.services.workqueue import WorkQueue
 
 RECHECK_SECONDS = 60.0
 """A status is looked at again this often, because time alone can change it (a copy in Vault expires)."""
 
+ENDING_NOW = "they are being ended."
+"""What is said of tokens while nobody knows yet whether they can be ended."""
+
 EVENT_NOTES = {
     "Ready": "The client can get tokens.",
     "Suspended": "The client is suspended: nothing is issued.",
+    "Suspending": "The client is suspended, and tokens of it could not be ended yet; the condition says why.",
     "Expired": "The client's registration has ended.",
+    "Expiring": "The client's registration has ended, and tokens of it could not be ended yet; the condition says why.",
     "InvalidSpec": "The TokenClient is not valid and is ignored; its condition says why.",
     "ServiceAccountMissing": "A granted ServiceAccount does not exist.",
     "BrokerNotAuthorized": "The broker may not mint for a granted ServiceAccount; the condition has the fix.",
@@ -102,6 +108,7 @@ class StatusBoard:
         self._leader = leader
         self._grants: dict[ClientId, dict[str, GrantFacts]] = {}
         self._ended: dict[ClientId, frozenset[FormerGrant]] = {}
+        self._unended: dict[ClientId, tuple[str, ...]] = {}
         self._told: defaultdict[ClientId, dict[str, tuple[str, str]]] = defaultdict(dict)
         self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
 
@@ -118,6 +125,7 @@ class StatusBoard:
         ``access`` is what was found out about its account, None where the trial did not get so far; ``prepared`` by
         what it may be issued for now, None where it may not.
         """
+        self._unended.pop(client_id, None)
         facts = self._facts_of(client_id, grant)
         overtaken = fault is not None and fault.reason in ACCOUNT_FINDINGS
         known = facts.access if access is None and not overtaken else access
@@ -125,10 +133,15 @@ class StatusBoard:
         changed = replace(facts, rehearsed=True, fault=fault, access=known, anchor_uid=uids[0], account_uid=uids[1])
         self._note(client_id, grant, changed)
 
-    def withheld(self, client_id: ClientId) -> None:
-        """Note that nothing may be issued for a client, whatever is known of its grants."""
+    def withholding(self, client_id: ClientId) -> None:
+        """Note that a client may have no token, and that those which it has are being ended."""
+        self._unended.setdefault(client_id, (ENDING_NOW,))
         for grant, facts in self._grants.get(client_id, {}).items():
-            self._note(client_id, grant, replace(facts, anchor_uid="", account_uid=""))
+            self._grants[client_id][grant] = replace(facts, anchor_uid="", account_uid="")
+
+    def withheld(self, client_id: ClientId, not_ended: Iterable[NotEnded]) -> None:
+        """Note what came of that, and write it."""
+        self._unended[client_id] = tuple(f"grant {it.grant.name}: {Fault.of(it.error).message}" for it in not_ended)
         self.queue.add(client_id)
 
     def ended(self, client_id: ClientId, grants: Iterable[FormerGrant]) -> None:
@@ -139,10 +152,17 @@ class StatusBoard:
         """Note the state of a grant's copy in Vault; None where it was removed."""
         self._note(client_id, grant, replace(self._facts_of(client_id, grant), vault=facts))
 
+    def keep(self, client: Client) -> None:
+        """Drop what is known of grants that a client has no more."""
+        known = self._grants.get(client.id, {})
+        for name in known.keys() - {grant.name for grant in client.grants}:
+            del known[name]
+
     def forget(self, client_id: ClientId) -> None:
         """Drop what is known of a client that went."""
         self._grants.pop(client_id, None)
         self._ended.pop(client_id, None)
+        self._unended.pop(client_id, None)
         self._told.pop(client_id, None)
         self._metrics.forget(client_id)
         self.queue.forget(client_id)
@@ -152,6 +172,7 @@ class StatusBoard:
         self._metrics.nobody_ready()
         self._grants.clear()
         self._ended.clear()
+        self._unended.clear()
         self._told.clear()
 
     def facts(self, registration: Registration) -> Facts:
@@ -161,7 +182,13 @@ class StatusBoard:
         grants = {grant.name: known[grant.name] for grant in client.grants if grant.name in known} if client else {}
         ended = self._ended.get(registration.id, frozenset())
         return Facts(
-            registration.generation, client, registration.fault, grants, self._proofs(registration.id.namespace), ended
+            generation=registration.generation,
+            client=client,
+            invalid=registration.fault,
+            grants=grants,
+            proofs=self._proofs(registration.id.namespace),
+            ended=ended,
+            unended=self._unended.get(registration.id) if client is not None or registration.suspended else None,
         )
 
     def trial_fault(self, client_id: ClientId, grant: str) -> Fault | None:

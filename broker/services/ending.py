@@ -9,7 +9,8 @@ from broker.errors import BrokerError, Reason
 from broker.model.anchor import AnchorId, Named, grant_anchor, trial_anchor, vault_anchor
 from broker.model.audit_record import Origin, Revoked
 from broker.model.client import ClientId
-from broker.ports import Anchors, AuditLog, Clock
+from broker.model.former_grants import FormerGrant, former_grant
+from broker.ports import Anchors, AuditLog, Clock, Leader
 from broker.services.anchored import AnchoredGrants
 
 
@@ -23,26 +24,35 @@ class EndingMetrics(Protocol):
         """Count a grant all of whose tokens were ended."""
 
 
+Key = tuple[str, FormerGrant]
+"""A TokenClient's UID, and a grant as far as its anchors' names go."""
+
+
 @dataclass(frozen=True, slots=True)
 class NotEnded:
-    """A grant some of whose tokens may live yet, and what stood in the way.
+    """A grant of the TokenClient with that UID some of whose tokens may live yet, and what stood in the way.
 
     ``error`` is broker_not_authorized, kubernetes_unavailable or kubernetes_timeout.
     """
 
-    grant: Named
+    uid: str
+    grant: FormerGrant
     error: BrokerError
 
 
 def may_pass(not_ended: Iterable[NotEnded]) -> BrokerError | None:
     """Return the first error that may pass by itself: not the lack of rights, which somebody has to give."""
-    return next((it.error for it in not_ended if it.error.reason is not Reason.BROKER_NOT_AUTHORIZED), None)
+    return next((it.error for it in not_ended if _may_pass(it.error)), None)
 
 
 def require_ended(not_ended: list[NotEnded]) -> None:
     """Raise BrokerError where something has not ended, so that it is tried again."""
     if not_ended:
         raise may_pass(not_ended) or not_ended[0].error
+
+
+def _may_pass(error: BrokerError) -> bool:
+    return error.reason is not Reason.BROKER_NOT_AUTHORIZED
 
 
 class Ender:
@@ -61,6 +71,7 @@ class Ender:
         new_request_id: Callable[[], str],
         *,
         anchored: AnchoredGrants,
+        leader: Leader,
     ) -> None:
         self._anchors = anchors
         self._audit = audit
@@ -68,13 +79,15 @@ class Ender:
         self._metrics = metrics
         self._new_request_id = new_request_id
         self._anchored = anchored
-        self._orphans: defaultdict[ClientId, set[str]] = defaultdict(set)
+        self._leader = leader
+        self._owed: defaultdict[ClientId, dict[Key, str]] = defaultdict(dict)
+        self._failed: set[tuple[ClientId, Key]] = set()
 
     async def end(self, client_id: ClientId, uid: str, grants: Iterable[Named], why: str) -> list[NotEnded]:
         """End all tokens of grants of the TokenClient with that UID, also those in Vault.
 
-        Every anchor of each is tried. Returns the grants of which one is left; they are counted as orphans until
-        they have ended, or may be issued for again.
+        Every anchor of each is tried. Returns the grants of which one is left; they are counted as orphans, and owed
+        (:meth:`pay`), until they have ended.
         """
         return await self._end_all(client_id, uid, grants, why, sure=True)
 
@@ -86,43 +99,63 @@ class Ender:
         """
         return await self._end_all(client_id, uid, [grant], why, sure=self._anchored.known(client_id, uid, grant))
 
-    def spare(self, client_id: ClientId, uid: str, grant: Named) -> None:
-        """Take note that a grant has an anchor, and count it no more: its tokens may live again."""
-        self._anchored.note(client_id, uid, grant)
-        self._count(client_id, grant.name, orphan=False)
+    def owe(self, client_id: ClientId, uid: str, grants: Iterable[Named], why: str) -> None:
+        """Take note that grants have to be ended, even where the reason goes before there was time for it."""
+        for grant in grants:
+            self._owed[client_id].setdefault((uid, former_grant(grant)), why)
+
+    def owed(self, client_id: ClientId) -> dict[Key, str]:
+        """Return what has to be ended yet, and why; see :meth:`pay`."""
+        return dict(self._owed.get(client_id, {}))
+
+    async def pay(self, client_id: ClientId) -> list[NotEnded]:
+        """End what is owed, whatever became of it since, and return what still has not ended."""
+        owed = self.owed(client_id).items()
+        return [it for (uid, grant), why in owed for it in await self.end(client_id, uid, [grant], why)]
 
     def stand_back(self) -> None:
-        """Count nothing: another replica ends tokens, and counts those that it cannot."""
-        self._orphans.clear()
+        """Owe and count nothing: another replica ends tokens, and counts those that it cannot."""
+        self._owed.clear()
+        self._failed.clear()
         self._metrics.orphans(0)
 
     def forget(self, client_id: ClientId) -> None:
-        """Count nothing of a client that went."""
-        for grant in tuple(self._orphans.get(client_id, ())):
-            self._count(client_id, grant, orphan=False)
-        self._orphans.pop(client_id, None)
+        """Owe and count nothing of a client that went."""
+        for key in self._owed.pop(client_id, {}):
+            self._count(client_id, key, failed=False)
         self._anchored.forget(client_id)
 
     async def _end_all(
         self, client_id: ClientId, uid: str, grants: Iterable[Named], why: str, *, sure: bool
     ) -> list[NotEnded]:
-        all_failures: list[NotEnded] = []
+        not_ended: list[NotEnded] = []
         for grant in grants:
-            failures = [NotEnded(grant, error) for error in await self._end(client_id, uid, grant, why)]
-            self._count(client_id, grant.name, orphan=bool(failures) and (sure or may_pass(failures) is not None))
-            if not failures:
+            key = (uid, former_grant(grant))
+            failures = await self._end(client_id, uid, grant, why)
+            if failures:
+                not_ended.append(NotEnded(*key, next(filter(_may_pass, failures), failures[0])))
+            else:
                 self._anchored.ended(client_id, uid, grant)
-            all_failures += failures
-        return all_failures
+            # Who was the leader when it began and is none any more owes nothing: the next one does.
+            failed = bool(failures) and (sure or any(map(_may_pass, failures))) and self._leader.leading
+            if failed:
+                self.owe(client_id, uid, [grant], why)
+            elif client_id in self._owed:
+                self._owed[client_id].pop(key, None)
+            self._count(client_id, key, failed=failed)
+        return not_ended
 
     async def _end(self, client_id: ClientId, uid: str, grant: Named, why: str) -> list[BrokerError]:
         """Delete the anchors at the top, and tell where there was one that tokens hung on."""
         failures: list[BrokerError] = []
-        handed_out = await self._delete(client_id, grant_anchor(uid, grant), failures)
-        in_vault = await self._delete(client_id, vault_anchor(uid, grant), failures)
+        ended = False
+        try:
+            for which in (grant_anchor(uid, grant), vault_anchor(uid, grant)):
+                ended = await self._delete(client_id, which, failures) or ended
+        finally:  # also where this is given up for something more urgent
+            if ended:
+                self._tell(client_id, grant, why)
         await self._delete(client_id, trial_anchor(uid, grant), failures)
-        if handed_out or in_vault:
-            self._tell(client_id, grant, why)
         return failures
 
     async def _delete(self, client_id: ClientId, which: AnchorId, failures: list[BrokerError]) -> bool:
@@ -137,12 +170,11 @@ class Ender:
         origin = Origin(self._new_request_id())
         self._audit.revoked(Revoked(self._clock.now(), origin, client_id, grant.name, "", why))
 
-    def _count(self, client_id: ClientId, grant: str, *, orphan: bool) -> None:
-        of_client = self._orphans[client_id] if orphan else self._orphans.get(client_id, set())
-        if orphan is (grant in of_client):
+    def _count(self, client_id: ClientId, key: Key, *, failed: bool) -> None:
+        if failed is ((client_id, key) in self._failed):
             return
-        if orphan:
-            of_client.add(grant)
+        if failed:
+            self._failed.add((client_id, key))
         else:
-            of_client.discard(grant)
-        self._metrics.orphans(sum(map(len, self._orphans.values())))
+            self._failed.discard((client_id, key))
+        self._metrics.orphans(len(self._failed))

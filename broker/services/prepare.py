@@ -1,7 +1,7 @@
 """Make one grant ready: try out a mint, look at what its account may do, and only then make its anchor."""
 
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,15 +10,13 @@ from broker.model.anchor import grant_anchor, trial_anchor
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Rules, allowed_audiences, grant_problem
 from broker.model.former_grants import ListedAnchor
-from broker.model.status import ACCOUNT_FINDINGS, ENDING, AccessFacts
+from broker.model.status import ENDING, AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Anchors, Leader, Minter
+from broker.services.anchored import AnchoredGrants
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook, Prepared, not_ready
 from broker.services.token_anchors import TokenAnchors
-
-_Key = tuple[str, Grant]
-"""A TokenClient's UID, and a grant as it stands."""
 
 
 class AccessCheck(Protocol):
@@ -30,10 +28,10 @@ class AccessCheck(Protocol):
         Raises BrokerError: account_too_strong, access_not_as_declared, kubernetes_unavailable, kubernetes_timeout.
         """
 
-    def wait(self, client: Client) -> float:
-        """Return for how many seconds looking at a client's accounts again has to wait, for the API server's sake.
+    def wait(self, client: Client, grants: Iterable[Grant]) -> float:
+        """Return for how many seconds looking at grants of a client again has to wait, for the API server's sake.
 
-        It is 0 where a grant was not looked at as it stands now, or something was found, and after having waited.
+        It is 0 where one was not looked at as it stands now, or something was found, and when its turn has come.
         """
 
     def forget(self, client_id: ClientId) -> None:
@@ -48,6 +46,7 @@ class Hands:
     minter: Minter
     access: AccessCheck
     ender: Ender
+    anchored: AnchoredGrants
     tokens: TokenAnchors
     leader: Leader
 
@@ -63,7 +62,6 @@ class Preparer:
         self._hands = hands
         self._book = book
         self._rules = rules
-        self._ended: defaultdict[ClientId, dict[str, _Key]] = defaultdict(dict)
         self._trials: defaultdict[ClientId, dict[str, Anchor]] = defaultdict(dict)
 
     async def prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None = None) -> AccessFacts | None:
@@ -85,47 +83,60 @@ class Preparer:
             raise
 
     def wait(self, client: Client) -> float:
-        """Return for how many seconds a visit has to wait that does nothing but look at a client's accounts again."""
-        ready = all(self._book.get(client, grant) is not None for grant in client.grants)
-        return self._hands.access.wait(client) if ready and self._hands.leader.leading else 0.0
+        """Return for how many seconds those grants of a client have to wait that need nothing but another look."""
+        ready = [grant for grant in client.grants if self._book.get(client, grant) is not None]
+        return self._hands.access.wait(client, ready) if ready and self._hands.leader.leading else 0.0
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
-        self._ended.pop(client_id, None)
         self._trials.pop(client_id, None)
         self._hands.access.forget(client_id)
 
-    def stand_back(self) -> None:
-        """Take note that this replica leads no more: what it has ended, the next leader may let live again."""
-        self._ended.clear()
+    def keep(self, client: Client) -> None:
+        """Forget what is remembered of grants that a client has no more."""
+        trials = self._trials.get(client.id, {})
+        for name in trials.keys() - {grant.name for grant in client.grants}:
+            del trials[name]
+        self._hands.tokens.keep(client)
+
+    async def forbid(self, client: Client) -> bool:
+        """Bar the grants that the operator does not allow, end their tokens, and tell whether there are any.
+
+        Raises BrokerError(registry_stale).
+        """
+        found = False
+        for grant in client.grants:
+            problem = grant_problem(client.id.namespace, grant, self._rules)
+            if problem is not None:
+                found = True
+                await self._bar(client, grant, BrokerError(problem.reason, problem.detail))
+        return found
 
     async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> AccessFacts | None:
         problem = grant_problem(client.id.namespace, grant, self._rules)
         if problem is not None:
             raise BrokerError(problem.reason, problem.detail)
         if not self._hands.leader.leading:
-            self._put(client, await self._follow(client, grant, listed))
+            self._book.put(client, await self._follow(client, grant, listed))
+            self._hands.anchored.note(client.id, client.uid, grant)
             return None
         token = await self._try_out(client, grant)
         facts = await self._hands.access.check(client, grant, token)
+        self._hands.anchored.note(client.id, client.uid, grant)
         prepared = Prepared(grant, await self._anchor(client, grant), token.account_uid)
-        self._put(client, prepared)
+        self._book.put(client, prepared)
         await self._hands.tokens.sweep(client, prepared)
         return facts
 
-    def _put(self, client: Client, prepared: Prepared) -> None:
-        self._book.put(client, prepared)
-        self._hands.ender.spare(client.id, client.uid, prepared.grant)
-        self._ended[client.id].pop(prepared.grant.name, None)
-
     async def _follow(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> Prepared:
         """Return what the leader has prepared: by its word, or where there is none yet, by the anchor that it made."""
-        which = grant_anchor(client.uid, grant)
-        if listed is not None:
+        which, known = grant_anchor(client.uid, grant), self._book.get(client, grant)
+        if listed is not None and listed.uid and listed.current:
             return Prepared(grant, Anchor(which.name, listed.uid), listed.account_uid)
-        anchor = await self._hands.anchors.find(client, which)
+        if listed is not None and known is not None and known.anchor.uid == listed.uid:
+            return known  # the grant has not changed, whatever else the leader has not seen yet
+        anchor = await self._hands.anchors.find(client, which) if listed is None else None
         if anchor is None:
-            known = self._book.get(client, grant)
             if known is not None:
                 self._book.drop(client, known)
             raise not_ready()
@@ -134,7 +145,15 @@ class Preparer:
 
     async def _try_out(self, client: Client, grant: Grant) -> MintedToken:
         """Mint for the grant's first audience, and for the API server's, which has to be asked as the account."""
-        trial = await self._trial(client, grant)
+        known = self._trials[client.id].get(grant.name)
+        try:
+            return await self._try_out_with(client, grant, await self._trial(client, grant))
+        except BrokerError as error:
+            if error.reason is not Reason.ANCHOR_MISSING or known is None:
+                raise
+        return await self._try_out_with(client, grant, await self._trial(client, grant))  # it was deleted since
+
+    async def _try_out_with(self, client: Client, grant: Grant, trial: Anchor | None) -> MintedToken:
         audience = allowed_audiences(grant, self._rules)[0]
         token = await self._rehearse(client, grant, trial, audience)
         if audience == self._rules.api_audience:
@@ -172,15 +191,8 @@ class Preparer:
         return await self._hands.anchors.ensure(client, which)
 
     async def _bar(self, client: Client, grant: Grant, error: BrokerError) -> None:
-        """Let nothing be issued from now on, and end what was, once; where that fails, the next visit tries again."""
+        """Let nothing be issued from now on, and end what was: each time, for an anchor may be made late."""
         self._book.bar(client, grant, Fault.of(error))
-        if not self._hands.leader.leading:
-            return
-        key, ended = (client.uid, grant), self._ended[client.id]
         self._trials[client.id].pop(grant.name, None)
-        if ended.get(grant.name) != key:
-            if not await self._hands.ender.end_barred(client.id, client.uid, grant, str(error.reason)):
-                ended[grant.name] = key
-        elif error.reason in ACCOUNT_FINDINGS:  # which took another trial
-            with suppress(BrokerError):  # it is nobody's token
-                await self._hands.anchors.delete(client.id.namespace, trial_anchor(client.uid, grant).name)
+        if self._hands.leader.leading:
+            await self._hands.ender.end_barred(client.id, client.uid, grant, str(error.reason))

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
 
 from broker.errors import BrokerError, Fault
 from broker.model.client import Client, ClientId, Grant
 from broker.model.decision import Denied, standing
-from broker.model.former_grants import FormerGrant, ListedAnchor, grants_left, listed_anchor, unlisted
+from broker.model.former_grants import ListedAnchor, listed_anchor, unlisted
 from broker.model.schedule import spread
 from broker.model.status import AccessFacts
-from broker.ports import Clock, Leader, Registration, Registry
+from broker.ports import Clock, Finalizers, Leader, Registration, Registry
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender, NotEnded, may_pass, require_ended
 from broker.services.grant_book import GrantBook
+from broker.services.overdue import Ended, Overdue
 from broker.services.prepare import Preparer
 from broker.services.seen import Seen
 from broker.services.token_anchors import TokenAnchors
@@ -25,19 +25,6 @@ RECHECK_SECONDS = 300.0
 
 AGAIN_SECONDS = 5.0
 """A grant that fails is looked at again on request no sooner than this after the last time."""
-
-
-class Finalizers(Protocol):
-    """Puts the broker's finalizer on TokenClients: one that is deleted waits until its tokens have ended."""
-
-    async def put(self, registration: Registration) -> Registration:
-        """See to it that the finalizer is there, and return what is registered then.
-
-        Raises BrokerError: kubernetes_unavailable, kubernetes_timeout.
-        """
-
-    async def release(self, registration: Registration) -> None:
-        """Take the finalizer off. Raises BrokerError like :meth:`put`."""
 
 
 class Reconciler:
@@ -73,7 +60,7 @@ class Reconciler:
         self._leader = leader
         self._clock = clock
         self._prepared = prepared
-        self._anchored = anchored
+        self._overdue = Overdue(ender, anchored)
         self._seen: dict[ClientId, Seen] = {}
         self._visited: dict[ClientId, float] = {}
         self._of_namespace: dict[str, set[ClientId]] = {}
@@ -90,13 +77,16 @@ class Reconciler:
         before, now = self._seen.get(client_id), Seen.of(registration)
         self._seen[client_id] = now
         self._of_namespace.setdefault(client_id.namespace, set()).add(client_id)
-        if now.is_news_after(before, following=not self._leader.leading):
-            self._plan(client_id)
+        if not now.is_news_after(before, following=not self._leader.leading):
+            return
+        if before is not None and self._leader.leading:
+            self._overdue.note(registration, self._denied(registration))
+        self._plan(client_id)
 
     def namespace_changed(self, namespace: str) -> None:
-        """Take note that what the operator allows in a namespace may have changed."""
+        """Take note that what the operator allows in a namespace may have changed, and end what is not any more."""
         for client_id in self._of_namespace.get(namespace, ()):
-            self.queue.add(client_id)
+            self.queue.hurry(client_id)
 
     def recheck(self, client_id: ClientId) -> None:
         """Visit a client because a request was refused; however many are, not more often than now and then."""
@@ -107,12 +97,11 @@ class Reconciler:
         """Visit everybody: this replica leads from now on."""
         self._board.start_over()
         for client_id in self._seen:
-            self._plan(client_id)
+            self._plan(client_id, first=False)
 
     def stand_back(self) -> None:
         """Take note that this replica leads no more."""
         self._ender.stand_back()
-        self._preparer.stand_back()
         self._board.start_over()
 
     async def visit(self, client_id: ClientId) -> float | None:
@@ -120,9 +109,7 @@ class Reconciler:
         self._visited[client_id] = self._clock.monotonic()
         registration = self._registry.get(client_id)
         if registration is None:
-            if self._leader.leading:
-                require_ended(await self._end_all(client_id, self._anchored.left(client_id), "client_removed"))
-            self._forget(client_id)
+            await self._see_off(client_id)
             return None
         client = registration.client
         if registration.deleting or client is None:
@@ -135,38 +122,42 @@ class Reconciler:
         registration = self._registry.get(client_id)
         if registration is None or self._is_over(registration) or registration.client is None:
             return await self.visit(client_id)
+        self.queue.add(client_id)
+        self._look_at_its_end(registration.client, self._clock.now())
+        await self._preparer.forbid(registration.client)
         if self._leader.leading:
-            await self._end_what_is_over(registration, registration.client, None)
-        return 0.0
+            require_ended((await self._end_over(registration, registration.client, None)).not_ended)
+        return None
 
-    def _plan(self, client_id: ClientId) -> None:
-        """Visit a client soon, and at once where something has to end."""
+    def _plan(self, client_id: ClientId, *, first: bool = True) -> None:
+        """Visit a client soon, and where something has to end, among those in a hurry, or ``first`` of them."""
         try:
             registration = self._registry.get(client_id)
         except BrokerError:  # too old to tell: the visit finds out
             registration = None
-        if registration is not None and (self._is_over(registration) or self._left(registration)):
-            self.queue.hurry(client_id)
+        if registration is not None and (self._is_over(registration) or self._overdue.left(registration)):
+            self.queue.hurry(client_id) if first else self.queue.add(client_id, urgent=True)
         else:
             self.queue.add(client_id)
 
     def _is_over(self, registration: Registration) -> bool:
-        client = registration.client
-        if client is None:
+        if registration.client is None:
             return registration.deleting or registration.suspended
-        return registration.deleting or standing(client, self._clock.now()) is not None
+        return registration.deleting or self._denied(registration) is not None
 
-    def _left(self, registration: Registration) -> dict[str, set[FormerGrant]]:
-        """Return, by the TokenClient's UID, the grants that are not there any more and may have tokens."""
-        now = registration.client.grants if registration.client is not None else ()
-        left = self._anchored.left(registration.id, registration.uid, now)
-        listed = grants_left(registration.status, now)
-        if listed:
-            left.setdefault(registration.uid, set()).update(listed)
-        return left
+    def _denied(self, registration: Registration) -> Denied | None:
+        return standing(registration.client, self._clock.now()) if registration.client is not None else None
 
-    async def _end_all(self, client_id: ClientId, left: dict[str, set[FormerGrant]], why: str) -> list[NotEnded]:
-        return [it for uid in left for it in await self._ender.end(client_id, uid, sorted(left[uid]), why)]
+    async def _see_off(self, client_id: ClientId) -> None:
+        """End the tokens of a client that went without the broker's leave, and forget it unless it came again.
+
+        Where the broker has no rights there any more, its namespace has gone as well, as far as anybody can tell.
+        """
+        fault = may_pass(await self._overdue.end_removed(client_id)) if self._leader.leading else None
+        if fault is not None:
+            raise fault
+        if self._registry.get(client_id) is None:
+            self._forget(client_id)
 
     async def _give_up(self, registration: Registration) -> None:
         """Issue nothing for what is being deleted, or is not valid. Tokens of the latter end where it is suspended."""
@@ -174,9 +165,12 @@ class Reconciler:
         if registration.deleting and self._leader.leading:
             await self._let_go(registration)
             return
-        self._board.queue.add(registration.id)
         if registration.suspended and self._leader.leading:
-            require_ended(await self._end_all(registration.id, self._left(registration), "client_suspended"))
+            self._board.withholding(registration.id)
+            not_ended = await self._overdue.end_all(registration, "client_suspended")
+            self._board.withheld(registration.id, not_ended)
+            require_ended(not_ended)
+        self._board.queue.add(registration.id)
 
     async def _let_go(self, registration: Registration) -> None:
         """End all tokens of a TokenClient that is being deleted, and let it go.
@@ -184,10 +178,7 @@ class Reconciler:
         Where the broker has no rights there any more, they are left to the garbage collector, which deletes the
         anchors with the TokenClient.
         """
-        now = registration.client.grants if registration.client is not None else ()
-        not_ended = await self._ender.end(registration.id, registration.uid, now, "client_deleted")
-        not_ended += await self._end_all(registration.id, self._left(registration), "client_deleted")
-        fault = may_pass(not_ended)
+        fault = may_pass(await self._overdue.end_all(registration, "client_deleted"))
         if fault is not None:
             raise fault
         self._ender.forget(registration.id)
@@ -199,33 +190,29 @@ class Reconciler:
         denied = standing(client, now)
         if denied is not None:
             self._withhold(client)
-        if self._leader.leading:
-            await self._end_what_is_over(registration, client, denied)
-        if denied is None:
-            if self._leader.leading:
-                await self._list(registration, client)
-            wait = self._preparer.wait(client)
-            if wait > 0:
-                return wait
-            await self._prepare_all(registration, client)
-        return RECHECK_SECONDS * (1 + spread(str(client.id)))
-
-    async def _end_what_is_over(self, registration: Registration, client: Client, denied: Denied | None) -> None:
-        """End the tokens of a client that may have none, and of grants that it has no more. All are tried."""
         not_ended: list[NotEnded] = []
-        if denied is not None:
-            not_ended += await self._ender.end(client.id, client.uid, client.grants, str(denied.reason))
-        left = self._left(registration)
-        still_there = await self._end_all(client.id, left, "grant_removed")
-        failed = {it.grant for it in still_there}
-        self._board.ended(client.id, (it for it in left.get(client.uid, ()) if it not in failed))
-        require_ended([*not_ended, *still_there])
+        if self._leader.leading:
+            not_ended = (await self._end_over(registration, client, denied)).not_ended
+        if denied is None:
+            return await self._prepare_all(registration, client, not_ended)
+        self._board.withheld(client.id, not_ended)
+        require_ended(not_ended)
+        return _next_look(client)
 
-    async def _list(self, registration: Registration, client: Client) -> None:
-        """Do what has to be done before an anchor is made: it must be found again, whatever happens then."""
-        registration = await self._finalizers.put(registration)
-        if unlisted(registration.status, client.grants):
-            await self._board.write_down(registration)
+    async def _end_over(self, registration: Registration, client: Client, denied: Denied | None) -> Ended:
+        ended = await self._overdue.end_over(registration, client, denied)
+        self._board.ended(client.id, ended.former)
+        return ended
+
+    async def _list(self, registration: Registration, client: Client) -> BrokerError | None:
+        """Do what has to be done before an anchor is made, so that it is found again, or return why it could not be."""
+        try:
+            registration = await self._finalizers.put(registration)
+            if unlisted(registration.status, client.grants):
+                await self._board.write_down(registration)
+        except BrokerError as error:
+            return error
+        return None
 
     def _look_at_its_end(self, client: Client, now: datetime) -> None:
         """Visit a client when its registration ends, however this visit goes."""
@@ -236,16 +223,42 @@ class Reconciler:
         """Hand out nothing for a client that is suspended, or whose time is over."""
         self._book.forget(client.id)
         self._preparer.forget(client.id)
-        self._board.withheld(client.id)
+        self._board.withholding(client.id)
 
-    async def _prepare_all(self, registration: Registration, client: Client) -> None:
-        failure: BrokerError | None = None
+    async def _prepare_all(self, registration: Registration, client: Client, not_ended: list[NotEnded]) -> float:
+        """Prepare all grants but those whose tokens from before have not ended, and return when to look again.
+
+        Where the status cannot list them, only those are looked at that it lists; and those that need nothing but
+        another look, when it is their turn.
+        """
+        failures = [it.error for it in not_ended]
+        unlisted = await self._list(registration, client) if self._leader.leading else None
+        failures += [unlisted] if unlisted is not None else []
+        wait = self._preparer.wait(client)
+        owed = {it.grant.name: it.error for it in not_ended}
+        self._preparer.keep(client)
+        self._board.keep(client)
         for grant in client.grants:
-            failure = await self._prepare(client, grant, listed_anchor(registration.status, grant)) or failure
+            ready = self._book.get(client, grant) is not None
+            if (ready and wait > 0) or (unlisted is not None and not ready):
+                continue
+            error = owed.get(grant.name)
+            if error is None:
+                error = await self._prepare(client, grant, listed_anchor(registration.status, client.generation, grant))
+            else:
+                self._stands_back(client, grant, error)
+            failures += [error] if error is not None else []
         # Written even where no fact changed: the specification may have (suspend, notAfter, a new generation).
         self._board.queue.add(client.id)
-        if failure is not None:
-            raise failure
+        if failures:
+            raise failures[-1]
+        return wait or _next_look(client)
+
+    def _stands_back(self, client: Client, grant: Grant, error: BrokerError) -> None:
+        """Let nothing be issued for a grant while tokens of it live that should not: they have the same anchor."""
+        fault = Fault.of(error)
+        self._book.bar(client, grant, fault)
+        self._board.rehearsed(client.id, grant.name, fault, None)
 
     async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> BrokerError | None:
         access: AccessFacts | None = None
@@ -274,3 +287,7 @@ class Reconciler:
         self._ender.forget(client_id)
         self._preparer.forget(client_id)
         self._board.forget(client_id)
+
+
+def _next_look(client: Client) -> float:
+    return RECHECK_SECONDS * (1 + spread(str(client.id)))

@@ -16,7 +16,7 @@ class Seen:
     deleting: bool
     rotate_requested: datetime | None
     finalizers: tuple[str, ...]
-    prepared: tuple[tuple[object, ...], ...]
+    prepared: tuple[object, ...]
 
     @classmethod
     def of(cls, registration: Registration) -> Self:
@@ -28,7 +28,10 @@ class Seen:
             registration.deleting,
             client.rotate_requested if client is not None else None,
             registration.finalizers,
-            tuple((it.get("name"), it.get("subject"), it.get("anchorUID"), it.get("accountUID")) for it in listed),
+            (
+                registration.status.get("observedGeneration"),
+                *((it.get("name"), it.get("subject"), it.get("anchorUID"), it.get("accountUID")) for it in listed),
+            ),
         )
 
     def is_news_after(self, before: Self | None, *, following: bool) -> bool:

@@ -94,6 +94,15 @@ class TokenAnchors:
             await self._anchors.delete(client.id.namespace, which.name)
         self._swept[client.id][name] = (under, last)
 
+    def keep(self, client: Client) -> None:
+        """Forget what is remembered of grants that a client has no more."""
+        names = {grant.name for grant in client.grants}
+        opened, swept = self._open.get(client.id, {}), self._swept.get(client.id, {})
+        for name in opened.keys() - names:
+            del opened[name]
+        for name in swept.keys() - names:
+            del swept[name]
+
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
         self._open.pop(client_id, None)

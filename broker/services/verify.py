@@ -32,9 +32,9 @@ LOOK_SECONDS = 20.0
 LOOK_QUESTIONS = 400
 """How many questions about one account its expectations may take together."""
 
-QPS = 100.0
+QPS = 20.0
 BURST = 200
-"""How many questions a second are asked in looking at accounts again, on the average, and how many at once."""
+"""How many questions a second are asked in looking again at a namespace's accounts, on the average, and at once."""
 
 _TOO_MANY = f"the expectations of its grant would take more than {LOOK_QUESTIONS} questions to the API server"
 
@@ -66,11 +66,19 @@ class _Look:
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of a client, by grant. ``waited``: it has had to wait for its turn."""
+    """What is remembered of a client, by grant; ``turn`` is when it may be looked at again, where it has to wait."""
 
     looks: dict[str, _Look] = field(default_factory=dict)
     strong: dict[str, tuple[float, str, tuple[str, ...]]] = field(default_factory=dict)
-    waited: bool = False
+    turn: float | None = None
+
+
+class _Namespace:
+    """What is remembered of a namespace: its clients, by name, and a rate of its own, which no other waits for."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clients: defaultdict[str, _Known] = defaultdict(_Known)
+        self.bucket = TokenBucket(clock, qps=QPS, burst=BURST)
 
 
 class Verifier:
@@ -81,24 +89,27 @@ class Verifier:
         self._rules = rules
         self._clock = clock
         self._catalogue: tuple[float, Catalogue] | None = None
-        self._known: defaultdict[ClientId, _Known] = defaultdict(_Known)
-        self._bucket = TokenBucket(clock, qps=QPS, burst=BURST)
+        self._namespaces: defaultdict[str, _Namespace] = defaultdict(lambda: _Namespace(clock))
 
-    def wait(self, client: Client) -> float:
+    def wait(self, client: Client, grants: Iterable[Grant]) -> float:
         """Return for how many seconds a look has to wait; see :meth:`broker.services.prepare.AccessCheck.wait`."""
-        known, limits = self._known[client.id], self._rules.limits(client.id.namespace)
-        looks = [known.looks.get(grant.name) for grant in client.grants]
+        namespace, limits = self._namespaces[client.id.namespace], self._rules.limits(client.id.namespace)
+        known = namespace.clients[client.id.name]
+        looks = [known.looks.get(grant.name) for grant in grants]
         before = [look for look in looks if look and (look.client, look.limits) == (client, limits)]
-        if known.waited or len(before) < len(looks):
-            known.waited = False
+        if len(before) < len(looks):
+            known.turn = None
             return 0.0
-        seconds = self._bucket.reserve(sum(look.questions for look in before))
-        known.waited = seconds > 0
-        return seconds
+        now, turn = self._clock.monotonic(), known.turn
+        if turn is None:
+            turn = now + namespace.bucket.reserve(sum(look.questions for look in before))
+        known.turn = turn if turn > now else None
+        return max(0.0, turn - now)
 
     async def check(self, client: Client, grant: Grant, token: MintedToken) -> AccessFacts:
         """Return what was found; see :meth:`broker.services.prepare.AccessCheck.check`."""
-        known, limits = self._known[client.id], self._rules.limits(client.id.namespace)
+        known = self._namespaces[client.id.namespace].clients[client.id.name]
+        limits = self._rules.limits(client.id.namespace)
         known.looks.pop(grant.name, None)
         asking, findings = _Asking(self._reviews, token, client.id.namespace), list[Finding]()
         try:
@@ -118,8 +129,13 @@ class Verifier:
         return _facts(findings, doubts, strong=bool(strong))
 
     def forget(self, client_id: ClientId) -> None:
-        """Forget a client that went."""
-        self._known.pop(client_id, None)
+        """Forget a client that went, and its namespace with the last one."""
+        namespace = self._namespaces.get(client_id.namespace)
+        if namespace is None:
+            return
+        namespace.clients.pop(client_id.name, None)
+        if not namespace.clients:
+            del self._namespaces[client_id.namespace]
 
     async def _asked_reasons(self, known: _Known, grant: Grant, asking: "_Asking", rules: Rules) -> tuple[str, ...]:
         """Return why the account is strong by the authorizer's word, where it may have more than its rules."""

@@ -17,6 +17,9 @@ log = structlog.get_logger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 
+FIRST_SECONDS = 3600.0
+"""A key in a hurry goes before those that were planned, unless they have waited for so long."""
+
 SUPERSEDED = 64
 """Entries that count no more are left in a heap up to this many beyond those that do."""
 
@@ -54,8 +57,8 @@ class WorkQueue(Generic[Key]):
     """Visits keys with ``workers`` at a time, and urgent ones with ``urgent_workers`` beside them.
 
     ``work`` returns the seconds until its key's next visit, or None for no more; a BrokerError that it raises
-    is logged here and the key visited again with backoff. The queue holds one entry a key: adding one that
-    waits already brings it forward, never puts it off.
+    is logged here and the key visited again with backoff. The queue holds one entry a key (and one more for a key in
+    a hurry): adding one that waits already brings it forward, never puts it off.
 
     ``urgent_work`` is what is done with a key in a hurry; when it returns, the key is no longer. Then ``work`` must
     bear to be cancelled at each await, because a visit under way is when its key gets into a hurry.
@@ -67,31 +70,33 @@ class WorkQueue(Generic[Key]):
         self._name = name
         self._work = {Lane.NORMAL: work, Lane.URGENT: urgent_work or work}
         self._workers = {Lane.NORMAL: workers, Lane.URGENT: urgent_workers}
-        self._due: dict[Key, tuple[Lane, float]] = {}
+        self._due: dict[Lane, dict[Key, float]] = {lane: {} for lane in Lane}
         self._heaps: dict[Lane, list[Entry[Key]]] = {lane: [] for lane in Lane}
         self._order = itertools.count()
         self._working: dict[Key, _Visit] = {}
         self._failures: dict[Key, int] = {}
+        self._held: dict[Key, list[tuple[Lane, Entry[Key]]]] = {}
         self._changed = {lane: asyncio.Event() for lane in Lane}
 
     def __len__(self) -> int:
         """Return how many keys wait or are being visited."""
-        return len(self._due.keys() | self._working.keys())
+        return len({*self._working, *(key for due in self._due.values() for key in due)})
 
     def add(self, key: Key, delay: float = 0.0, *, urgent: bool = False) -> None:
         """Visit a key in ``delay`` seconds, or earlier where that was planned already."""
         self._add(key, delay, Lane.URGENT if urgent else Lane.NORMAL)
 
     def hurry(self, key: Key) -> None:
-        """Visit a key now, whatever else is being visited; its own visit that is under way is given up for it."""
-        self._add(key, 0.0, Lane.URGENT)
+        """Visit a key now, before all that was planned; its own visit that is under way is given up for it."""
+        self._add(key, -FIRST_SECONDS, Lane.URGENT)
         visit = self._working.get(key)
         if visit is not None and visit.lane is Lane.NORMAL:
             visit.supersede()
 
     def forget(self, key: Key) -> None:
         """Visit a key no more; a visit under way is finished."""
-        self._due.pop(key, None)
+        for due in self._due.values():
+            due.pop(key, None)
         self._failures.pop(key, None)
 
     async def run(self) -> None:
@@ -102,14 +107,14 @@ class WorkQueue(Generic[Key]):
                     workers.create_task(self._worker(lane), name=f"{self._name}-{lane.name.lower()}-{number}")
 
     def _add(self, key: Key, delay: float, lane: Lane) -> None:
-        due = asyncio.get_running_loop().time() + delay
-        known, planned = self._due.get(key, (lane, float("inf")))
-        lane, due = max(lane, known), min(due, planned)
-        if (lane, due) == (known, planned):
+        if not self._workers[lane]:
+            raise RuntimeError(f"the queue {self._name} has nobody for what is {lane.name.lower()}")
+        due, planned = asyncio.get_running_loop().time() + delay, self._due[lane]
+        if due >= planned.get(key, float("inf")):
             return
-        self._due[key] = (lane, due)
+        planned[key] = due
         heap = self._heaps[lane]
-        if len(heap) > 2 * len(self._due) + SUPERSEDED:
+        if len(heap) > 2 * len(planned) + SUPERSEDED:
             heap[:] = [entry for entry in heap if self._counts(entry, lane)]
             heapq.heapify(heap)
         heapq.heappush(heap, (due, next(self._order), key))
@@ -117,7 +122,7 @@ class WorkQueue(Generic[Key]):
 
     def _counts(self, entry: Entry[Key], lane: Lane) -> bool:
         """Tell whether an entry was not forgotten, nor brought forward by a later one."""
-        return self._due.get(entry[2]) == (lane, entry[0])
+        return self._due[lane].get(entry[2]) == entry[0]
 
     async def _worker(self, lane: Lane) -> None:
         while True:
@@ -126,6 +131,8 @@ class WorkQueue(Generic[Key]):
                 again = await self._visit(key, lane)
             finally:
                 self._working.pop(key, None)
+                for held, entry in self._held.pop(key, ()):
+                    heapq.heappush(self._heaps[held], entry)
                 for changed in self._changed.values():
                     changed.set()
             if again is not None:
@@ -139,8 +146,7 @@ class WorkQueue(Generic[Key]):
                 return key
             self._changed[lane].clear()
             heap = self._heaps[lane]
-            # What is due already waits for a visit of the same key to end, which sets the event.
-            wait = heap[0][0] - now if heap and heap[0][0] > now else None
+            wait = heap[0][0] - now if heap else None
             try:
                 async with asyncio.timeout(wait):
                     await self._changed[lane].wait()
@@ -148,21 +154,19 @@ class WorkQueue(Generic[Key]):
                 continue
 
     def _pop_due(self, lane: Lane, now: float) -> Key | None:
+        """Return a key that is due; those that are being visited are held back until that has ended."""
         heap = self._heaps[lane]
-        busy: list[Entry[Key]] = []
         found: Key | None = None
         while heap and heap[0][0] <= now and found is None:
             entry = heapq.heappop(heap)
             if not self._counts(entry, lane):
                 continue
             if entry[2] in self._working:
-                busy.append(entry)
+                self._held.setdefault(entry[2], []).append((lane, entry))
             else:
                 found = entry[2]
-                del self._due[found]
+                del self._due[lane][found]
                 self._working[found] = _Visit(lane)
-        for entry in busy:
-            heapq.heappush(heap, entry)
         return found
 
     async def _visit(self, key: Key, lane: Lane) -> tuple[float, Lane] | None:

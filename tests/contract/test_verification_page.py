@@ -1,5 +1,6 @@
 """docs/verification.md says how many questions are asked, and at what rate; the code does that."""
 
+from broker.kube.access import MAX_REVIEW_BYTES
 from broker.model.access import MAX_RULES
 from broker.model.expectations import MAX_QUESTIONS
 from broker.model.strength import strong_questions
@@ -23,10 +24,11 @@ def test_questions_about_strength_are_as_many_as_the_page_says() -> None:
 
 def test_bounds_are_those_of_the_page() -> None:
     """In its table."""
-    assert f"| {QPS:g} a second on the average, {BURST} at once |" in PAGE
+    assert f"looking again, for each namespace | {QPS:g} a second on the average, {BURST} at once |" in PAGE
     assert f"| questions for one expectation | {MAX_QUESTIONS} |" in PAGE
     assert f"| {LOOK_QUESTIONS} a look |" in PAGE
     assert f"count as one | {MAX_RULES:,} |" in PAGE
+    assert f"| the answer with an account's rules | {MAX_REVIEW_BYTES // 1024**2} MiB |" in PAGE
     assert f"| time for all questions of a look | {LOOK_SECONDS:g} s |" in PAGE
 
 
@@ -35,10 +37,10 @@ def test_as_many_grants_as_the_page_says_are_looked_at_in_time() -> None:
     period, strength = 1.5 * RECHECK_SECONDS, len(strong_questions("shop")) / 3600
 
     assert f"{period * QPS:,.0f} grants with complete\nrules" in PAGE
-    assert round(QPS / (10 / period + strength), -2) == 1600
-    assert "1,600 such grants" in PAGE
-    assert round(QPS / (150 / period + strength), -1) == 270
-    assert "about 150 a look: 270." in PAGE
+    assert round(QPS / (10 / period + strength), -1) == 320
+    assert "hour: 320 such grants" in PAGE
+    assert round(QPS / (150 / period + strength)) == 54
+    assert "about 150 a look: 54." in PAGE
 
 
 def test_rights_that_make_strong_are_tried_as_many_as_the_model_says() -> None:

@@ -53,7 +53,7 @@ async def test_suspending_is_done_when_the_broker_has_seen_it(broker: BrokerProc
     served = await broker.call("POST", "/v1/tokens", {}, auth=client.auth)
 
     assert (suspended.code, suspended.stdout) == (0, ""), suspended.stderr
-    assert suspended.stderr.startswith(f"suspended: {client.id}; the broker has seen it")
+    assert suspended.stderr.startswith(f"suspended: {client.id}; the broker has ended its tokens")
     assert (refused["code"], condition["reason"]) == ("client_suspended", "Suspended")
     assert resumed.code == 0, resumed.stderr
     assert served.status == 200, served.body
@@ -110,18 +110,63 @@ async def test_without_a_broker_a_suspension_ends_nothing_and_says_so(alone: Alo
 
 
 async def test_anchors_that_the_broker_may_not_delete_are_no_success(broker: BrokerProcess, tenant: Tenant) -> None:
-    """The status says Suspended; who may list Secrets is told that tokens live on, others have the broker's word."""
+    """The status says so, and whoever suspends is told, also who may not list Secrets."""
     client = await tenant.ready_client("web", account="web")
     await broker.until_ready(client.id)
     binding = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{tenant.namespace}/rolebindings/tokenbroker-mint-web"
     await tenant.cluster.request("DELETE", binding)
-    seen = await command_with(tenant.cluster.kubeconfig, "client", "suspend", client.id, "--wait", "3")
     user = await User.create(tenant, "on-call", CLIENTS)
-    unseen = await command_with(tenant.cluster.kubeconfig_for(user.token), "client", "suspend", client.id)
+    seen = await command_with(tenant.cluster.kubeconfig, "client", "suspend", client.id, "--wait", "5")
+    unseen = await command_with(
+        tenant.cluster.kubeconfig_for(user.token), "client", "suspend", client.id, "--wait", "5"
+    )
 
-    assert (await tenant.condition("web"))["reason"] == "Suspended"
-    assert (seen.code, unseen.code) == (4, 0), seen.stderr + unseen.stderr
-    assert "the broker has not deleted its anchors within 3 s" in seen.stderr
+    assert (await tenant.condition("web"))["reason"] == "Suspending"
+    assert (seen.code, unseen.code) == (4, 4), seen.stderr + unseen.stderr
+    for ended in (seen, unseen):
+        assert "the broker has not ended everything within 5 s" in ended.stderr
+        assert f"`tokenbroker client revoke-all --now -n {tenant.namespace} web` ends them" in ended.stderr
+
+
+async def test_only_the_word_that_tokens_have_ended_is_taken_for_it(alone: Alone) -> None:
+    """Who may list Secrets does not take even that, while anchors are there; who may not has nothing else."""
+    await alone.broker.program.stop()
+    user = await User.create(alone.tenant, "on-call", CLIENTS)
+    admin, on_call = alone.tenant.cluster.kubeconfig, alone.tenant.cluster.kubeconfig_for(user.token)
+    await alone.run("suspend", alone.client.id, "--wait", "0")
+    ends = {}
+    for reason in ("Suspending", "Suspended", "InvalidSpec"):
+        await _say(alone.tenant, reason)
+        ends[reason] = [
+            await command_with(kubeconfig, "client", "suspend", alone.client.id, "--wait", "2")
+            for kubeconfig in (admin, on_call)
+        ]
+    await alone.run("revoke-all", "--now", alone.client.id)
+    without_anchors = await alone.run("suspend", alone.client.id, "--wait", "2")
+
+    codes = {reason: [it.code for it in ended] for reason, ended in ends.items()}
+    assert codes == {"Suspending": [4, 4], "Suspended": [4, 0], "InvalidSpec": [4, 4]}
+    assert "It says: as it is. Tokens that it was handed live" in ends["Suspending"][1].stderr
+    assert "its anchors were still there after 2 s" in ends["Suspended"][0].stderr
+    assert "does not say whether it has ended its tokens" in ends["InvalidSpec"][1].stderr
+    assert without_anchors.code == 0, without_anchors.stderr
+
+
+async def _say(tenant: Tenant, reason: str) -> None:
+    """Write what a broker would have found of the client as it is."""
+    _, found = await tenant.cluster.request("GET", f"{tenant.path}/web")
+    generation = found["metadata"]["generation"]
+    ready = {
+        "type": "Ready",
+        "status": "False",
+        "reason": reason,
+        "message": "as it is.",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "observedGeneration": generation,
+    }
+    status = {"observedGeneration": generation, "conditions": [ready]}
+    answered, said = await tenant.cluster.request("PATCH", f"{tenant.path}/web/status", {"status": status})
+    assert answered == 200, said
 
 
 async def test_a_client_that_is_resumed_and_not_served_is_told_so(broker: BrokerProcess, tenant: Tenant) -> None:

@@ -128,11 +128,62 @@ async def test_editor_deletes_what_is_below_an_anchor_with_it(
     await _until_gone(editor, token)
 
 
-async def test_editor_orphans_other_secrets(editor: User) -> None:
+@pytest.mark.parametrize("policy", ["Orphan", "Foreground"])
+async def test_editor_deletes_other_secrets_as_he_likes(policy: str, editor: User) -> None:
     """Nothing else is anybody's business here either."""
     assert_passed(await editor.call("POST", editor.secrets, {"metadata": {"name": "mine"}}), 201)
 
-    assert_passed(await editor.call("DELETE", f"{editor.secrets}/mine?propagationPolicy=Orphan"))
+    assert_passed(await editor.call("DELETE", f"{editor.secrets}/mine?propagationPolicy={policy}"))
+
+
+WAITING: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "in the body": ("", {"propagationPolicy": "Foreground"}),
+    "in the query": ("?propagationPolicy=Foreground", None),
+    "in the body, with a query that says otherwise": (
+        "?propagationPolicy=Background",
+        {"propagationPolicy": "Foreground"},
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAITING)
+@pytest.mark.parametrize("which", ["anchor", "collection"])
+async def test_editor_has_an_anchor_wait_for_what_he_hung_below_it(
+    way: str, which: str, editor: User, thief: Thief
+) -> None:
+    """It would be in deletion for ever, and neither usable nor made again: the end of all that the client gets."""
+    await _hang_below(editor, f"{editor.secrets}/{ANCHOR}")
+    query, body = WAITING[way]
+    path = f"{editor.secrets}/{ANCHOR}" if which == "anchor" else editor.secrets
+
+    assert_held(await editor.call("DELETE", path + query, body), POLICY, "nor with --cascade=foreground")
+    assert (await thief.mint())[0] == 201
+    assert_passed(await editor.call("DELETE", f"{editor.secrets}/{ANCHOR}"))
+    assert_passed(await editor.call("GET", f"{editor.secrets}/{ANCHOR}"), 404)
+
+
+async def test_kubectl_deletes_an_anchor_as_it_does_by_default(editor: User, thief: Thief) -> None:
+    """Foreground is refused in words that say what to do, and that works, whatever hangs below."""
+    await _hang_below(editor, f"{editor.secrets}/{ANCHOR}")
+    kubectl = editor.cluster.kubectl.with_kubeconfig(editor.cluster.kubeconfig_for(editor.token))
+    command = ("delete", "secret", ANCHOR, "-n", editor.namespace)
+
+    with pytest.raises(KubectlError, match=r"nor with --cascade=foreground.*: leave --cascade out"):
+        await kubectl(*command, "--cascade=foreground")
+    await kubectl(*command, "--timeout=30s")
+    assert (await thief.mint())[0] == 404
+
+
+async def _hang_below(editor: User, *paths: str) -> None:
+    """Make what these would wait for: they are its owners, and it has a finalizer that nobody takes off."""
+    owners = [(await editor.cluster.request("GET", path))[1] for path in paths]
+    metadata = {
+        "name": "hold",
+        "finalizers": ["example.com/hold"],
+        "ownerReferences": [_reference(owner) | {"blockOwnerDeletion": True} for owner in owners],
+    }
+    path = f"/api/v1/namespaces/{editor.namespace}/configmaps"
+    assert_passed(await editor.call("POST", path, {"metadata": metadata}), 201)
 
 
 async def _bucket_and_token(thief: Thief) -> tuple[str, str]:
@@ -153,30 +204,56 @@ async def _until_gone(user: User, name: str) -> None:
     await until(gone, what=f"{name} is gone", seconds=90)
 
 
-async def test_foreground_deletion_of_an_anchor_ends(editor: User) -> None:
-    """The garbage collector may take its own finalizer off, or the anchor would stay and its tokens live."""
-    options = {"propagationPolicy": "Foreground"}
-    assert_passed(await editor.call("DELETE", f"{editor.secrets}/{ANCHOR}", options))
-
-    await _until_gone(editor, ANCHOR)
-
-
-async def test_anchor_goes_with_its_client(thief: Thief) -> None:
+@pytest.mark.parametrize("policy", ["Background", "Foreground"])
+async def test_anchor_goes_with_its_client(policy: str, thief: Thief) -> None:
     """Nobody has to delete anything but the TokenClient."""
+    owned, below = await _client_and_anchors(thief)
+    tenant = thief.tenant
+    assert_passed(await tenant.cluster.request("DELETE", f"{tenant.path}/web?propagationPolicy={policy}"))
+
+    for path in (owned, below):
+        await _until_answers(thief, path, 404)  # the collector looks for new kinds each half minute
+
+
+async def test_broker_ends_an_anchor_that_the_garbage_collector_has_wait(editor: User, thief: Thief) -> None:
+    """Deleting a client so lets somebody hold its anchors, but not against the broker, which ends them itself."""
+    owned, _ = await _client_and_anchors(thief)
+    tenant = thief.tenant
+    await _hang_below(editor, f"{tenant.path}/web", owned)
+    assert_passed(await tenant.cluster.request("DELETE", f"{tenant.path}/web?propagationPolicy=Foreground"))
+
+    async def waits() -> bool:
+        _, found = await tenant.cluster.request("GET", owned)
+        return "foregroundDeletion" in found["metadata"].get("finalizers", [])
+
+    await until(waits, what="the anchor waits", seconds=90)
+    assert_passed(await thief.call("DELETE", owned, {"propagationPolicy": "Background"}))
+    await _until_answers(thief, owned, 404)
+
+
+async def _client_and_anchors(thief: Thief) -> tuple[str, str]:
+    """Make a client, an anchor that it owns, and one below; return the paths of both."""
     tenant = thief.tenant
     body = token_client(tenant.namespace, "web", grants=[{"serviceAccount": {"name": "reader"}, "vault": {}}])
-    _, client = await tenant.cluster.request("POST", tenant.path, body)
-    owner = {key: client[key] for key in ("apiVersion", "kind")} | {
-        key: client["metadata"][key] for key in ("name", "uid")
+    _, owner = await tenant.cluster.request("POST", tenant.path, body)
+    names = ("tokenbroker-anchor-owned", "tokenbroker-anchor-below")
+    for name in names:
+        status, owner = await thief.make(anchor(name=name, ownerReferences=[_reference(owner)]))
+        assert_passed((status, owner), 201)
+    return f"{thief.core}/secrets/{names[0]}", f"{thief.core}/secrets/{names[1]}"
+
+
+def _reference(owner: dict[str, Any]) -> dict[str, Any]:
+    return {key: owner[key] for key in ("apiVersion", "kind")} | {
+        key: owner["metadata"][key] for key in ("name", "uid")
     }
-    assert_passed(await thief.make(anchor(name="tokenbroker-anchor-owned", ownerReferences=[owner])), 201)
-    path = f"{thief.core}/secrets/tokenbroker-anchor-owned"
-    assert_passed(await tenant.cluster.request("DELETE", f"{tenant.path}/web"))
 
-    async def gone() -> bool:
-        return (await tenant.cluster.request("GET", path))[0] == 404
 
-    await until(gone, what="the anchor is gone", seconds=90)  # the collector looks for new kinds each half minute
+async def _until_answers(thief: Thief, path: str, status: int) -> None:
+    async def answers() -> bool:
+        return (await thief.tenant.cluster.request("GET", path))[0] == status
+
+    await until(answers, what=f"{path} answers {status}", seconds=90)
 
 
 @pytest.mark.parametrize("user", ["system:kube-controller-manager", "someone"])

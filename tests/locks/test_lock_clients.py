@@ -129,6 +129,7 @@ LIES: dict[str, dict[str, Any]] = {
     "about_another_kind": {"regarding": {"kind": "Pod"}},
     "about_another_groups_tokenclient": {"regarding": {"apiVersion": "example.com/v1"}},
     "about_a_node": {"regarding": {"apiVersion": "v1", "kind": "Node", "namespace": ""}},
+    "related_to_a_pod": {"related": {"apiVersion": "v1", "kind": "Pod", "name": "victim"}},
     "as_somebody_else": {"reportingController": "kubelet"},
 }
 
@@ -150,6 +151,19 @@ async def test_stolen_credential_records_no_event_of_the_older_kind(thief: Thief
 
     outcome = await thief.call("POST", f"{thief.core}/events", body)
     assert_forbidden(outcome, "system:serviceaccount:tokenbroker:tokenbroker")
+
+
+async def test_events_of_the_older_kind_are_held_like_the_others(thief: Thief) -> None:
+    """Where somebody's Role allows them: admission sees one as the other."""
+    await thief.is_given("", "events", "create")
+    namespace = thief.tenant.namespace
+    new = event(namespace)
+    body = {key: new[key] for key in ("metadata", "eventTime", "action", "reason", "type", "reportingInstance")}
+    body |= {"involvedObject": new["regarding"], "message": "x", "reportingComponent": new["reportingController"]}
+    related = {"related": {"apiVersion": "v1", "kind": "Pod", "name": "victim"}}
+
+    assert_held(await thief.call("POST", f"{thief.core}/events", body | related), POLICY, "TokenClients only")
+    assert_passed(await thief.call("POST", f"{thief.core}/events", body), 201)
 
 
 async def test_stolen_credential_changes_a_client_by_its_status(thief: Thief) -> None:

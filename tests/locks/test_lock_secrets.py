@@ -7,7 +7,7 @@ import yaml
 
 from broker.model.client import API_VERSION
 from tests.support.broker import ROOT
-from tests.support.locks import RBAC, Thief, anchor, assert_held, assert_passed, until_may
+from tests.support.locks import Thief, anchor, assert_held, assert_passed
 
 POLICY = "tokenbroker-secrets"
 OWNER: dict[str, Any] = anchor()["metadata"]["ownerReferences"][0]
@@ -107,10 +107,12 @@ async def test_stolen_credential_deletes_no_foreign_secret(thief: Thief) -> None
         ("", {"orphanDependents": True}),
         ("?propagationPolicy=Orphan", None),
         ("?orphanDependents=true", None),
+        ("", {"propagationPolicy": "Foreground"}),
+        ("?propagationPolicy=Foreground", None),
     ],
 )
 async def test_stolen_credential_orphans_no_anchor(query: str, body: dict[str, Any] | None, thief: Thief) -> None:
-    """Deleting anchors ends tokens; deleting them so would keep those below alive."""
+    """Deleting anchors ends tokens; deleting them so would keep those below alive, or the anchor itself."""
     path = f"{thief.core}/secrets/{anchor()['metadata']['name']}"
 
     assert_held(await thief.call("DELETE", path + query, body), POLICY, "orphans no anchor")
@@ -129,18 +131,7 @@ def test_the_owner_is_of_the_version_that_is_served() -> None:
 
 async def test_stolen_credential_changes_no_secret(thief: Thief) -> None:
     """Refused even where somebody's Role allows it: not its own anchors either."""
-    cluster, namespace = thief.tenant.cluster, thief.tenant.namespace
-    rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["patch"]}]
-    await cluster.request(
-        "POST", f"{RBAC}/namespaces/{namespace}/roles", {"metadata": {"name": "too-much"}, "rules": rules}
-    )
-    binding = {
-        "metadata": {"name": "too-much"},
-        "roleRef": {"kind": "Role", "name": "too-much", "apiGroup": "rbac.authorization.k8s.io"},
-        "subjects": [{"kind": "ServiceAccount", "name": "tokenbroker", "namespace": "tokenbroker"}],
-    }
-    await cluster.request("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", binding)
-    await until_may(cluster, thief.token, namespace=namespace, verb="patch", resource="secrets")
+    await thief.is_given("", "secrets", "patch")
     path = f"{thief.core}/secrets/{anchor()['metadata']['name']}"
 
     assert_held(await thief.call("PATCH", path, {"metadata": {"labels": {"a": "b"}}}), POLICY, "changes no Secret")

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -68,6 +68,7 @@ class EndingCluster(FakeCluster):
         self.resources: dict[ClientId, Resource] = {}
         self.denied: set[str] = set()
         self.refused: dict[str, BrokerError] = {}
+        self.unwritable = False
         self.accounts: dict[str, str] = {}
         self.account_uid = "account-1"
 
@@ -120,6 +121,7 @@ class EndingCluster(FakeCluster):
 
     async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:
         """Write a status."""
+        _require(not self.unwritable)
         self.power.before("status")
         it = self.resources.get(registration.id)
         if it is not None and it.client.uid == registration.uid:
@@ -156,9 +158,9 @@ class EndingCluster(FakeCluster):
             raise BrokerError(Reason.ACCESS_NOT_AS_DECLARED, "denied")
         return AccessFacts()
 
-    def wait(self, client: Client) -> float:
+    def wait(self, client: Client, grants: Iterable[Grant]) -> float:
         """Let no look wait."""
-        assert client.grants
+        assert set(grants) <= set(client.grants)
         return 0.0
 
     async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
@@ -235,7 +237,7 @@ class EndingWorld:
         self.vault = FakeVault(self.power.before, self.power.after)
         self.audit = Audit(self.power)
         self.keys: set[CopyKey] = set()
-        self.labels_known = True
+        self.labels_known, self.limits = True, NamespaceLimits()
         self.rules = replace(RULES, limits=self._limits)
         self.restart()
 
@@ -247,7 +249,13 @@ class EndingWorld:
         self.tokens = TokenAnchors(self.cluster, self.clock)
         self.rechecked = list[ClientId]()
         self.ender = Ender(
-            self.cluster, self.audit, self.clock, self.metrics, lambda: "request", anchored=self.anchored
+            self.cluster,
+            self.audit,
+            self.clock,
+            self.metrics,
+            lambda: "request",
+            anchored=self.anchored,
+            leader=self.cluster,
         )
         self.rotator = self._rotator()
         self.reconciler = self._reconciler()
@@ -369,6 +377,7 @@ class EndingWorld:
             minter=self.cluster,
             access=self.cluster,
             ender=self.ender,
+            anchored=self.anchored,
             tokens=self.tokens,
             leader=self.cluster,
         )
@@ -402,7 +411,7 @@ class EndingWorld:
     def _limits(self, _namespace: str) -> NamespaceLimits:
         if not self.labels_known:
             raise BrokerError(Reason.REGISTRY_STALE, "labels")
-        return NamespaceLimits()
+        return self.limits
 
 
 def web(**changes: object) -> Client:

@@ -80,6 +80,20 @@ class Thief:
         """Make a Secret."""
         return await self.call("POST", f"{self.core}/secrets{query}", secret)
 
+    async def is_given(self, group: str, resource: str, verb: str) -> None:
+        """Let somebody give the broker's account a right in the namespace that it should not have."""
+        cluster, namespace = self.tenant.cluster, self.tenant.namespace
+        name = {"metadata": {"name": "too-much"}}
+        rules = [{"apiGroups": [group], "resources": [resource], "verbs": [verb]}]
+        await cluster.request("POST", f"{RBAC}/namespaces/{namespace}/roles", name | {"rules": rules})
+        account_namespace, account = self.tenant.broker
+        binding = {
+            "roleRef": {"kind": "Role", "name": "too-much", "apiGroup": "rbac.authorization.k8s.io"},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": account_namespace}],
+        }
+        await cluster.request("POST", f"{RBAC}/namespaces/{namespace}/rolebindings", name | binding)
+        await until_may(cluster, self.token, namespace=namespace, group=group, verb=verb, resource=resource)
+
     async def until_may_mint(self, account: str) -> None:
         """Wait until the API server knows the Role that lets the broker mint, so that RBAC is not what refuses."""
         may_mint = {"verb": "create", "resource": "serviceaccounts", "subresource": "token", "name": account}

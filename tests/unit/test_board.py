@@ -6,22 +6,24 @@ from typing import Any
 
 import pytest
 
-from broker.errors import Fault, Reason
+from broker.errors import BrokerError, Fault, Reason
 from broker.metrics import Metrics
 from broker.model.client import Expect, Proofs
-from broker.model.former_grants import ListedAnchor, listed_anchor
+from broker.model.former_grants import ListedAnchor, former_grant, listed_anchor
 from broker.model.proof_policy import ProofPolicy
 from broker.model.status import AccessFacts, camel
 from broker.model.token import Anchor
 from broker.model.vault_status import VaultFacts
 from broker.ports import Registration
 from broker.services.board import EVENT_NOTES, StatusBoard
+from broker.services.ending import NotEnded
 from broker.services.grant_book import Prepared
 from tests.support.rotation import KEY, FakeCluster, FakeRegistry, HandClock, Power, client, grant
 
 STRONG = Fault(Reason.ACCOUNT_TOO_STRONG, "strong")
 BROKEN = Fault(Reason.ACCESS_NOT_AS_DECLARED, "deny 'get pods' does not hold")
 AWAY = Fault(Reason.KUBERNETES_UNAVAILABLE, "away")
+FORBIDDEN = BrokerError(Reason.BROKER_NOT_AUTHORIZED, "", operator_detail="no Role")
 EXPECTING = grant(vault=None, expect=Expect(deny=("get pods",)))
 
 
@@ -241,13 +243,50 @@ async def test_the_status_names_by_what_replicas_may_mint() -> None:
     for fault, by in ((None, prepared), (AWAY, prepared), (BROKEN, None), (None, prepared)):
         bench.board.rehearsed(KEY.client, "default", fault, AccessFacts(), by)
         await bench.board.write(KEY.client)
-        listed.append(listed_anchor(bench.shown.status, EXPECTING))
-    bench.board.withheld(KEY.client)
+        listed.append(listed_anchor(bench.shown.status, 1, EXPECTING))
+    bench.registry.put(client(grants=(EXPECTING,), suspended=True))
+    bench.board.withholding(KEY.client)
+    bench.board.withheld(KEY.client, [])
     await bench.board.write(KEY.client)
-    listed.append(listed_anchor(bench.shown.status, EXPECTING))
+    listed.append(listed_anchor(bench.shown.status, 1, EXPECTING))
 
     named = ListedAnchor("anchor-1", "account-1")
-    assert listed == [named, named, None, named, None]
+    assert listed == [named, named, ListedAnchor(), named, ListedAnchor()]
+
+
+async def test_a_client_is_shown_as_suspended_when_its_tokens_have_ended() -> None:
+    """Not while that is tried, nor where it could not be; a new leader says nothing before it has tried."""
+    bench = Bench()
+    await bench.tried(None, AccessFacts())
+    bench.registry.put(client(grants=(EXPECTING,), suspended=True))
+    said = []
+    bench.board.start_over()
+    for note in (
+        lambda: None,
+        lambda: bench.board.withholding(KEY.client),
+        lambda: bench.board.withheld(KEY.client, [NotEnded("uid-1", former_grant(EXPECTING), FORBIDDEN)]),
+        lambda: bench.board.withholding(KEY.client),
+        lambda: bench.board.withheld(KEY.client, []),
+        lambda: bench.board.withholding(KEY.client),
+    ):
+        note()  # type: ignore[no-untyped-call]
+        await bench.board.write(KEY.client)
+        said.append(bench.condition("Ready"))
+
+    trying, done = ("False", "Suspending"), ("False", "Suspended")
+    assert said == [("True", "Ready"), trying, trying, trying, done, done]
+    assert bench.shown.events[-1] == ("Suspended", True)
+
+
+async def test_what_lives_yet_of_a_client_that_is_suspended_is_named() -> None:
+    """The grant, and why: somebody has to do something about it."""
+    bench = Bench()
+    bench.registry.put(client(grants=(EXPECTING,), suspended=True))
+    bench.board.withheld(KEY.client, [NotEnded("uid-1", former_grant(EXPECTING), FORBIDDEN)])
+    await bench.board.write(KEY.client)
+    message = bench.shown.status["conditions"][0]["message"]
+
+    assert message == "Nothing is issued, and its tokens live yet: grant default: no Role"
 
 
 @pytest.mark.parametrize(

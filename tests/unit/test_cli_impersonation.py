@@ -26,20 +26,39 @@ def test_everything_that_a_kubeconfig_can_say() -> None:
     ]
 
 
-@pytest.mark.parametrize("user", [{}, {"token": "t"}, {"as": "", "as-groups": [], "as-user-extra": {}}])
+@pytest.mark.parametrize("user", [{}, {"token": "t"}])
 def test_who_says_nothing_acts_in_his_own_name(user: dict[str, Any]) -> None:
-    """Kubectl takes an empty ``as`` for none, too."""
+    """Only who leaves all of it out does."""
     assert headers(user) == []
+
+
+@pytest.mark.parametrize("more", [{}, {"as-groups": [], "as-user-extra": {}}])
+def test_a_name_is_enough(more: dict[str, Any]) -> None:
+    """Without groups and extras there is nothing to say of them."""
+    assert headers({"as": "alice", **more}) == [("Impersonate-User", "alice")]
 
 
 @pytest.mark.parametrize(
     ("user", "words"),
     [
         ({"as-groups": ["web"]}, "it has as-groups without `as`"),
-        ({"as": 7}, "its as is not one line of text"),
+        ({"as-groups": []}, "it has as-groups without `as`"),
+        ({"as": 7}, "its as is no text"),
+        ({"as": False}, "its as is no text"),
+        ({"as": None}, "its as is no text"),
+        ({"as": ""}, "its as is not one line of text"),
+        ({"as": " "}, "its as is not one line of text"),
+        ({"as": "alice "}, "its as is not one line of text"),
+        ({"as": "\talice"}, "its as is not one line of text"),
         ({"as": "alice\nAuthorization: x"}, "its as is not one line of text"),
+        ({"as": "alice", "as-uid": False}, "its as-uid is no text"),
+        ({"as": "alice", "as-groups": None}, "its as-groups is no list"),
+        ({"as": "alice", "as-groups": [""]}, "its as-groups is not one line of text"),
+        ({"as": "alice", "as-groups": ["web "]}, "its as-groups is not one line of text"),
+        ({"as": "alice", "as-user-extra": {"": ["x"]}}, "its as-user-extra is not one line of text"),
+        ({"as": "alice", "as-user-extra": {"x": [" y"]}}, "its as-user-extra is not one line of text"),
         ({"as": "alice", "as-groups": "web"}, "its as-groups is no list"),
-        ({"as": "alice", "as-groups": [7]}, "its as-groups is not one line of text"),
+        ({"as": "alice", "as-groups": [7]}, "its as-groups is no text"),
         ({"as": "alice", "as-user-extra": ["x"]}, "its as-user-extra is no mapping"),
         ({"as": "alice", "as-user-extra": {"x": "y"}}, "its as-user-extra is no list"),
     ],

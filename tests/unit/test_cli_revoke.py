@@ -7,7 +7,7 @@ import pytest
 
 from broker.cli.client.anchors import warnings
 from broker.cli.client.revoke_all import Before, missing, rounded_up
-from broker.cli.client.suspending import ready
+from broker.cli.client.suspending import Ready, ready
 from broker.cli.client.views import details, row
 from tests.support.command import command
 
@@ -110,6 +110,6 @@ def test_a_status_of_an_earlier_generation_says_nothing() -> None:
     conditions = [{"type": "Ready", "status": "False", "reason": "Suspended"}]
     seen = {"metadata": {"generation": 2}, "status": {"observedGeneration": 2, "conditions": conditions}}
 
-    assert ready(seen) == ("False", "Suspended")
-    assert ready({**seen, "metadata": {"generation": 3}}) == ("", "")
-    assert ready({"metadata": {"generation": 1}}) == ("", "")
+    assert ready(seen) == Ready("False", "Suspended")
+    assert ready({**seen, "metadata": {"generation": 3}}) == Ready()
+    assert ready({"metadata": {"generation": 1}}) == Ready()

@@ -8,6 +8,7 @@ from broker.errors import BrokerError, Reason
 from broker.model.anchor import AnchorId, grant_anchor, trial_anchor, vault_anchor
 from broker.model.audit_record import Origin, Revoked
 from broker.model.client import ClientId
+from broker.model.former_grants import former_grant
 from broker.services.anchored import AnchoredGrants
 from broker.services.ending import Ender, NotEnded, require_ended
 from tests.support.rotation import KEY, FakeCluster, HandClock, NoAudit, Power, client, grant
@@ -43,7 +44,15 @@ class Bench:
 
     def __init__(self) -> None:
         self.cluster, self.told, self.clock = FakeCluster(Power(), HandClock()), Told(), HandClock()
-        self.ender = Ender(self.cluster, self.told, self.clock, self.told, lambda: "request", anchored=AnchoredGrants())
+        self.ender = Ender(
+            self.cluster,
+            self.told,
+            self.clock,
+            self.told,
+            lambda: "request",
+            anchored=AnchoredGrants(),
+            leader=self.cluster,
+        )
 
     async def end(self, client_id: ClientId = KEY.client) -> list[NotEnded]:
         """End the tokens of a grant."""
@@ -52,7 +61,7 @@ class Bench:
     async def end_in_vain(self, client_id: ClientId = KEY.client) -> None:
         """Try it where the API server is away."""
         self.cluster.delete_fault = AWAY
-        assert await self.end(client_id) == 3 * [NotEnded(GRANT, AWAY)]
+        assert await self.end(client_id) == [NotEnded("uid-1", former_grant(GRANT), AWAY)]
         self.cluster.delete_fault = None
 
 
@@ -88,7 +97,7 @@ async def test_one_client_is_forgotten_and_others_are_counted_on() -> None:
         await bench.end_in_vain(client_id)
     bench.ender.forget(OTHER)
     await bench.end_in_vain(OTHER)
-    bench.ender.spare(OTHER, "uid-1", GRANT)
+    await bench.ender.pay(OTHER)
     await bench.end_in_vain(OTHER)
     await bench.end(OTHER)
     await bench.end()
@@ -108,8 +117,8 @@ async def test_what_was_tried_in_vain_is_counted_once() -> None:
 
 async def test_what_may_pass_is_told_before_what_somebody_has_to_mend() -> None:
     """A lack of rights would let a TokenClient go; the other failure must not hide behind it."""
-    forbidden = NotEnded(GRANT, BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role"))
-    away = NotEnded(GRANT, AWAY)
+    forbidden = NotEnded("uid-1", former_grant(GRANT), BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role"))
+    away = NotEnded("uid-1", former_grant(GRANT), AWAY)
     require_ended([])
     with pytest.raises(BrokerError, match="away"):
         require_ended([forbidden, away])

@@ -9,6 +9,7 @@ from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import AnchorId, AnchorKind, grant_anchor, vault_anchor
 from broker.model.audit_record import Origin
 from broker.model.client import Client, ClientId, Revocation
+from broker.model.former_grants import former_grant
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.services import token_anchors
 from broker.services.ending import NotEnded
@@ -62,15 +63,23 @@ async def test_what_cannot_be_ended_is_counted_until_it_is(world: EndingWorld) -
     assert not world.tops()
 
 
-async def test_what_may_live_again_is_counted_no_more(world: EndingWorld) -> None:
-    """A client that was resumed before its tokens could be ended has nothing that should have."""
+async def test_a_client_that_is_resumed_pays_what_is_owed_first(world: EndingWorld) -> None:
+    """Tokens that could not be ended do not live again: nothing is issued beside them, and they end before it is."""
+    token = (await world.issue(grant_name=TOGETHER))[1]
     world.cluster.delete_fault = FORBIDDEN
     world.register(web(suspended=True, generation=2))
     await world.settle()
     world.register(web(generation=3))
     await world.settle()
+    owed = world.orphans()
+    with pytest.raises(BrokerError, match="broker_not_authorized"):
+        await world.issue(grant_name=TOGETHER)
+    world.cluster.delete_fault = None
+    await world.settle()
 
-    assert world.orphans() == 0
+    assert (owed, world.orphans()) == (2, 0)
+    assert not world.accepts(token)
+    assert world.accepts((await world.issue(grant_name=TOGETHER))[1])
 
 
 async def test_who_leads_no_more_counts_nothing(world: EndingWorld) -> None:
@@ -89,7 +98,7 @@ async def test_a_grant_that_cannot_be_ended_holds_up_no_other(world: EndingWorld
     world.cluster.refused = {grant_anchor("uid-1", first).name: AWAY}
     left = await world.ender.end(WEB, "uid-1", [first, second], "client_suspended")
 
-    assert left == [NotEnded(first, AWAY)]
+    assert left == [NotEnded("uid-1", former_grant(first), AWAY)]
     assert world.orphans() == 1
     assert world.tops() == {grant_anchor("uid-1", first).name}
 
@@ -441,10 +450,11 @@ async def test_a_hurry_ends_and_leaves_preparing_to_those_who_have_time(world: E
     token = (await world.issue(grant_name=TOGETHER))[1]
     world.register(web(grants=(web().grants[0], grant(name="new", vault=None)), generation=2))
     mints = world.power.calls.count("mint")
-    again = await world.reconciler.hurry(WEB)
+    planned = plans(world)
+    await world.reconciler.hurry(WEB)
 
     assert not world.accepts(token)
-    assert again == 0
+    assert planned == [0.0]
     assert world.power.calls.count("mint") == mints
 
 

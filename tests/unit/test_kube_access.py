@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from broker.errors import BrokerError, Reason
-from broker.kube.access import KubeAccess
-from broker.model.access import Action, read_review
+from broker.kube.access import MAX_REVIEW_BYTES, KubeAccess
+from broker.model.access import Action, read_review, unread_review
 from broker.model.api_resources import DISCOVERY_TYPE, parse_catalogue
 from broker.model.sensitive import Sensitive
 from tests.support.asked import answered, body, document, line, status
@@ -35,6 +35,20 @@ async def test_rules_are_asked_for_as_the_account(tmp_path: Path) -> None:
         "kind": "SelfSubjectRulesReview",
         "spec": {"namespace": "shop"},
     }
+
+
+async def test_rules_that_are_too_large_are_not_read(tmp_path: Path) -> None:
+    """They are too many, and not an API server that is away; the next question finds another connection."""
+    few = {"resourceRules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]}
+    sizes = (2 * MAX_REVIEW_BYTES, 9)
+    large, small = (document({"status": few | {"evaluationError": "x" * size}}, 201) for size in sizes)
+    async with answered(tmp_path, large, small) as (session, _):
+        found = [await KubeAccess(session).rules(TOKEN, "shop") for _ in range(2)]
+
+    assert found[0] == unread_review(MAX_REVIEW_BYTES)
+    assert found[0].too_many
+    assert found[0].doubt == "there are rules of more than 1 MiB"
+    assert len(found[1].rules) == 1
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@ from broker.model.client import Client, ClientId, Grant
 from broker.model.former_grants import ListedAnchor
 from broker.model.proof_policy import ProofPolicy
 from broker.model.status import AccessFacts
+from broker.model.token import Anchor
 from broker.ports import Registration
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender
-from broker.services.grant_book import GrantBook
+from broker.services.grant_book import GrantBook, Prepared
 from broker.services.reconcile import Reconciler
 from broker.services.token_anchors import TokenAnchors
 from tests.support.rotation import FakeCluster, FakeRegistry, HandClock, NoAudit, Power, client, grant
@@ -47,6 +48,12 @@ class Preparing:
         """Return how long looks have to wait."""
         assert client.grants
         return self.waiting
+
+    def keep(self, client: Client) -> None:
+        """Remember nothing anyway."""
+
+    async def forbid(self, client: Client) -> None:
+        """Forbid nothing."""
 
     def forget(self, client_id: ClientId) -> None:
         """Note a client that may have nothing."""
@@ -78,15 +85,23 @@ class Bench:
     def __init__(self) -> None:
         nobody: Any = None
         self.registry, self.clock, self.preparing = FakeRegistry(), HandClock(), Preparing()
-        self.anchored = AnchoredGrants()
+        self.anchored, self.book = AnchoredGrants(), GrantBook()
         preparer: Any = self.preparing
         cluster = FakeCluster(Power(), self.clock)
         self.reconciler = Reconciler(
             registry=self.registry,
             preparer=preparer,
-            ender=Ender(cluster, NoAudit(), self.clock, Metrics(), lambda: "request", anchored=self.anchored),
+            ender=Ender(
+                cluster,
+                NoAudit(),
+                self.clock,
+                Metrics(),
+                lambda: "request",
+                anchored=self.anchored,
+                leader=cluster,
+            ),
             finalizers=Finalizing(),
-            book=GrantBook(),
+            book=self.book,
             tokens=TokenAnchors(cluster, self.clock),
             board=StatusBoard(
                 registry=self.registry,
@@ -106,7 +121,7 @@ class Bench:
     def put(self, number: int, **changes: Any) -> ClientId:
         """Register a client."""
         key = ClientId("shop", f"client-{number}")
-        self.registry.put(replace(client(grants=(grant(),)), id=key, **changes))
+        self.registry.put(replace(client(), id=key, **changes))
         return key
 
 
@@ -188,13 +203,18 @@ async def test_slow_visits_hold_up_no_suspension() -> None:
 
 
 async def test_a_client_whose_turn_is_later_is_visited_then() -> None:
-    """Without holding a worker meanwhile; its end waits for nothing."""
+    """Without holding a worker meanwhile; a grant that is not ready waits for nothing, and hastens no other one."""
     bench = Bench()
     bench.preparing.gate.set()
     bench.preparing.waiting = 7.0
-    waited = await bench.reconciler.visit(bench.put(1))
-    looked = bench.preparing.looked
+    ready, broken = grant(), grant(name="broken")
+    key = bench.put(1, grants=(ready, broken))
+    waits = [await bench.reconciler.visit(key)]
+    bench.book.put(replace(client(), id=key), Prepared(ready, Anchor("name", "uid"), "account"))
+    waits.append(await bench.reconciler.visit(key))
+    first = bench.preparing.looked
     bench.preparing.waiting = 0.0
-    await bench.reconciler.visit(bench.put(1))
+    await bench.reconciler.visit(key)
 
-    assert (waited, looked, bench.preparing.looked) == (7.0, 0, 1)
+    assert waits == [7.0, 7.0]
+    assert (first, bench.preparing.looked) == (2 + 1, 2 + 1 + 2)

@@ -196,12 +196,12 @@ async def test_a_watch_that_is_silent_is_broken_off(
 
 
 async def test_failures_in_a_row_are_waited_for_longer_and_longer(tmp_path: Path, told: Told) -> None:
-    """Until a list succeeds: what fails after that is the first failure again."""
+    """A list that could be read changes nothing of that where its watch breaks at once."""
     replies = (*(status(500) for _ in range(3)), page(), watch(("ERROR", {"code": 500, "message": "oops"})))
     async with following(tmp_path, told, *replies):
         pass
 
-    assert told.waited == [1, 2, 3, 1]
+    assert told.waited == [1, 2, 3, 4]
     assert told.restarts == ["kubernetes_unavailable"] * 4
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.model.access import MAX_RULES, Action, PolicyRule, Rules, grants, read_review
+from broker.model.access import MAX_RULES, Action, PolicyRule, Rules, grants, read_review, unread_review
 from broker.model.strength import Strength, strength_of, strong_questions, strong_reasons
 
 RBAC = "rbac.authorization.k8s.io"
@@ -62,6 +62,7 @@ RBAC = "rbac.authorization.k8s.io"
         ("patch", "flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
         ("create", "apiregistration.k8s.io", "apiservices"),
         ("patch", "apiextensions.k8s.io", "customresourcedefinitions"),
+        ("update", "apiextensions.k8s.io", "customresourcedefinitions/status"),
     ],
 )
 def test_strong(verb: str, group: str, resource: str) -> None:
@@ -167,6 +168,13 @@ def test_more_rules_than_are_looked_at_make_strong() -> None:
 
     assert str(reason) == "it may do what more than 2000 rules say, which is more than is looked at"
     assert strong_reasons(read_review({"resourceRules": junk})) == ()
+
+
+def test_rules_that_are_too_large_to_read_make_strong() -> None:
+    """A rule is repeated for each binding of its Role: nothing can hide behind the size of an answer."""
+    (reason,) = strong_reasons(unread_review(1024**2))
+
+    assert str(reason) == "it may do what rules of more than 1 MiB say, which is more than is looked at"
 
 
 def test_a_question_of_others_means_nothing() -> None:

@@ -72,11 +72,13 @@ async def test_calls_for_one_look(name: str, grant: dict[str, Any], first: int, 
     client = await read_client(account.tenant, "reader")
     async with counting(limited) as session:
         rules, clock, anchors = Rules("tokenbroker", AUDIENCE), SystemClock(), KubeAnchors(session)
+        anchored = AnchoredGrants()
         hands = Hands(
             anchors=anchors,
             minter=TokenRequests(session, Metrics()),
             access=Verifier(KubeAccess(session), rules, clock),
-            ender=Ender(anchors, NoAudit(), clock, Metrics(), lambda: "request", anchored=AnchoredGrants()),
+            ender=Ender(anchors, NoAudit(), clock, Metrics(), lambda: "request", anchored=anchored, leader=Leading()),
+            anchored=anchored,
             tokens=TokenAnchors(anchors, clock),
             leader=Leading(),
         )

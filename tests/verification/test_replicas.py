@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from broker.config import load
-from tests.support.accounts import Account, issued, rule, until_dead, until_issued, until_refused, works
+from tests.support.accounts import Account, rule, until_dead, until_issued, until_refused, works
 from tests.support.broker import CONFIG, BrokerProcess
 from tests.verification.conftest import LIMITS, Limited
 
@@ -25,8 +25,7 @@ async def test_what_the_leader_found_stays_in_the_status(limited: Limited, follo
     client = await account.client(expect={"deny": ["get configmaps"]})
     await account.until_condition("AccessVerified", "True", "Verified")
     before = await resource_version(account)
-    await follower.until_ready(client.id)
-    token = await issued(follower, client)
+    token = await until_issued(follower, client)
 
     assert await works(limited.cluster, token)
     assert await resource_version(account) == before

@@ -72,6 +72,7 @@ STRONG_EVERYWHERE: dict[str, Rule] = {
     "flow-schemas": rule("create", "flowschemas", "flowcontrol.apiserver.k8s.io"),
     "api-groups": rule("create", "apiservices", "apiregistration.k8s.io"),
     "schema": rule("patch", "customresourcedefinitions", "apiextensions.k8s.io"),
+    "schema-status": rule("patch", "customresourcedefinitions/status", "apiextensions.k8s.io"),
     "secrets-of-all": rule("get", "secrets"),
 }
 """Each as a ClusterRole that is bound in the whole cluster."""

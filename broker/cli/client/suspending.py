@@ -1,7 +1,8 @@
-"""``tokenbroker client suspend`` and ``resume``: done when the broker has shown that it has seen them."""
+"""``tokenbroker client suspend`` and ``resume``: done when the broker has shown that it is."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -15,11 +16,11 @@ from broker.cli.manifests import Manifest
 from broker.cli.run import run
 
 POLL_SECONDS = 0.5
-_ENDED = frozenset({"Suspended", "InvalidSpec"})
-"""Reasons of Ready while tokens are ended because of ``suspend``; that of a spec which is not valid goes first."""
+_SUSPENDING, _SUSPENDED, _INVALID = "Suspending", "Suspended", "InvalidSpec"
+"""Reasons of Ready while tokens cannot be ended, when they have been, and where a spec that is not valid goes first."""
 
 Wait = Annotated[
-    int, typer.Option(metavar="SECONDS", min=0, help="How long the broker has to show that it has seen this; 0: none.")
+    int, typer.Option(metavar="SECONDS", min=0, help="How long the broker has to show that it is done; 0: none.")
 ]
 
 
@@ -41,7 +42,7 @@ def suspend(
             if not wait:
                 return typer.echo(f"suspended: {_id(found)}; its tokens live until a broker has seen it", err=True)
             await _until_ended(cluster, found, wait)
-            end = "the broker has seen it, and its tokens are refused within about 15 s"
+            end = "the broker has ended its tokens, which are refused within about 15 s"
             return typer.echo(f"suspended: {_id(found)}; {end}", err=True)
 
     run(work())
@@ -68,14 +69,22 @@ def resume(
     run(work())
 
 
-def ready(found: Manifest) -> tuple[str, str]:
-    """Return status and reason of the condition Ready; empty where it is not about the client as it is now."""
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the condition Ready says; empty where it is not about the client as it is now."""
+
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+def ready(found: Manifest) -> Ready:
+    """Return what a TokenClient's status says about it as it is now."""
     status = found.get("status", {})
     if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
-        return "", ""
-    return next(
-        ((it["status"], it["reason"]) for it in status.get("conditions", ()) if it["type"] == "Ready"), ("", "")
-    )
+        return Ready()
+    said = (it for it in status.get("conditions", ()) if it["type"] == "Ready")
+    return next((Ready(it["status"], it["reason"], it.get("message", "")) for it in said), Ready())
 
 
 async def _set(cluster: Cluster, found: Manifest, *, suspended: bool) -> Manifest:
@@ -86,38 +95,52 @@ async def _set(cluster: Cluster, found: Manifest, *, suspended: bool) -> Manifes
 async def _until_ended(cluster: Cluster, found: Manifest, wait: int) -> None:
     known = f"no broker has shown within {wait} s that it has seen it"
     async for now in _looks(cluster, found, wait):
-        if ready(now)[1] in _ENDED:
-            if not await _anchors_seen(cluster, now):
+        said = ready(now)
+        if said.reason == _SUSPENDING:
+            known = f"the broker has not ended everything within {wait} s. It says: {said.message.rstrip('.')}"
+        if said.reason in {_SUSPENDED, _INVALID}:
+            left = await _anchors_left(cluster, now)
+            if left == 0 or (left is None and said.reason == _SUSPENDED):
                 return
-            known = f"the broker has not deleted its anchors within {wait} s"
+            known = _not_ended(left, wait)
     client = f"-n {found['metadata']['namespace']} {found['metadata']['name']}"
     raise CommandError(
-        f"{_id(found)} is suspended, but {known}: tokens that it was handed live until a broker ends them, or they "
+        f"{_id(found)} is suspended, but {known}. Tokens that it was handed live until a broker ends them, or they "
         f"expire. `tokenbroker client revoke-all --now {client}` ends them without one; "
         "`tokenbroker doctor --install` says what is wrong.",
         ExitCode.UNAVAILABLE,
     )
 
 
-async def _anchors_seen(cluster: Cluster, found: Manifest) -> bool:
+async def _anchors_left(cluster: Cluster, found: Manifest) -> int | None:
+    """Return how many anchors there still are; None for who may not list Secrets, and has the broker's word alone.
+
+    The broker deletes those at the top, and the garbage collector those below, a moment later.
+    """
     try:
-        return bool(await anchors_of(cluster, found, (*HANDED_OUT, *IN_VAULT)))
-    except RefusedError:  # who may not list Secrets has the broker's word alone
-        return False
+        return len(await anchors_of(cluster, found, (*HANDED_OUT, *IN_VAULT)))
+    except RefusedError:
+        return None
+
+
+def _not_ended(left: int | None, wait: int) -> str:
+    if left is None:
+        return "it is not valid, for which a broker does not say whether it has ended its tokens"
+    return f"its anchors were still there after {wait} s"
 
 
 async def _until_served(cluster: Cluster, found: Manifest, wait: int) -> None:
-    state, reason = "", ""
+    said = Ready()
     async for now in _looks(cluster, found, wait):
-        state, reason = ready(now)
-        if state == "True":
+        said = ready(now)
+        if said.status == "True":
             return
     client = _id(found)
-    if not state:
+    if not said.status:
         known = f"no broker has shown within {wait} s that it has seen it. `tokenbroker doctor --install` says why."
         raise CommandError(f"{client} is suspended no more, but {known}", ExitCode.UNAVAILABLE)
     raise CommandError(
-        f"{client} is suspended no more, but nothing is issued for it: {reason}. "
+        f"{client} is suspended no more, but nothing is issued for it: {said.reason}. "
         f"`tokenbroker doctor --client {client}` says why."
     )
 

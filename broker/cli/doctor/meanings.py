@@ -29,6 +29,14 @@ class Meaning:
 
 CONDITIONS = {
     "Suspended": Meaning("The client is suspended, so nothing is issued.", "tokenbroker client resume CLIENT"),
+    "Suspending": Meaning(
+        "The client is suspended, and tokens of it could not be ended yet.",
+        "tokenbroker client revoke-all CLIENT --now",
+    ),
+    "Expiring": Meaning(
+        "The registration has ended, and tokens of it could not be ended yet.",
+        "tokenbroker client revoke-all CLIENT --now",
+    ),
     "Expired": Meaning(
         "The registration has ended.",
         """kubectl patch tokenclient NAME -n NAMESPACE --type merge -p '{"spec":{"notAfter":null}}'""",
