@@ -342,10 +342,13 @@ async def test_who_begins_to_lead_takes_back_nothing_that_the_one_before_has_sai
     assert len(world.reconciler.queue) == 1
 
 
-async def test_a_status_is_brought_up_to_date_where_no_fact_has_changed(world: EndingWorld) -> None:
+@pytest.mark.parametrize("change", [{"owner": "somebody else"}, {"suspended": True}])
+async def test_a_status_is_brought_up_to_date_where_no_fact_has_changed(
+    world: EndingWorld, change: dict[str, object]
+) -> None:
     """The generation has: who waits for it would wait for a minute."""
     world.board.queue.forget(WEB)
-    changed(world, owner="somebody else")
+    changed(world, **change)
     await world.reconciler.visit(WEB)
 
     assert len(world.board.queue) == 1

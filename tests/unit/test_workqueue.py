@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from broker.errors import BrokerError, Reason
+from broker.services import workqueue
 from broker.services.workqueue import WorkQueue
 
 
@@ -232,3 +235,66 @@ async def test_what_counts_no_more_does_not_fill_the_memory() -> None:
 
     assert sum(map(len, queue._heaps.values())) < 200
     assert len(queue) == 1
+
+
+async def test_a_success_ends_a_row_of_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails after it is the first failure again."""
+    attempts: list[int] = []
+    visits = 0
+    done = asyncio.Event()
+
+    def noted(attempt: int, random: float) -> float:
+        del random
+        attempts.append(attempt)
+        return 0.001
+
+    async def work(_key: str) -> float:
+        nonlocal visits
+        visits += 1
+        if visits == 3:
+            return 0.001
+        if visits == 6:
+            done.set()
+        raise BrokerError(Reason.KUBERNETES_TIMEOUT, "slow")
+
+    monkeypatch.setattr(workqueue, "backoff", noted)
+    async with running(work) as queue:
+        queue.add("a")
+        async with asyncio.timeout(5):
+            await done.wait()
+
+    assert attempts[:4] == [1, 2, 1, 2]
+
+
+async def test_idle_workers_see_what_falls_due_while_a_key_waits_for_its_own_visit() -> None:
+    """One is visited for long and was added again; another one is due meanwhile."""
+    started, free, seen = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(key: str) -> None:
+        if key == "slow":
+            started.set()
+            await free.wait()
+        else:
+            seen.set()
+
+    async with running(work, workers=2) as queue:
+        queue.add("slow")
+        await started.wait()
+        queue.add("other", 0.05)
+        queue.add("slow")
+        async with asyncio.timeout(5):
+            await seen.wait()
+        free.set()
+
+    assert len(queue) == 0
+
+
+async def test_who_has_nobody_for_what_is_urgent_says_so() -> None:
+    """It would wait for ever."""
+
+    async def never(key: str) -> None:
+        raise AssertionError(key)
+
+    queue: WorkQueue[str] = WorkQueue("plain", never, workers=1)
+    with pytest.raises(RuntimeError, match="the queue plain has nobody for what is urgent"):
+        queue.hurry("a")
