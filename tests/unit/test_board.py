@@ -302,3 +302,18 @@ async def test_what_lives_yet_of_a_client_that_is_suspended_is_named() -> None:
 def test_what_stops_a_client_has_words_for_an_event(reason: Reason) -> None:
     """Fixed ones: nothing of the finding gets into them."""
     assert EVENT_NOTES[camel(reason)]
+
+
+async def test_what_is_new_of_a_copy_is_written_at_once() -> None:
+    """And what is not new is not."""
+    bench = Bench(grants=(grant(),))
+    facts = VaultFacts("p", 1, None, None, 0, None)
+    for _ in range(2):
+        bench.board.queue.forget(KEY.client)
+        bench.board.vault(KEY.client, "default", facts)
+        planned = len(bench.board.queue)
+        facts = replace(facts)
+
+    assert planned == 0
+    bench.board.vault(KEY.client, "default", replace(facts, version=2))
+    assert len(bench.board.queue) == 1

@@ -428,3 +428,17 @@ async def test_what_has_ended_once_is_owed_again_when_it_lives_again(world: Endi
 
     assert listed == {SINGLY, TOGETHER}
     assert world.anchored.known(WEB, "uid-1", web().grants[1])
+
+
+async def test_who_went_is_not_told_of_its_namespace_any_more(world: EndingWorld) -> None:
+    """Others of the namespace are."""
+    other = web(id=ClientId(WEB.namespace, "other"), uid="uid-of-other")
+    world.register(other)
+    world.reconciler.changed(other.id)
+    del world.cluster.resources[WEB]
+    await world.reconciler.visit(WEB)
+    hurried: list[ClientId] = []
+    world.reconciler.queue.hurry = hurried.append  # type: ignore[assignment, method-assign]
+    world.reconciler.namespace_changed(WEB.namespace)
+
+    assert hurried == [other.id]
