@@ -7,7 +7,7 @@ from typing import Any
 
 from broker.errors import Fault, Reason
 from broker.model.account import account_user
-from broker.model.client import Client, Proofs
+from broker.model.client import Client, Grant, Proofs
 from broker.model.condition import Condition, with_times
 from broker.model.decision import standing
 from broker.model.former_grants import FormerGrant, grants_left
@@ -55,6 +55,8 @@ class GrantFacts:
     access: AccessFacts | None = None
     anchor_uid: str = ""
     account_uid: str = ""
+    prepared: Grant | None = None
+    """The grant as it was then; one that was changed since has to be looked at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Facts:
     proofs: ProofPolicy = field(default_factory=ProofPolicy)
     ended: frozenset[FormerGrant] = frozenset()
     """Grants that the client had once, and whose tokens have ended."""
+    suspended: bool = False
     unended: tuple[str, ...] | None = None
     """Where it may have no token: what of its tokens lives yet, and why; None where nobody has tried to end them."""
 
@@ -105,7 +108,7 @@ def is_known(facts: Facts, now: datetime) -> bool:
     """Tell whether enough is known for a status: all grants were tried out, where tokens may be had at all."""
     client = facts.client
     if client is None:
-        return True
+        return facts.unended is not None or not facts.suspended
     if standing(client, now) is not None:
         return facts.unended is not None
     return all(facts.grants.get(grant.name, GrantFacts()).rehearsed for grant in client.grants)
@@ -129,6 +132,8 @@ def _ends(facts: GrantFacts) -> bool:
 def _over(facts: Facts, now: datetime) -> Condition | None:
     """Return the condition Ready of a client that may have no token at all, or None."""
     client, alive = facts.client, " ".join(facts.unended or ())
+    if client is None and not facts.suspended:
+        return None
     if client is None or client.suspended:
         if alive:
             return Condition("Ready", "False", "Suspending", f"Nothing is issued, and its tokens live yet: {alive}")
@@ -150,7 +155,10 @@ def _grants(facts: Facts, client: Client, previous: Mapping[str, Any]) -> list[d
     entries = []
     for grant in client.grants:
         account = accounts.pop(grant.name, grant.service_account)
-        entries.append(_grant(client, grant.name, account, facts.grants.get(grant.name, GrantFacts())))
+        known = facts.grants.get(grant.name, GrantFacts())
+        if known.prepared != grant:
+            known = replace(known, anchor_uid="", account_uid="")
+        entries.append(_grant(client, grant.name, account, known))
     gone = [_grant(client, name, account, GrantFacts()) for name, account in accounts.items()]
     return [*entries[: MAX_GRANTS - len(gone)], *gone]
 

@@ -42,6 +42,11 @@ class AnchoredGrants:
             found.setdefault(of, set()).add(grant)
         return found
 
+    def keep(self, client_id: ClientId, uid: str, grants: Iterable[Named]) -> None:
+        """Forget all but these: another replica has ended the others, or will."""
+        if client_id in self._known:
+            self._known[client_id] &= {_key(uid, grant) for grant in grants}
+
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went, and whose tokens have ended."""
         self._known.pop(client_id, None)

@@ -125,12 +125,19 @@ class StatusBoard:
         ``access`` is what was found out about its account, None where the trial did not get so far; ``prepared`` by
         what it may be issued for now, None where it may not.
         """
-        self._unended.pop(client_id, None)
         facts = self._facts_of(client_id, grant)
         overtaken = fault is not None and fault.reason in ACCOUNT_FINDINGS
         known = facts.access if access is None and not overtaken else access
         uids = (prepared.anchor.uid, prepared.account_uid) if prepared is not None else ("", "")
-        changed = replace(facts, rehearsed=True, fault=fault, access=known, anchor_uid=uids[0], account_uid=uids[1])
+        changed = replace(
+            facts,
+            rehearsed=True,
+            fault=fault,
+            access=known,
+            anchor_uid=uids[0],
+            account_uid=uids[1],
+            prepared=prepared.grant if prepared is not None else None,
+        )
         self._note(client_id, grant, changed)
 
     def withholding(self, client_id: ClientId) -> None:
@@ -138,6 +145,10 @@ class StatusBoard:
         self._unended.setdefault(client_id, (ENDING_NOW,))
         for grant, facts in self._grants.get(client_id, {}).items():
             self._grants[client_id][grant] = replace(facts, anchor_uid="", account_uid="")
+
+    def resumed(self, client_id: ClientId) -> None:
+        """Note that a client may have tokens: what was said of their end is over."""
+        self._unended.pop(client_id, None)
 
     def withheld(self, client_id: ClientId, not_ended: Iterable[NotEnded]) -> None:
         """Note what came of that, and write it."""
@@ -188,7 +199,8 @@ class StatusBoard:
             grants=grants,
             proofs=self._proofs(registration.id.namespace),
             ended=ended,
-            unended=self._unended.get(registration.id) if client is not None or registration.suspended else None,
+            suspended=registration.suspended,
+            unended=self._unended.get(registration.id),
         )
 
     def trial_fault(self, client_id: ClientId, grant: str) -> Fault | None:

@@ -55,6 +55,11 @@ def _may_pass(error: BrokerError) -> bool:
     return error.reason is not Reason.BROKER_NOT_AUTHORIZED
 
 
+def _another_leads() -> BrokerError:
+    text = "Another replica leads, and ends tokens."
+    return BrokerError(Reason.KUBERNETES_UNAVAILABLE, text, operator_detail=text)
+
+
 class Ender:
     """Deletes anchors by the names that they must have; one that is not there is no error.
 
@@ -97,7 +102,9 @@ class Ender:
         Where the broker has no rights in the namespace, and no anchor of the grant is known, it had none to make
         any with either: that is no orphan, but tried again like the others.
         """
-        return await self._end_all(client_id, uid, [grant], why, sure=self._anchored.known(client_id, uid, grant))
+        owed = (uid, former_grant(grant)) in self._owed.get(client_id, {})
+        sure = owed or self._anchored.known(client_id, uid, grant)
+        return await self._end_all(client_id, uid, [grant], why, sure=sure)
 
     def owe(self, client_id: ClientId, uid: str, grants: Iterable[Named], why: str) -> None:
         """Take note that grants have to be ended, even where the reason goes before there was time for it."""
@@ -160,6 +167,8 @@ class Ender:
 
     async def _delete(self, client_id: ClientId, which: AnchorId, failures: list[BrokerError]) -> bool:
         try:
+            if not self._leader.leading:
+                raise _another_leads()  # which may have made this very anchor since
             return await self._anchors.delete(client_id.namespace, which.name)
         except BrokerError as error:
             failures.append(error)

@@ -79,6 +79,20 @@ class GrantBook:
         if self.get(client, prepared.grant) == prepared:
             del self._clients[client.id].prepared[prepared.grant.name]
 
+    def withdraw(self, client_id: ClientId, grant: str) -> None:
+        """Let nothing more be issued for a grant until it is prepared again."""
+        pages = self._clients.get(client_id)
+        if pages is not None:
+            pages.prepared.pop(grant, None)
+
+    def keep(self, client: Client) -> None:
+        """Forget the grants that a client has no more."""
+        pages, names = self._pages(client), {grant.name for grant in client.grants}
+        for known in (pages.prepared.keys() - names, pages.barred.keys() - names):
+            for name in known:
+                pages.prepared.pop(name, None)
+                pages.barred.pop(name, None)
+
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went, or may have nothing."""
         self._clients.pop(client_id, None)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from broker.model.anchor import Named
 from broker.model.client import Client, ClientId
 from broker.model.decision import Denied
 from broker.model.former_grants import FormerGrant, former_grant, grants_left
@@ -34,14 +35,27 @@ class Overdue:
             left.setdefault(registration.uid, set()).update(listed)
         return left
 
-    def note(self, registration: Registration, denied: Denied | None) -> None:
-        """Take note of what has to end by a change: the next one may take it back before there was time for it."""
+    def note(self, registration: Registration, denied: Denied | None) -> set[str]:
+        """Take note of what has to end by a change: the next one may take it back before there was time for it.
+
+        Returns the names of all grants that are owed: what is issued for them now would end as well.
+        """
         client = registration.client
         if client is not None and denied is not None:
             self._ender.owe(client.id, client.uid, client.grants, str(denied.reason))
         if client is not None or registration.suspended:
             for uid, grants in self.left(registration).items():
                 self._ender.owe(registration.id, uid, grants, "grant_removed" if client else "client_suspended")
+        return {grant.name for _, grant in self._ender.owed(registration.id)}
+
+    def follow(self, registration: Registration, client: Client) -> None:
+        """Remember nothing that the leader has ended: its status lists what it has not."""
+        listed: list[Named] = [*client.grants, *grants_left(registration.status, client.grants)]
+        self._anchored.keep(client.id, client.uid, listed)
+
+    async def pay(self, client_id: ClientId) -> list[NotEnded]:
+        """End what is owed and nothing else."""
+        return await self._ender.pay(client_id)
 
     async def end_removed(self, client_id: ClientId) -> list[NotEnded]:
         """End all tokens of a client that is gone."""

@@ -99,6 +99,10 @@ class Preparer:
             del trials[name]
         self._hands.tokens.keep(client)
 
+    def forbids(self, client: Client) -> bool:
+        """Tell whether the operator does not allow a grant. Raises BrokerError(registry_stale)."""
+        return any(grant_problem(client.id.namespace, grant, self._rules) for grant in client.grants)
+
     async def forbid(self, client: Client) -> bool:
         """Bar the grants that the operator does not allow, end their tokens, and tell whether there are any.
 

@@ -3,17 +3,16 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from broker.errors import BrokerError, Fault
-from broker.model.client import Client, ClientId, Grant
+from broker.errors import BrokerError
+from broker.model.client import Client, ClientId
 from broker.model.decision import Denied, standing
-from broker.model.former_grants import ListedAnchor, listed_anchor, unlisted
 from broker.model.schedule import spread
-from broker.model.status import AccessFacts
 from broker.ports import Clock, Finalizers, Leader, Registration, Registry
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender, NotEnded, may_pass, require_ended
 from broker.services.grant_book import GrantBook
+from broker.services.grants_prepare import GrantsPreparer
 from broker.services.overdue import Ended, Overdue
 from broker.services.prepare import Preparer
 from broker.services.seen import Seen
@@ -54,12 +53,14 @@ class Reconciler:
         self._preparer = preparer
         self._ender = ender
         self._finalizers = finalizers
+        self._grants = GrantsPreparer(
+            preparer=preparer, finalizers=finalizers, book=book, board=board, leader=leader, prepared=prepared
+        )
         self._book = book
         self._tokens = tokens
         self._board = board
         self._leader = leader
         self._clock = clock
-        self._prepared = prepared
         self._overdue = Overdue(ender, anchored)
         self._seen: dict[ClientId, Seen] = {}
         self._visited: dict[ClientId, float] = {}
@@ -80,13 +81,17 @@ class Reconciler:
         if not now.is_news_after(before, following=not self._leader.leading):
             return
         if before is not None and self._leader.leading:
-            self._overdue.note(registration, self._denied(registration))
+            for name in self._overdue.note(registration, self._denied(registration)):
+                self._book.withdraw(client_id, name)
         self._plan(client_id)
 
     def namespace_changed(self, namespace: str) -> None:
         """Take note that what the operator allows in a namespace may have changed, and end what is not any more."""
         for client_id in self._of_namespace.get(namespace, ()):
-            self.queue.hurry(client_id)
+            if self._forbidden(client_id):
+                self.queue.hurry(client_id)
+            else:
+                self.queue.add(client_id)
 
     def recheck(self, client_id: ClientId) -> None:
         """Visit a client because a request was refused; however many are, not more often than now and then."""
@@ -140,6 +145,14 @@ class Reconciler:
         else:
             self.queue.add(client_id)
 
+    def _forbidden(self, client_id: ClientId) -> bool:
+        try:
+            registration = self._registry.get(client_id)
+            client = registration.client if registration is not None else None
+            return client is not None and self._preparer.forbids(client)
+        except BrokerError:  # nobody knows what is allowed
+            return False
+
     def _is_over(self, registration: Registration) -> bool:
         if registration.client is None:
             return registration.deleting or registration.suspended
@@ -170,6 +183,8 @@ class Reconciler:
             not_ended = await self._overdue.end_all(registration, "client_suspended")
             self._board.withheld(registration.id, not_ended)
             require_ended(not_ended)
+        elif self._leader.leading:
+            require_ended(await self._overdue.pay(registration.id))
         self._board.queue.add(registration.id)
 
     async def _let_go(self, registration: Registration) -> None:
@@ -193,9 +208,12 @@ class Reconciler:
         not_ended: list[NotEnded] = []
         if self._leader.leading:
             not_ended = (await self._end_over(registration, client, denied)).not_ended
+        else:
+            self._overdue.follow(registration, client)
         if denied is None:
-            return await self._prepare_all(registration, client, not_ended)
-        self._board.withheld(client.id, not_ended)
+            return await self._grants.prepare(registration, client, not_ended) or _next_look(client)
+        if self._leader.leading:
+            self._board.withheld(client.id, not_ended)
         require_ended(not_ended)
         return _next_look(client)
 
@@ -203,16 +221,6 @@ class Reconciler:
         ended = await self._overdue.end_over(registration, client, denied)
         self._board.ended(client.id, ended.former)
         return ended
-
-    async def _list(self, registration: Registration, client: Client) -> BrokerError | None:
-        """Do what has to be done before an anchor is made, so that it is found again, or return why it could not be."""
-        try:
-            registration = await self._finalizers.put(registration)
-            if unlisted(registration.status, client.grants):
-                await self._board.write_down(registration)
-        except BrokerError as error:
-            return error
-        return None
 
     def _look_at_its_end(self, client: Client, now: datetime) -> None:
         """Visit a client when its registration ends, however this visit goes."""
@@ -223,57 +231,8 @@ class Reconciler:
         """Hand out nothing for a client that is suspended, or whose time is over."""
         self._book.forget(client.id)
         self._preparer.forget(client.id)
-        self._board.withholding(client.id)
-
-    async def _prepare_all(self, registration: Registration, client: Client, not_ended: list[NotEnded]) -> float:
-        """Prepare all grants but those whose tokens from before have not ended, and return when to look again.
-
-        Where the status cannot list them, only those are looked at that it lists; and those that need nothing but
-        another look, when it is their turn.
-        """
-        failures = [it.error for it in not_ended]
-        unlisted = await self._list(registration, client) if self._leader.leading else None
-        failures += [unlisted] if unlisted is not None else []
-        wait = self._preparer.wait(client)
-        owed = {it.grant.name: it.error for it in not_ended}
-        self._preparer.keep(client)
-        self._board.keep(client)
-        for grant in client.grants:
-            ready = self._book.get(client, grant) is not None
-            if (ready and wait > 0) or (unlisted is not None and not ready):
-                continue
-            error = owed.get(grant.name)
-            if error is None:
-                error = await self._prepare(client, grant, listed_anchor(registration.status, client.generation, grant))
-            else:
-                self._stands_back(client, grant, error)
-            failures += [error] if error is not None else []
-        # Written even where no fact changed: the specification may have (suspend, notAfter, a new generation).
-        self._board.queue.add(client.id)
-        if failures:
-            raise failures[-1]
-        return wait or _next_look(client)
-
-    def _stands_back(self, client: Client, grant: Grant, error: BrokerError) -> None:
-        """Let nothing be issued for a grant while tokens of it live that should not: they have the same anchor."""
-        fault = Fault.of(error)
-        self._book.bar(client, grant, fault)
-        self._board.rehearsed(client.id, grant.name, fault, None)
-
-    async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> BrokerError | None:
-        access: AccessFacts | None = None
-        failure: BrokerError | None = None
-        before = self._book.get(client, grant)
-        try:
-            access = await self._preparer.prepare(client, grant, listed)
-        except BrokerError as error:
-            failure = error
-        now = self._book.get(client, grant)
-        if now is not None and (before is None or before.account_uid != now.account_uid):
-            self._prepared(client.id, grant.name)
         if self._leader.leading:
-            self._board.rehearsed(client.id, grant.name, Fault.of(failure) if failure else None, access, now)
-        return failure
+            self._board.withholding(client.id)
 
     def _forget(self, client_id: ClientId) -> None:
         self._seen.pop(client_id, None)

@@ -247,11 +247,11 @@ async def test_a_client_that_comes_again_while_its_forerunner_ends_is_not_forgot
 
     world.cluster.delete = meanwhile  # type: ignore[method-assign]
     await world.reconciler.visit(WEB)
-    hurried: list[ClientId] = []
-    world.reconciler.queue.hurry = hurried.append  # type: ignore[assignment, method-assign]
+    told: list[ClientId] = []
+    world.reconciler.queue.add = told.append  # type: ignore[assignment, method-assign]
     world.reconciler.namespace_changed(WEB.namespace)
 
-    assert hurried == [WEB]
+    assert told == [WEB]
 
 
 async def test_a_client_that_went_with_its_namespace_is_forgotten(world: EndingWorld) -> None:
@@ -437,8 +437,8 @@ async def test_who_went_is_not_told_of_its_namespace_any_more(world: EndingWorld
     world.reconciler.changed(other.id)
     del world.cluster.resources[WEB]
     await world.reconciler.visit(WEB)
-    hurried: list[ClientId] = []
-    world.reconciler.queue.hurry = hurried.append  # type: ignore[assignment, method-assign]
+    told: list[ClientId] = []
+    world.reconciler.queue.add = told.append  # type: ignore[assignment, method-assign]
     world.reconciler.namespace_changed(WEB.namespace)
 
-    assert hurried == [other.id]
+    assert told == [other.id]

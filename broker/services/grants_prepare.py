@@ -1,0 +1,102 @@
+"""Make all grants of a client ready, each by itself: what stands in the way of one holds up no other."""
+
+from collections.abc import Callable
+
+from broker.errors import BrokerError, Fault
+from broker.model.client import Client, ClientId, Grant
+from broker.model.former_grants import ListedAnchor, listed_anchor, unlisted
+from broker.model.status import AccessFacts
+from broker.ports import Finalizers, Leader, Registration
+from broker.services.board import StatusBoard
+from broker.services.ending import NotEnded
+from broker.services.grant_book import GrantBook, Prepared
+from broker.services.prepare import Preparer
+
+
+class GrantsPreparer:
+    """Prepares grants and tells the board, and ``prepared`` where one may be issued for by something new."""
+
+    def __init__(
+        self,
+        *,
+        preparer: Preparer,
+        finalizers: Finalizers,
+        book: GrantBook,
+        board: StatusBoard,
+        leader: Leader,
+        prepared: Callable[[ClientId, str], None],
+    ) -> None:
+        self._preparer = preparer
+        self._finalizers = finalizers
+        self._book = book
+        self._board = board
+        self._leader = leader
+        self._prepared = prepared
+
+    async def prepare(self, registration: Registration, client: Client, not_ended: list[NotEnded]) -> float:
+        """Prepare all grants but those whose tokens from before have not ended.
+
+        Returns for how many seconds those have to wait that need another look; 0 where none has to.
+
+        Where the status cannot list them, only those are looked at that it lists. Raises the last BrokerError.
+        """
+        self._board.resumed(client.id)
+        for kept in (self._preparer, self._board, self._book):
+            kept.keep(client)
+        failures = [it.error for it in not_ended]
+        not_listed = await self._list(registration, client) if self._leader.leading else None
+        failures += [not_listed] if not_listed is not None else []
+        wait = self._preparer.wait(client)
+        owed = {it.grant.name: it.error for it in not_ended}
+        for grant in client.grants:
+            ready = self._book.get(client, grant) is not None
+            if (ready and wait > 0) or (not_listed is not None and unlisted(registration.status, [grant])):
+                continue
+            error = owed.get(grant.name)
+            if error is None:
+                error = await self._prepare(client, grant, listed_anchor(registration.status, client.generation, grant))
+            else:
+                self._stands_back(client, grant, error)
+            failures += [error] if error is not None else []
+        # Written even where no fact changed: the specification may have (suspend, notAfter, a new generation).
+        self._board.queue.add(client.id)
+        if failures:
+            raise failures[-1]
+        return wait
+
+    def _stands_back(self, client: Client, grant: Grant, error: BrokerError) -> None:
+        """Let nothing be issued for a grant while tokens of it live that should not: they have the same anchor."""
+        fault = Fault.of(error)
+        self._book.bar(client, grant, fault)
+        self._board.rehearsed(client.id, grant.name, fault, None)
+
+    async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> BrokerError | None:
+        access: AccessFacts | None = None
+        failure: BrokerError | None = None
+        before = self._book.get(client, grant)
+        try:
+            access = await self._preparer.prepare(client, grant, listed)
+        except BrokerError as error:
+            failure = error
+        finally:  # also where this is given up for something more urgent
+            now = self._book.get(client, grant)
+            if now is not None and (before is None or _by(before) != _by(now)):
+                self._prepared(client.id, grant.name)
+        if self._leader.leading:
+            self._board.rehearsed(client.id, grant.name, Fault.of(failure) if failure else None, access, now)
+        return failure
+
+    async def _list(self, registration: Registration, client: Client) -> BrokerError | None:
+        """Do what has to be done before an anchor is made, so that it is found again, or return why it could not be."""
+        try:
+            registration = await self._finalizers.put(registration)
+            if unlisted(registration.status, client.grants):
+                await self._board.write_down(registration)
+        except BrokerError as error:
+            return error
+        return None
+
+
+def _by(prepared: Prepared) -> tuple[str, str]:
+    """Return by what a grant is issued for: where that is another one, its copy in Vault may be dead."""
+    return prepared.anchor.uid, prepared.account_uid
