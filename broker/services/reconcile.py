@@ -129,9 +129,11 @@ class Reconciler:
             return await self.visit(client_id)
         self.queue.add(client_id)
         self._look_at_its_end(registration.client, self._clock.now())
-        await self._preparer.forbid(registration.client)
+        not_ended: list[NotEnded] = []
         if self._leader.leading:
-            require_ended((await self._end_over(registration, registration.client, None)).not_ended)
+            not_ended = (await self._end_over(registration, registration.client, None)).not_ended
+        await self._preparer.forbid(registration.client)
+        require_ended(not_ended)
         return None
 
     def _plan(self, client_id: ClientId, *, first: bool = True) -> None:

@@ -239,6 +239,23 @@ async def test_a_broker_that_starts_where_no_status_can_be_written_looks_at_what
     assert not world.accepts(token)
 
 
+async def test_a_hurry_ends_what_went_though_nobody_knows_what_is_allowed(world: EndingWorld) -> None:
+    """Where labels are too old to tell; and what is forbidden is barred though something else cannot be ended."""
+    token = (await world.issue())[1]
+    changed(world, grants=web().grants[1:])
+    world.labels_known = False
+    with pytest.raises(BrokerError, match="registry_stale"):
+        await world.reconciler.hurry(WEB)
+    assert not world.accepts(token)
+
+    world.labels_known, world.limits = True, NamespaceLimits(max_ttl_seconds=1)
+    world.cluster.delete_fault = AWAY
+    with pytest.raises(BrokerError, match="away"):
+        await world.reconciler.hurry(WEB)
+    with pytest.raises(BrokerError, match="limits_exceeded"):
+        await world.issue(grant_name=TOGETHER)
+
+
 async def test_labels_that_forbid_nothing_give_up_no_visit(world: EndingWorld) -> None:
     """Else whoever may label the namespace keeps its clients from ever being looked at."""
     hurried, planned = list[ClientId](), list[ClientId]()
