@@ -14,9 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from broker import __version__
 from broker.errors import ProofFailure, Reason
 from broker.model.client import ClientId
-
-POLICIES = ("tokenbroker-secrets", "tokenbroker-tokens")
-"""Those that the broker tries (:mod:`broker.kube.canary`)."""
+from broker.model.policies import TRIED
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -117,7 +115,7 @@ class Metrics:
             self._proofs.labels(failure.value)
         for valid in ("true", "false"):
             self._clients.labels(valid)
-        for policy in POLICIES:
+        for policy in TRIED:
             self._policies.labels(policy)
         for change in ("gained", "lost"):
             self._leader_changes.labels(change)
@@ -140,7 +138,7 @@ class Metrics:
 
     def policies_missing(self, names: tuple[str, ...]) -> None:
         """Set which policies are not in force."""
-        for policy in POLICIES:
+        for policy in TRIED:
             self._policies.labels(policy).set(policy in names)
 
     def refused(self, client: ClientId, reason: Reason) -> None:

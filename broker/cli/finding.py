@@ -37,6 +37,11 @@ async def find_client(cluster: Cluster, namespace: str | None, name: str) -> Man
     return found
 
 
+def addressed(found: Manifest) -> str:
+    """Return how commands name an object: ``-n NAMESPACE NAME``."""
+    return f"-n {found['metadata']['namespace']} {found['metadata']['name']}"
+
+
 def unknown(client: ClientId) -> CommandError:
     """Return the error for a client that is not there."""
     return CommandError(f"there is no client {client}: `tokenbroker client list -A` shows them all.")

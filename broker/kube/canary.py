@@ -8,9 +8,7 @@ from typing import Any
 from broker.errors import BrokerError, Reason
 from broker.kube.answer import Answer, unavailable
 from broker.kube.session import KubeSession
-
-SECRETS, TOKENS = "tokenbroker-secrets", "tokenbroker-tokens"
-"""The policies that limit the broker's own Secrets and TokenRequests (deploy/base/policies)."""
+from broker.model.policies import SECRETS, TOKENS
 
 NAME = "tokenbroker-canary"
 """An account without any rights in the broker's own namespace, for which the broker may mint but for the policy."""

@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from broker.cli import release
 from broker.cli.doctor import schema, settings, web
-from broker.cli.doctor.canary import TRIED, conclude
+from broker.cli.doctor.canary import conclude
 from broker.cli.doctor.findings import Finding, State, ok, problem, unknown
 from broker.cli.doctor.objects import Seen
 from broker.cli.doctor.token import Bound, Claims, Review, Signature, TokenFacts, claims_of, diagnose
 from broker.cli.doctor.token_facts import verify
 from broker.cli.token.jwt import UnverifiedToken
+from broker.model.policies import TRIED
 from broker.model.sensitive import Sensitive
 
 Said = Callable[[str, str], Finding]

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from broker.errors import BrokerError, Reason
-from broker.kube.canary import SECRETS, TOKENS, KubeCanary
+from broker.kube.canary import KubeCanary
 from broker.kube.session import KubeSession
+from broker.model.policies import SECRETS, TOKENS
 from tests.support.certificates import Authority
 from tests.support.scripted import Reply, answer, says, scripted
 

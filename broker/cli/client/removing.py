@@ -1,16 +1,15 @@
 """What belongs to a client, and its removal."""
 
-import asyncio
-
 import typer
 
 from broker.cli.cluster import Cluster
 from broker.cli.errors import CommandError, ExitCode, RefusedError
 from broker.cli.manifests import Manifest, labels, wide_labels
+from broker.cli.polling import rounds
 from broker.cli.resources import Kind
 from broker.model.client import ClientId
 
-WAIT_SECONDS, POLL_SECONDS = 60.0, 0.3
+WAIT_SECONDS = 60.0
 _LABELLED = (Kind.ROLE_BINDING, Kind.ROLE, Kind.SERVICE_ACCOUNT)
 _WIDE = (Kind.CLUSTER_ROLE_BINDING, Kind.CLUSTER_ROLE)
 
@@ -58,11 +57,10 @@ async def remove_all(cluster: Cluster, manifests: list[Manifest]) -> list[Manife
 
 async def _until_gone(cluster: Cluster, client: Manifest) -> None:
     metadata = client["metadata"]
-    for _ in range(int(WAIT_SECONDS / POLL_SECONDS)):
+    async for _ in rounds(WAIT_SECONDS):
         found = await cluster.get(Kind.TOKEN_CLIENT, metadata["namespace"], metadata["name"])
         if found is None or found["metadata"]["uid"] != metadata["uid"]:
             return
-        await asyncio.sleep(POLL_SECONDS)
     raise _held(metadata["namespace"], metadata["name"])
 
 

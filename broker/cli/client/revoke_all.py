@@ -1,6 +1,5 @@
 """``tokenbroker client revoke-all``: end a client's tokens with the user's own rights, and see new ones made."""
 
-import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -11,14 +10,15 @@ from broker.cli import options as opt
 from broker.cli.client.anchors import HANDED_OUT, IN_VAULT, anchors_of, warnings
 from broker.cli.cluster import Access, Cluster, connect
 from broker.cli.errors import CommandError, ExitCode, RefusedError
-from broker.cli.finding import find_client
+from broker.cli.finding import addressed, find_client
 from broker.cli.manifests import Manifest
+from broker.cli.polling import rounds
 from broker.cli.run import run
 from broker.model.anchor import AnchorKind
 from broker.model.client import ROTATE_REQUESTED, Revocation
 from broker.model.times import timestamp
 
-WAIT_SECONDS, POLL_SECONDS = 45.0, 0.5
+WAIT_SECONDS = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ async def _ended(cluster: Cluster, found: Manifest, kinds: tuple[AnchorKind, ...
         for anchor in anchors:
             await cluster.delete(anchor)
     except RefusedError as error:
-        client = f"-n {found['metadata']['namespace']} {found['metadata']['name']}"
+        client = addressed(found)
         hint = f"`tokenbroker client suspend {client}` ends all its tokens too, and needs only patch on tokenclients."
         raise CommandError(f"{error} Ending tokens here needs list and delete on secrets; {hint}") from None
     return anchors
@@ -99,14 +99,13 @@ async def _until_replaced(cluster: Cluster, before: Before) -> None:
     metadata, left = before.found["metadata"], ["anything"]
     if before.found["spec"].get("suspend"):
         return typer.echo("the client is suspended: nothing new is made for it.", err=True)
-    for _ in range(int(WAIT_SECONDS / POLL_SECONDS)):
+    async for _ in rounds(WAIT_SECONDS):
         now = await find_client(cluster, metadata["namespace"], metadata["name"])
         left = missing(before, now, await anchors_of(cluster, before.found, HANDED_OUT[:1]))
         if not left:
             return typer.echo(
                 "the broker has made new anchors, and new versions in Vault where there are any.", err=True
             )
-        await asyncio.sleep(POLL_SECONDS)
     raise CommandError(
         f"the broker has not shown within {WAIT_SECONDS:g} s: {', '.join(left)}. What was deleted has ended all the "
         "same; `tokenbroker client show` says why nothing new is made.",

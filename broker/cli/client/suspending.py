@@ -1,7 +1,5 @@
 """``tokenbroker client suspend`` and ``resume``: done when the broker has shown that it is."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,11 +9,11 @@ from broker.cli import options as opt
 from broker.cli.client.anchors import HANDED_OUT, IN_VAULT, anchors_of, warnings
 from broker.cli.cluster import Access, Cluster, connect
 from broker.cli.errors import CommandError, ExitCode, RefusedError
-from broker.cli.finding import find_client
+from broker.cli.finding import addressed, find_client
 from broker.cli.manifests import Manifest
+from broker.cli.polling import rounds
 from broker.cli.run import run
 
-POLL_SECONDS = 0.5
 _SUSPENDING, _SUSPENDED, _INVALID = "Suspending", "Suspended", "InvalidSpec"
 """Reasons of Ready while tokens cannot be ended, when they have been, and where a spec that is not valid goes first."""
 
@@ -94,7 +92,8 @@ async def _set(cluster: Cluster, found: Manifest, *, suspended: bool) -> Manifes
 
 async def _until_ended(cluster: Cluster, found: Manifest, wait: int) -> None:
     known = f"no broker has shown within {wait} s that it has seen it"
-    async for now in _looks(cluster, found, wait):
+    async for _ in rounds(wait):
+        now = await _again(cluster, found)
         said = ready(now)
         if said.reason == _SUSPENDING:
             known = f"the broker has not ended everything within {wait} s. It says: {said.message.rstrip('.')}"
@@ -103,10 +102,9 @@ async def _until_ended(cluster: Cluster, found: Manifest, wait: int) -> None:
             if left == 0 or (left is None and said.reason == _SUSPENDED):
                 return
             known = _not_ended(left, wait)
-    client = f"-n {found['metadata']['namespace']} {found['metadata']['name']}"
     raise CommandError(
         f"{_id(found)} is suspended, but {known}. Tokens that it was handed live until a broker ends them, or they "
-        f"expire. `tokenbroker client revoke-all --now {client}` ends them without one; "
+        f"expire. `tokenbroker client revoke-all --now {addressed(found)}` ends them without one; "
         "`tokenbroker doctor --install` says what is wrong.",
         ExitCode.UNAVAILABLE,
     )
@@ -131,7 +129,8 @@ def _not_ended(left: int | None, wait: int) -> str:
 
 async def _until_served(cluster: Cluster, found: Manifest, wait: int) -> None:
     said = Ready()
-    async for now in _looks(cluster, found, wait):
+    async for _ in rounds(wait):
+        now = await _again(cluster, found)
         said = ready(now)
         if said.status == "True":
             return
@@ -145,13 +144,8 @@ async def _until_served(cluster: Cluster, found: Manifest, wait: int) -> None:
     )
 
 
-async def _looks(cluster: Cluster, found: Manifest, wait: int) -> AsyncIterator[Manifest]:
-    """Yield the client as it is, again and again, until the time is over."""
-    metadata, clock = found["metadata"], asyncio.get_running_loop()
-    end = clock.time() + wait
-    while clock.time() < end:
-        yield await find_client(cluster, metadata["namespace"], metadata["name"])
-        await asyncio.sleep(POLL_SECONDS)
+async def _again(cluster: Cluster, found: Manifest) -> Manifest:
+    return await find_client(cluster, found["metadata"]["namespace"], found["metadata"]["name"])
 
 
 def _id(found: Manifest) -> str:

@@ -10,9 +10,7 @@ from broker.cli.cluster import Cluster
 from broker.cli.doctor import install_facts, policies
 from broker.cli.doctor.findings import Finding, State, ok, problem, unknown
 from broker.cli.manifests import BrokerAccount
-
-TRIED = ("tokenbroker-secrets", "tokenbroker-tokens")
-"""What the broker itself tries each minute (:mod:`broker.kube.canary`)."""
+from broker.model.policies import TRIED
 
 IDENTITY = "broker.policies"
 

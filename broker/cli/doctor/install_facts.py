@@ -11,6 +11,7 @@ from broker.cli.doctor.schema import NAME
 from broker.cli.doctor.settings import Settings
 from broker.cli.manifests import BrokerAccount, Manifest
 from broker.model.account import account_user
+from broker.model.policies import SECRETS, TOKENS
 
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{NAME}"
@@ -46,8 +47,8 @@ async def try_in_the_brokers_name(cluster: Cluster, broker: BrokerAccount) -> di
     secret: Manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tokenbroker-doctor"}}
     token = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
     attempts = {
-        "tokenbroker-secrets": (f"{where}/secrets", secret),
-        "tokenbroker-tokens": (f"{where}/serviceaccounts/{CANARY}/token", token),
+        SECRETS: (f"{where}/secrets", secret),
+        TOKENS: (f"{where}/serviceaccounts/{CANARY}/token", token),
     }
     if cluster.impersonates:  # nobody acts in a name that he took for a third one
         return dict.fromkeys(attempts, (HTTPStatus.FORBIDDEN, "cannot impersonate twice"))
