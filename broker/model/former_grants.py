@@ -21,6 +21,10 @@ class FormerGrant:
     service_account: str
 
 
+GrantKey = tuple[str, FormerGrant]
+"""A TokenClient's UID, and a grant as far as its anchors' names go."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListedAnchor:
     """What the leader says of a grant: the UIDs of its anchor, and of the account looked at; empty: not prepared.
@@ -49,19 +53,20 @@ def former_grant(grant: Named) -> FormerGrant:
     return FormerGrant(grant.name, grant.service_account)
 
 
+def grant_key(uid: str, grant: Named) -> GrantKey:
+    """Return what tells a grant of the TokenClient with that UID from all others."""
+    return uid, former_grant(grant)
+
+
 def grants_left(status: Mapping[str, Any], grants: Iterable[Named]) -> tuple[FormerGrant, ...]:
     """Return the grants that a status lists and that are not there any more, or are for another account now."""
-    now = _names(grants)
-    return tuple(former for former in _listed(status) if (former.name, former.service_account) not in now)
+    now = set(map(former_grant, grants))
+    return tuple(former for former in _listed(status) if former not in now)
 
 
 def unlisted(status: Mapping[str, Any], grants: Iterable[Named]) -> bool:
     """Tell whether a grant is not in a status, as it is now: then a broker that starts anew would not know of it."""
-    return not _names(grants) <= _names(_listed(status))
-
-
-def _names(grants: Iterable[Named]) -> set[tuple[str, str]]:
-    return {(grant.name, grant.service_account) for grant in grants}
+    return not set(map(former_grant, grants)) <= set(_listed(status))
 
 
 def _listed(status: Mapping[str, Any]) -> list[FormerGrant]:

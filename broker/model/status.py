@@ -7,10 +7,11 @@ from typing import Any
 
 from broker.errors import Fault, Reason
 from broker.model.account import account_user
-from broker.model.client import Client, Grant, Proofs
+from broker.model.client import Client, Proofs
 from broker.model.condition import Condition, with_times
 from broker.model.decision import standing
 from broker.model.former_grants import FormerGrant, grants_left
+from broker.model.prepared import Prepared
 from broker.model.proof_policy import ProofPolicy, proof_problems, usable
 from broker.model.times import timestamp
 from broker.model.vault_status import VaultFacts, vault_columns
@@ -45,18 +46,15 @@ class AccessFacts:
 class GrantFacts:
     """What is known of one grant. ``rehearsed``: a mint was tried out; ``fault``: what it met, if anything.
 
-    ``access`` is what was found out about the account at the last trial that got so far. ``anchor_uid`` and
-    ``account_uid`` are of the anchor and the account by which the grant may be issued for; empty where it may not.
+    ``access`` is what was found out about the account at the last trial that got so far. ``prepared`` is by what the
+    grant may be issued for, None where it may not; one that was changed since has to be looked at first.
     """
 
     rehearsed: bool = False
     fault: Fault | None = None
     vault: VaultFacts | None = None
     access: AccessFacts | None = None
-    anchor_uid: str = ""
-    account_uid: str = ""
-    prepared: Grant | None = None
-    """The grant as it was then; one that was changed since has to be looked at first."""
+    prepared: Prepared | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +130,16 @@ def _ends(facts: GrantFacts) -> bool:
 def _over(facts: Facts, now: datetime) -> Condition | None:
     """Return the condition Ready of a client that may have no token at all, or None."""
     client, alive = facts.client, " ".join(facts.unended or ())
-    if client is None and not facts.suspended:
-        return None
-    if client is None or client.suspended:
-        if alive:
-            return Condition("Ready", "False", "Suspending", f"Nothing is issued, and its tokens live yet: {alive}")
-        return Condition("Ready", "False", "Suspended", "spec.suspend is true: nothing is issued.") if client else None
-    if client.not_after is None or now < client.not_after:
-        return None
-    if alive:
-        return Condition("Ready", "False", "Expiring", f"Nothing is issued, and its tokens live yet: {alive}")
-    return Condition("Ready", "False", "Expired", f"spec.notAfter was {timestamp(client.not_after)}.")
+    suspended = facts.suspended if client is None else client.suspended
+    expired = client.not_after if client is not None and standing(client, now) is not None else None
+    still = f"Nothing is issued, and its tokens live yet: {alive}"
+    if suspended and alive:
+        return Condition("Ready", "False", "Suspending", still)
+    if suspended and client is not None:
+        return Condition("Ready", "False", "Suspended", "spec.suspend is true: nothing is issued.")
+    if expired and alive:
+        return Condition("Ready", "False", "Expiring", still)
+    return Condition("Ready", "False", "Expired", f"spec.notAfter was {timestamp(expired)}.") if expired else None
 
 
 def _grants(facts: Facts, client: Client, previous: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -156,8 +153,8 @@ def _grants(facts: Facts, client: Client, previous: Mapping[str, Any]) -> list[d
     for grant in client.grants:
         account = accounts.pop(grant.name, grant.service_account)
         known = facts.grants.get(grant.name, GrantFacts())
-        if known.prepared != grant:
-            known = replace(known, anchor_uid="", account_uid="")
+        if known.prepared is not None and known.prepared.grant != grant:
+            known = replace(known, prepared=None)
         entries.append(_grant(client, grant.name, account, known))
     gone = [_grant(client, name, account, GrantFacts()) for name, account in accounts.items()]
     return [*entries[: MAX_GRANTS - len(gone)], *gone]
@@ -277,8 +274,8 @@ def _grant(client: Client, name: str, account: str, facts: GrantFacts) -> dict[s
         "ready": facts.rehearsed and facts.fault is None,
         "subject": account_user(client.id.namespace, account),
     }
-    if facts.anchor_uid:
-        document |= {"anchorUID": facts.anchor_uid, "accountUID": facts.account_uid}
+    if facts.prepared is not None:
+        document |= {"anchorUID": facts.prepared.anchor.uid, "accountUID": facts.prepared.account_uid}
     strong = _strong(facts)
     if strong is not None:
         document["strong"] = strong

@@ -9,34 +9,31 @@ from collections.abc import Iterable
 
 from broker.model.anchor import Named
 from broker.model.client import ClientId
-from broker.model.former_grants import FormerGrant, former_grant
-
-_Key = tuple[str, FormerGrant]
-"""A TokenClient's UID, and a grant as far as its anchors' names go."""
+from broker.model.former_grants import FormerGrant, GrantKey, grant_key
 
 
 class AnchoredGrants:
     """Remembers grants by client, until they have ended."""
 
     def __init__(self) -> None:
-        self._known: defaultdict[ClientId, set[_Key]] = defaultdict(set)
+        self._known: defaultdict[ClientId, set[GrantKey]] = defaultdict(set)
 
     def note(self, client_id: ClientId, uid: str, grant: Named) -> None:
         """Take note that a grant of the TokenClient with that UID has an anchor."""
-        self._known[client_id].add(_key(uid, grant))
+        self._known[client_id].add(grant_key(uid, grant))
 
     def ended(self, client_id: ClientId, uid: str, grant: Named) -> None:
         """Take note that its anchors were deleted."""
         if client_id in self._known:
-            self._known[client_id].discard(_key(uid, grant))
+            self._known[client_id].discard(grant_key(uid, grant))
 
     def known(self, client_id: ClientId, uid: str, grant: Named) -> bool:
         """Tell whether a grant may have an anchor."""
-        return _key(uid, grant) in self._known.get(client_id, ())
+        return grant_key(uid, grant) in self._known.get(client_id, ())
 
     def left(self, client_id: ClientId, uid: str = "", grants: Iterable[Named] = ()) -> dict[str, set[FormerGrant]]:
         """Return, by UID, the grants that a client has no more; without any to compare with, all of them."""
-        now = {_key(uid, grant) for grant in grants}
+        now = {grant_key(uid, grant) for grant in grants}
         found: dict[str, set[FormerGrant]] = {}
         for of, grant in self._known.get(client_id, set()) - now:
             found.setdefault(of, set()).add(grant)
@@ -45,12 +42,8 @@ class AnchoredGrants:
     def keep(self, client_id: ClientId, uid: str, grants: Iterable[Named]) -> None:
         """Forget all but these: another replica has ended the others, or will."""
         if client_id in self._known:
-            self._known[client_id] &= {_key(uid, grant) for grant in grants}
+            self._known[client_id] &= {grant_key(uid, grant) for grant in grants}
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went, and whose tokens have ended."""
         self._known.pop(client_id, None)
-
-
-def _key(uid: str, grant: Named) -> _Key:
-    return uid, former_grant(grant)

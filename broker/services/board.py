@@ -9,6 +9,7 @@ from broker.errors import Fault
 from broker.model.client import Client, ClientId
 from broker.model.condition import Condition
 from broker.model.former_grants import FormerGrant
+from broker.model.prepared import Prepared
 from broker.model.proof_policy import ProofPolicy
 from broker.model.status import (
     ACCOUNT_FINDINGS,
@@ -22,8 +23,8 @@ from broker.model.status import (
 )
 from broker.model.vault_status import VaultFacts
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
+from broker.services.by_grant import keep_granted
 from broker.services.ending import NotEnded
-from broker.services.grant_book import Prepared
 from broker.services.workqueue import WorkQueue
 
 RECHECK_SECONDS = 60.0
@@ -128,23 +129,13 @@ class StatusBoard:
         facts = self._facts_of(client_id, grant)
         overtaken = fault is not None and fault.reason in ACCOUNT_FINDINGS
         known = facts.access if access is None and not overtaken else access
-        uids = (prepared.anchor.uid, prepared.account_uid) if prepared is not None else ("", "")
-        changed = replace(
-            facts,
-            rehearsed=True,
-            fault=fault,
-            access=known,
-            anchor_uid=uids[0],
-            account_uid=uids[1],
-            prepared=prepared.grant if prepared is not None else None,
-        )
-        self._note(client_id, grant, changed)
+        self._note(client_id, grant, replace(facts, rehearsed=True, fault=fault, access=known, prepared=prepared))
 
     def withholding(self, client_id: ClientId) -> None:
         """Note that a client may have no token, and that those which it has are being ended."""
         self._unended.setdefault(client_id, (ENDING_NOW,))
         for grant, facts in self._grants.get(client_id, {}).items():
-            self._grants[client_id][grant] = replace(facts, anchor_uid="", account_uid="")
+            self._grants[client_id][grant] = replace(facts, prepared=None)
 
     def resumed(self, client_id: ClientId) -> None:
         """Note that a client may have tokens: what was said of their end is over."""
@@ -165,9 +156,7 @@ class StatusBoard:
 
     def keep(self, client: Client) -> None:
         """Drop what is known of grants that a client has no more."""
-        known = self._grants.get(client.id, {})
-        for name in known.keys() - {grant.name for grant in client.grants}:
-            del known[name]
+        keep_granted(client, self._grants.get(client.id, {}))
 
     def forget(self, client_id: ClientId) -> None:
         """Drop what is known of a client that went."""

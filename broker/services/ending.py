@@ -9,7 +9,7 @@ from broker.errors import BrokerError, Reason
 from broker.model.anchor import AnchorId, Named, grant_anchor, trial_anchor, vault_anchor
 from broker.model.audit_record import Origin, Revoked
 from broker.model.client import ClientId
-from broker.model.former_grants import FormerGrant, former_grant
+from broker.model.former_grants import FormerGrant, GrantKey, grant_key
 from broker.ports import Anchors, AuditLog, Clock, Leader
 from broker.services.anchored import AnchoredGrants
 
@@ -22,10 +22,6 @@ class EndingMetrics(Protocol):
 
     def ended(self, why: str) -> None:
         """Count a grant all of whose tokens were ended."""
-
-
-Key = tuple[str, FormerGrant]
-"""A TokenClient's UID, and a grant as far as its anchors' names go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +81,8 @@ class Ender:
         self._new_request_id = new_request_id
         self._anchored = anchored
         self._leader = leader
-        self._owed: defaultdict[ClientId, dict[Key, str]] = defaultdict(dict)
-        self._failed: set[tuple[ClientId, Key]] = set()
+        self._owed: defaultdict[ClientId, dict[GrantKey, str]] = defaultdict(dict)
+        self._failed: set[tuple[ClientId, GrantKey]] = set()
 
     async def end(self, client_id: ClientId, uid: str, grants: Iterable[Named], why: str) -> list[NotEnded]:
         """End all tokens of grants of the TokenClient with that UID, also those in Vault.
@@ -102,16 +98,16 @@ class Ender:
         Where the broker has no rights in the namespace, and no anchor of the grant is known, it had none to make
         any with either: that is no orphan, but tried again like the others.
         """
-        owed = (uid, former_grant(grant)) in self._owed.get(client_id, {})
+        owed = grant_key(uid, grant) in self._owed.get(client_id, {})
         sure = owed or self._anchored.known(client_id, uid, grant)
         return await self._end_all(client_id, uid, [grant], why, sure=sure)
 
     def owe(self, client_id: ClientId, uid: str, grants: Iterable[Named], why: str) -> None:
         """Take note that grants have to be ended, even where the reason goes before there was time for it."""
         for grant in grants:
-            self._owed[client_id].setdefault((uid, former_grant(grant)), why)
+            self._owed[client_id].setdefault(grant_key(uid, grant), why)
 
-    def owed(self, client_id: ClientId) -> dict[Key, str]:
+    def owed(self, client_id: ClientId) -> dict[GrantKey, str]:
         """Return what has to be ended yet, and why; see :meth:`pay`."""
         return dict(self._owed.get(client_id, {}))
 
@@ -137,7 +133,7 @@ class Ender:
     ) -> list[NotEnded]:
         not_ended: list[NotEnded] = []
         for grant in grants:
-            key = (uid, former_grant(grant))
+            key = grant_key(uid, grant)
             failures = await self._end(client_id, uid, grant, why)
             if failures:
                 not_ended.append(NotEnded(*key, next(filter(_may_pass, failures), failures[0])))
@@ -179,7 +175,7 @@ class Ender:
         origin = Origin(self._new_request_id())
         self._audit.revoked(Revoked(self._clock.now(), origin, client_id, grant.name, "", why))
 
-    def _count(self, client_id: ClientId, key: Key, *, failed: bool) -> None:
+    def _count(self, client_id: ClientId, key: GrantKey, *, failed: bool) -> None:
         if failed is ((client_id, key) in self._failed):
             return
         if failed:

@@ -3,25 +3,9 @@
 from dataclasses import dataclass, field
 
 from broker.errors import BrokerError, Fault, Reason
-from broker.model.client import Client, ClientId, Grant, Revocation
-from broker.model.token import Anchor
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A grant that was tried out, and is what its owner and the operator say that it is.
-
-    ``anchor`` is the leader's word for it. ``account_uid`` pins the ServiceAccount that was looked at.
-    """
-
-    grant: Grant
-    anchor: Anchor
-    account_uid: str
-
-    @property
-    def bound(self) -> Anchor | None:
-        """What the grant's tokens are bound to; None where nothing ends them."""
-        return None if self.grant.revocation is Revocation.NONE else self.anchor
+from broker.model.client import Client, ClientId, Grant
+from broker.model.prepared import Prepared
+from broker.services.by_grant import keep_granted
 
 
 @dataclass(slots=True)
@@ -87,11 +71,8 @@ class GrantBook:
 
     def keep(self, client: Client) -> None:
         """Forget the grants that a client has no more."""
-        pages, names = self._pages(client), {grant.name for grant in client.grants}
-        for known in (pages.prepared.keys() - names, pages.barred.keys() - names):
-            for name in known:
-                pages.prepared.pop(name, None)
-                pages.barred.pop(name, None)
+        pages = self._pages(client)
+        keep_granted(client, pages.prepared, pages.barred)
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went, or may have nothing."""

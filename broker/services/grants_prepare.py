@@ -5,11 +5,12 @@ from collections.abc import Callable
 from broker.errors import BrokerError, Fault
 from broker.model.client import Client, ClientId, Grant
 from broker.model.former_grants import ListedAnchor, listed_anchor, unlisted
+from broker.model.prepared import Prepared
 from broker.model.status import AccessFacts
 from broker.ports import Finalizers, Leader, Registration
 from broker.services.board import StatusBoard
 from broker.services.ending import NotEnded
-from broker.services.grant_book import GrantBook, Prepared
+from broker.services.grant_book import GrantBook
 from broker.services.prepare import Preparer
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from broker.errors import BrokerError, Reason
 from broker.model.client import Client, ClientId, Revocation
 from broker.model.decision import Allowed
+from broker.model.prepared import Prepared
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Minter
-from broker.services.grant_book import GrantBook, Prepared
+from broker.services.grant_book import GrantBook
 from broker.services.token_anchors import TokenAnchors
 
 

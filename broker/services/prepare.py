@@ -10,12 +10,14 @@ from broker.model.anchor import grant_anchor, trial_anchor
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Rules, allowed_audiences, grant_problem
 from broker.model.former_grants import ListedAnchor
+from broker.model.prepared import Prepared
 from broker.model.status import ENDING, AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Anchors, Leader, Minter
 from broker.services.anchored import AnchoredGrants
+from broker.services.by_grant import keep_granted
 from broker.services.ending import Ender
-from broker.services.grant_book import GrantBook, Prepared, not_ready
+from broker.services.grant_book import GrantBook, not_ready
 from broker.services.token_anchors import TokenAnchors
 
 
@@ -94,32 +96,29 @@ class Preparer:
 
     def keep(self, client: Client) -> None:
         """Forget what is remembered of grants that a client has no more."""
-        trials = self._trials.get(client.id, {})
-        for name in trials.keys() - {grant.name for grant in client.grants}:
-            del trials[name]
+        keep_granted(client, self._trials.get(client.id, {}))
         self._hands.tokens.keep(client)
 
     def forbids(self, client: Client) -> bool:
         """Tell whether the operator does not allow a grant. Raises BrokerError(registry_stale)."""
-        return any(grant_problem(client.id.namespace, grant, self._rules) for grant in client.grants)
+        return any(self._problem(client, grant) for grant in client.grants)
 
-    async def forbid(self, client: Client) -> bool:
-        """Bar the grants that the operator does not allow, end their tokens, and tell whether there are any.
-
-        Raises BrokerError(registry_stale).
-        """
-        found = False
+    async def forbid(self, client: Client) -> None:
+        """Bar the grants that the operator does not allow, and end their tokens. Raises BrokerError(registry_stale)."""
         for grant in client.grants:
-            problem = grant_problem(client.id.namespace, grant, self._rules)
+            problem = self._problem(client, grant)
             if problem is not None:
-                found = True
-                await self._bar(client, grant, BrokerError(problem.reason, problem.detail))
-        return found
+                await self._bar(client, grant, problem)
+
+    def _problem(self, client: Client, grant: Grant) -> BrokerError | None:
+        """Return why the operator does not allow a grant, or None. Raises BrokerError(registry_stale)."""
+        problem = grant_problem(client.id.namespace, grant, self._rules)
+        return BrokerError(problem.reason, problem.detail) if problem is not None else None
 
     async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> AccessFacts | None:
-        problem = grant_problem(client.id.namespace, grant, self._rules)
+        problem = self._problem(client, grant)
         if problem is not None:
-            raise BrokerError(problem.reason, problem.detail)
+            raise problem
         if not self._hands.leader.leading:
             self._book.put(client, await self._follow(client, grant, listed))
             self._hands.anchored.note(client.id, client.uid, grant)

@@ -22,6 +22,9 @@ from broker.services.workqueue import WorkQueue
 RECHECK_SECONDS = 300.0
 """A grant that works is looked at again after one to two times this long, spread by the client's name."""
 
+WORKERS = 8
+"""How many clients are looked at at a time, and beside them, how many whose tokens have to end."""
+
 AGAIN_SECONDS = 5.0
 """A grant that fails is looked at again on request no sooner than this after the last time."""
 
@@ -46,8 +49,6 @@ class Reconciler:
         clock: Clock,
         prepared: Callable[[ClientId, str], None],
         anchored: AnchoredGrants,
-        workers: int = 8,
-        urgent_workers: int = 8,
     ) -> None:
         self._registry = registry
         self._preparer = preparer
@@ -66,7 +67,7 @@ class Reconciler:
         self._visited: dict[ClientId, float] = {}
         self._of_namespace: dict[str, set[ClientId]] = {}
         self.queue: WorkQueue[ClientId] = WorkQueue(
-            "reconcile", self.visit, workers=workers, urgent_work=self.hurry, urgent_workers=urgent_workers
+            "reconcile", self.visit, workers=WORKERS, urgent_work=self.hurry, urgent_workers=WORKERS
         )
 
     def changed(self, client_id: ClientId) -> None:

@@ -14,9 +14,11 @@ from broker.errors import BrokerError, Reason
 from broker.model.anchor import AnchorId, bucket_anchor, grant_anchor, token_anchor
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import MAX_TTL_SECONDS
+from broker.model.prepared import Prepared
 from broker.model.token import Anchor
 from broker.ports import Anchors, Clock
-from broker.services.grant_book import Prepared, not_ready
+from broker.services.by_grant import keep_granted
+from broker.services.grant_book import not_ready
 from broker.services.workqueue import WorkQueue
 
 BUCKET_SECONDS = 6 * 3600
@@ -96,12 +98,7 @@ class TokenAnchors:
 
     def keep(self, client: Client) -> None:
         """Forget what is remembered of grants that a client has no more."""
-        names = {grant.name for grant in client.grants}
-        opened, swept = self._open.get(client.id, {}), self._swept.get(client.id, {})
-        for name in opened.keys() - names:
-            del opened[name]
-        for name in swept.keys() - names:
-            del swept[name]
+        keep_granted(client, self._open.get(client.id, {}), self._swept.get(client.id, {}))
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""

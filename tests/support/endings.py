@@ -41,6 +41,8 @@ from tests.support.rotation import KEY, PLACE, RULES, FakeCluster, HandClock, Me
 
 FINALIZER = "tokenbroker.dev/anchors"
 WEB, OTHER = KEY.client, ClientId("shop", "other")
+AWAY = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
+FORBIDDEN = BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role")
 SINGLY, TOGETHER = "default", "together"
 """The grants of a client: one whose tokens are revoked one by one, and whose copy is in Vault; and one of Grant."""
 
@@ -274,6 +276,12 @@ class EndingWorld:
         self.cluster.register(client)
         self.keys |= {CopyKey(client.id, grant.name) for grant in client.grants}
 
+    def change(self, **changes: object) -> None:
+        """Change the client, and let the broker hear of it, but not visit it yet."""
+        self.register(web(generation=self.cluster.resources[WEB].client.generation + 1, **changes))
+        self.reconciler.changed(WEB)
+        self.rotator.changed(WEB)
+
     async def settle(self) -> None:
         """Let the broker visit everything until nothing is left to do; what fails is tried again.
 
@@ -418,6 +426,13 @@ def web(**changes: object) -> Client:
     """Return a client with both kinds of grants."""
     both = (grant(revocation=Revocation.TOKEN), grant(name=TOGETHER, vault=None))
     return replace(rotation.client(grants=both), **changes)  # type: ignore[arg-type]
+
+
+def handed_out(name: str) -> str:
+    """Return the name of the anchor of what is handed out for a grant of that client."""
+    found = web().grant(name)
+    assert found is not None
+    return grant_anchor("uid-1", found).name
 
 
 def other() -> Client:

@@ -11,12 +11,13 @@ from broker.model.audit_record import Issuance, RefusedRequest, Revoked
 from broker.model.client import Client, ClientId, Grant, Proofs, TtlRange, VaultCopy
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Rules
+from broker.model.prepared import Prepared
 from broker.model.sensitive import Sensitive
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_status import VaultFacts
 from broker.ports import AuditLog, Registration, Registry
-from broker.services.grant_book import GrantBook, Prepared
+from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.rotate import Rotator
 from broker.services.token_anchors import TokenAnchors

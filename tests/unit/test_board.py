@@ -10,6 +10,7 @@ from broker.errors import BrokerError, Fault, Reason
 from broker.metrics import Metrics
 from broker.model.client import Expect, Proofs
 from broker.model.former_grants import ListedAnchor, former_grant, listed_anchor
+from broker.model.prepared import Prepared
 from broker.model.proof_policy import ProofPolicy
 from broker.model.status import AccessFacts, camel
 from broker.model.token import Anchor
@@ -17,7 +18,6 @@ from broker.model.vault_status import VaultFacts
 from broker.ports import Registration
 from broker.services.board import EVENT_NOTES, StatusBoard
 from broker.services.ending import NotEnded
-from broker.services.grant_book import Prepared
 from tests.support.rotation import KEY, FakeCluster, FakeRegistry, HandClock, Power, client, grant
 
 STRONG = Fault(Reason.ACCOUNT_TOO_STRONG, "strong")

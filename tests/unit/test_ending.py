@@ -15,11 +15,8 @@ from broker.services import token_anchors
 from broker.services.ending import NotEnded
 from broker.services.reconcile import RECHECK_SECONDS
 from broker.services.token_anchors import BUCKET_SECONDS, BUCKETS_IN_USE
-from tests.support.endings import SINGLY, TOGETHER, WEB, EndingWorld, other, web
+from tests.support.endings import AWAY, FORBIDDEN, SINGLY, TOGETHER, WEB, EndingWorld, handed_out, other, web
 from tests.support.rotation import KEY, HandClock, grant
-
-AWAY = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
-FORBIDDEN = BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role")
 
 
 @pytest.fixture
@@ -329,13 +326,6 @@ async def test_a_suspension_ends_tokens_of_a_client_that_is_not_valid(world: End
     world.cluster.get = lambda client_id: switched if client_id == WEB else None  # type: ignore[method-assign]
     await world.reconciler.visit(WEB)
     assert not world.tops()
-
-
-def handed_out(name: str) -> str:
-    """Return the name of the anchor of what is handed out for a grant."""
-    found = web().grant(name)
-    assert found is not None
-    return grant_anchor("uid-1", found).name
 
 
 async def test_a_former_grant_that_cannot_be_ended_holds_up_no_suspension(world: EndingWorld) -> None:

@@ -7,13 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from broker.errors import BrokerError, Reason
+from broker.errors import BrokerError
 from broker.model.anchor import grant_anchor, vault_anchor
 from broker.model.client import Client
-from tests.support.endings import WEB, EndingWorld, web
+from tests.support.endings import AWAY, FORBIDDEN, WEB, EndingWorld, web
 
-AWAY = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
-FORBIDDEN = BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role")
 HISTORIES = 150
 """For each seed."""
 

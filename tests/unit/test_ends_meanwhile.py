@@ -11,13 +11,11 @@ from broker.model.anchor import grant_anchor
 from broker.model.client import Client, ClientId, Expect
 from broker.model.former_grants import listed_anchor
 from broker.model.limits import NamespaceLimits
+from broker.model.prepared import Prepared
 from broker.ports import Registration
-from broker.services.grant_book import Prepared
-from tests.support.endings import SINGLY, TOGETHER, WEB, EndingWorld, web
+from tests.support.endings import AWAY, FORBIDDEN, SINGLY, TOGETHER, WEB, EndingWorld, web
 from tests.support.rotation import KEY, grant
 
-AWAY = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
-FORBIDDEN = BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role")
 THERE_AND_BACK = pytest.mark.parametrize(
     "change", [{"suspended": True}, {"grants": web().grants[1:]}], ids=["suspended", "taken out"]
 )
@@ -32,13 +30,6 @@ async def world() -> EndingWorld:
     world.rotator.changed(WEB)
     await world.settle()
     return world
-
-
-def changed(world: EndingWorld, **changes: object) -> None:
-    """Change the client, and let the broker hear of it, but not visit it yet."""
-    world.register(web(generation=world.cluster.resources[WEB].client.generation + 1, **changes))
-    world.reconciler.changed(WEB)
-    world.rotator.changed(WEB)
 
 
 def invalid(world: EndingWorld, *, suspended: bool) -> None:
@@ -75,8 +66,8 @@ async def test_vault_gets_a_token_that_works_after_a_change_that_was_taken_back(
     world: EndingWorld, change: dict[str, object]
 ) -> None:
     """Also where the copy was looked at just before its token was ended, and found to be good."""
-    changed(world, **change)
-    changed(world)
+    world.change(**change)
+    world.change()
     await world.rotator.visit(KEY)
     world.rotator.queue.forget(KEY)
     await visit(world)
@@ -93,8 +84,8 @@ async def test_nothing_is_issued_that_would_end_with_what_is_owed(
     world: EndingWorld, change: dict[str, object]
 ) -> None:
     """Not between the change that was taken back and the visit; other grants are served meanwhile."""
-    changed(world, **change)
-    changed(world)
+    world.change(**change)
+    world.change()
     with pytest.raises(BrokerError, match="anchor_missing"):
         await world.issue()
     if "grants" in change:
@@ -114,7 +105,7 @@ async def test_who_leads_no_more_ends_nothing_more(world: EndingWorld) -> None:
         return await delete(namespace, name, uid)
 
     world.cluster.delete = lose  # type: ignore[method-assign]
-    changed(world, suspended=True)
+    world.change(suspended=True)
     await visit(world)
 
     assert len(calls) == 1
@@ -148,7 +139,7 @@ async def test_what_is_owed_stays_so_where_the_operator_forbids_the_grant_as_wel
     world.register(web(generation=2, suspended=True))
     world.reconciler.changed(WEB)
     await visit(world)
-    changed(world)
+    world.change()
     world.limits = NamespaceLimits(max_ttl_seconds=1)
     await visit(world)
     owed = world.orphans()
@@ -163,7 +154,7 @@ async def test_what_is_owed_is_paid_though_the_client_is_not_valid_any_more(worl
     """Suspended in vain, and then edited to what cannot be read, without suspend."""
     token = (await world.issue(grant_name=TOGETHER))[1]
     world.cluster.delete_fault = AWAY
-    changed(world, suspended=True)
+    world.change(suspended=True)
     await visit(world)
     invalid(world, suspended=False)
     world.cluster.delete_fault = None
@@ -193,11 +184,11 @@ async def test_an_invalid_client_is_not_said_to_be_done_before_its_tokens_have_e
 
 async def test_an_end_of_before_is_not_taken_for_this_one(world: EndingWorld) -> None:
     """Suspended, resumed by a visit that was given up, and suspended again."""
-    changed(world, suspended=True)
+    world.change(suspended=True)
     await world.settle()
-    changed(world)
+    world.change()
     world.board.resumed(WEB)
-    changed(world, suspended=True)
+    world.change(suspended=True)
     await world.board.write(WEB)
 
     assert ready(world) == ("Suspended", 2)
@@ -207,7 +198,7 @@ async def test_a_follower_says_nothing_of_ends(world: EndingWorld) -> None:
     """It has ended nothing."""
     world.cluster.leading = False
     world.reconciler.stand_back()
-    changed(world, suspended=True)
+    world.change(suspended=True)
     await visit(world)
     world.cluster.leading = True
     await world.board.write(WEB)
@@ -218,7 +209,7 @@ async def test_a_follower_says_nothing_of_ends(world: EndingWorld) -> None:
 async def test_an_anchor_is_named_only_for_the_grant_that_was_looked_at(world: EndingWorld) -> None:
     """A status that is written between a change and the look lets no follower issue for what is new."""
     stricter = replace(web().grants[1], expect=Expect(deny=("get secrets",)))
-    changed(world, grants=(web().grants[0], stricter))
+    world.change(grants=(web().grants[0], stricter))
     await world.board.write(WEB)
     status = world.cluster.resources[WEB].status
     named = [listed_anchor(status, 2, one) for one in (web().grants[0], stricter)]
@@ -242,7 +233,7 @@ async def test_a_broker_that_starts_where_no_status_can_be_written_looks_at_what
 async def test_a_hurry_ends_what_went_though_nobody_knows_what_is_allowed(world: EndingWorld) -> None:
     """Where labels are too old to tell; and what is forbidden is barred though something else cannot be ended."""
     token = (await world.issue())[1]
-    changed(world, grants=web().grants[1:])
+    world.change(grants=web().grants[1:])
     world.labels_known = False
     with pytest.raises(BrokerError, match="registry_stale"):
         await world.reconciler.hurry(WEB)

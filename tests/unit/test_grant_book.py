@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from broker.errors import Fault, Reason
 from broker.model.client import ClientId
+from broker.model.prepared import Prepared
 from broker.model.token import Anchor
-from broker.services.grant_book import GrantBook, Prepared
+from broker.services.grant_book import GrantBook
 from tests.support.rotation import KEY, client, grant
 
 FAULT = Fault(Reason.ACCOUNT_TOO_STRONG, "strong")

@@ -9,8 +9,9 @@ from broker.errors import BrokerError, Reason
 from broker.model.anchor import grant_anchor
 from broker.model.client import ClientId, Grant, Revocation
 from broker.model.decision import Allowed
+from broker.model.prepared import Prepared
 from broker.model.token import Anchor, MintedToken, TokenSpec
-from broker.services.grant_book import GrantBook, Prepared
+from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.token_anchors import TokenAnchors
 from tests.support.processes import until

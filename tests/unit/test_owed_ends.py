@@ -14,12 +14,9 @@ from broker.model.client import Client, ClientId, Expect, Grant
 from broker.model.limits import NamespaceLimits
 from broker.model.status import AccessFacts
 from broker.model.token import MintedToken
-from tests.support.endings import SINGLY, TOGETHER, WEB, EndingWorld, web
+from tests.support.endings import AWAY, FORBIDDEN, SINGLY, TOGETHER, WEB, EndingWorld, handed_out, web
 from tests.support.processes import until
 from tests.support.rotation import grant
-
-AWAY = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
-FORBIDDEN = BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role")
 
 
 @pytest.fixture
@@ -30,19 +27,6 @@ async def world() -> EndingWorld:
     world.reconciler.changed(WEB)
     await world.settle()
     return world
-
-
-def anchor_of(name: str) -> str:
-    """Return the name of the anchor of what is handed out for a grant."""
-    found = web().grant(name)
-    assert found is not None
-    return grant_anchor("uid-1", found).name
-
-
-def changed(world: EndingWorld, **changes: object) -> None:
-    """Change the client, and let the broker hear of it, but not visit it yet."""
-    world.register(web(generation=world.cluster.resources[WEB].client.generation + 1, **changes))
-    world.reconciler.changed(WEB)
 
 
 async def _true(value: bool) -> bool:  # noqa: FBT001 - one thing
@@ -69,8 +53,8 @@ async def test_a_change_that_is_taken_back_before_a_visit_ends_tokens_all_the_sa
 ) -> None:
     """What it ended stays ended; what is issued afterwards is good."""
     token = (await world.issue(grant_name=TOGETHER))[1]
-    changed(world, **change)
-    changed(world)
+    world.change(**change)
+    world.change()
     await world.settle()
 
     assert not world.accepts(token)
@@ -82,8 +66,8 @@ async def test_a_grant_that_cannot_be_ended_hides_no_finding_about_others(world:
     """One grant is gone and its anchor stays; the account of the other may do what is denied: nothing is issued."""
     token = world.in_vault()
     assert token is not None
-    world.cluster.refused = {anchor_of(TOGETHER): FORBIDDEN}
-    changed(world, grants=web().grants[:1])
+    world.cluster.refused = {handed_out(TOGETHER): FORBIDDEN}
+    world.change(grants=web().grants[:1])
     await world.settle()
     served = await world.issue()
     world.cluster.denied.add("reporter")
@@ -98,7 +82,7 @@ async def test_a_grant_that_cannot_be_ended_hides_no_finding_about_others(world:
 async def test_a_status_that_cannot_be_written_hides_no_finding(world: EndingWorld) -> None:
     """Grants that are listed are looked at; a new one, which is not, gets no anchor."""
     new = grant(name="new", vault=None, service_account="new")
-    changed(world, grants=(*web().grants, new))
+    world.change(grants=(*web().grants, new))
     world.cluster.unwritable = True
     world.cluster.denied.add("reporter")
     reason = await refused(world.reconciler.visit(WEB))
@@ -109,8 +93,8 @@ async def test_a_status_that_cannot_be_written_hides_no_finding(world: EndingWor
 
 async def test_what_is_shown_follows_the_specification_while_an_end_fails(world: EndingWorld) -> None:
     """Not the generation before; the new grant is served."""
-    world.cluster.refused = {anchor_of(TOGETHER): AWAY}
-    changed(world, grants=(web().grants[0], grant(name="new", vault=None)))
+    world.cluster.refused = {handed_out(TOGETHER): AWAY}
+    world.change(grants=(web().grants[0], grant(name="new", vault=None)))
     await world.settle()
 
     assert world.cluster.resources[WEB].status["observedGeneration"] == 2
@@ -190,13 +174,13 @@ async def test_a_fresh_suspension_does_not_wait_for_those_that_are_long_over(wor
 
     world.cluster.delete = noted  # type: ignore[method-assign]
     world.reconciler.lead()
-    changed(world, suspended=True)
+    world.change(suspended=True)
     task = asyncio.create_task(world.reconciler.queue.run())
-    await until(lambda: _true(anchor_of(TOGETHER) in deleted), what="the token has ended", seconds=5)
+    await until(lambda: _true(handed_out(TOGETHER) in deleted), what="the token has ended", seconds=5)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
-    assert deleted.index(anchor_of(SINGLY)) < 8  # as many as workers for what is in a hurry
+    assert deleted.index(handed_out(SINGLY)) < 8  # as many as workers for what is in a hurry
 
 
 async def test_what_ended_is_written_down_though_the_visit_was_given_up(world: EndingWorld) -> None:
@@ -229,7 +213,7 @@ async def test_who_lost_the_lead_in_the_middle_counts_nothing(world: EndingWorld
         return await delete(namespace, name, uid)
 
     world.cluster.delete, world.cluster.delete_fault = lose, AWAY  # type: ignore[method-assign]
-    changed(world, suspended=True)
+    world.change(suspended=True)
     await refused(world.reconciler.visit(WEB))
 
     assert world.orphans() == 0
@@ -281,8 +265,8 @@ async def test_the_end_of_a_registration_is_planned_though_something_else_cannot
 
 async def test_a_grant_that_was_taken_out_and_put_back_is_ready_at_the_first_look(world: EndingWorld) -> None:
     """The anchor that it was tried out with went with it; the broker notices, and makes another one."""
-    changed(world, grants=web().grants[:1])
-    changed(world)
+    world.change(grants=web().grants[:1])
+    world.change()
     await world.reconciler.visit(WEB)
 
     assert world.accepts((await world.issue(grant_name=TOGETHER))[1])
@@ -298,7 +282,7 @@ async def test_grants_that_are_renamed_all_the_time_leave_nothing_behind(world: 
 
     before = remembered()
     for number in range(20):
-        changed(world, grants=(grant(name=f"grant-{number}", revocation=web().grants[0].revocation),))
+        world.change(grants=(grant(name=f"grant-{number}", revocation=web().grants[0].revocation),))
         await world.settle()
 
     assert remembered() <= before
@@ -348,7 +332,7 @@ async def test_a_status_is_brought_up_to_date_where_no_fact_has_changed(
 ) -> None:
     """The generation has: who waits for it would wait for a minute."""
     world.board.queue.forget(WEB)
-    changed(world, **change)
+    world.change(**change)
     await world.reconciler.visit(WEB)
 
     assert len(world.board.queue) == 1
@@ -368,7 +352,7 @@ async def test_a_barred_grant_that_nobody_could_end_is_an_orphan_though_no_ancho
 async def test_an_account_that_is_changed_is_tried_out_with_an_anchor_of_its_own(world: EndingWorld) -> None:
     """The anchor's name tells whose trial it was."""
     moved = replace(web().grants[1], service_account="other")
-    changed(world, grants=(web().grants[0], moved))
+    world.change(grants=(web().grants[0], moved))
     await world.settle()
 
     assert trial_anchor("uid-1", moved).name in world.cluster.anchors
@@ -402,7 +386,7 @@ async def test_a_follower_waits_for_the_leader_to_have_seen_a_change(world: Endi
     """A grant that changed is not issued for by what was said of it before; one that did not is."""
     world.cluster.leading = False
     stricter = replace(web().grants[1], expect=Expect(deny=("get secrets",)))
-    changed(world, grants=(web().grants[0], stricter))
+    world.change(grants=(web().grants[0], stricter))
     await refused(world.reconciler.visit(WEB))
     before = await refused(world.issue(grant_name=TOGETHER))
     served = await world.issue(grant_name=SINGLY)
@@ -419,10 +403,10 @@ async def test_what_has_ended_once_is_owed_again_when_it_lives_again(world: Endi
     """A grant that went, came back and goes again is listed until its new anchors have ended."""
     without = web().grants[:1]
     for grants in (without, web().grants):
-        changed(world, grants=grants)
+        world.change(grants=grants)
         await world.settle()
     world.cluster.delete_fault = AWAY
-    changed(world, grants=without)
+    world.change(grants=without)
     await world.settle()
     listed = {entry["name"] for entry in world.cluster.resources[WEB].status["grants"]}
 

@@ -11,12 +11,13 @@ from broker.model.client import Client, ClientId, Expect, Grant, Revocation
 from broker.model.decision import Allowed, Rules
 from broker.model.former_grants import ListedAnchor
 from broker.model.limits import NamespaceLimits
+from broker.model.prepared import Prepared
 from broker.model.sensitive import Sensitive
 from broker.model.status import AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.services.anchored import AnchoredGrants
 from broker.services.ending import Ender
-from broker.services.grant_book import GrantBook, Prepared
+from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.prepare import Hands, Preparer
 from broker.services.token_anchors import TokenAnchors

@@ -11,6 +11,7 @@ import pytest
 from broker.metrics import Metrics
 from broker.model.client import Client, ClientId, Grant
 from broker.model.former_grants import ListedAnchor
+from broker.model.prepared import Prepared
 from broker.model.proof_policy import ProofPolicy
 from broker.model.status import AccessFacts
 from broker.model.token import Anchor
@@ -18,7 +19,7 @@ from broker.ports import Registration
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender
-from broker.services.grant_book import GrantBook, Prepared
+from broker.services.grant_book import GrantBook
 from broker.services.reconcile import Reconciler
 from broker.services.token_anchors import TokenAnchors
 from tests.support.rotation import FakeCluster, FakeRegistry, HandClock, NoAudit, Power, client, grant
