@@ -118,6 +118,8 @@ def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: Nea
         jobs["namespaces"] = parts.namespaces.run
     if parts.canary is not None:
         jobs["canary"] = parts.canary.run
+    if parts.pulse is not None:
+        jobs["vault-pulse"] = parts.pulse.run
     return jobs
 
 
@@ -215,6 +217,8 @@ def _follow(parts: Parts, reconciler: Reconciler, keeper: Rotator | None) -> Non
     if parts.namespaces is not None:
         parts.namespaces.on_change = reconciler.namespace_changed
     parts.leadership.on_change = led
+    if parts.pulse is not None and keeper is not None:
+        parts.pulse.lost = keeper.revisit
     parts.metrics.follow_leader(lambda: parts.leadership.leading)
 
 

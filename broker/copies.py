@@ -17,6 +17,7 @@ from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.rotate import Rotator
 from broker.services.sweep import Sweeper
+from broker.services.vault_pulse import VaultPulse
 from broker.services.vault_root import VaultRoots
 from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
@@ -41,6 +42,11 @@ async def vault_store(vault: VaultConfig, metrics: Metrics) -> AsyncIterator[KvS
         ) as login,
     ):
         yield KvStore(login.call, vault.mount, clock)
+
+
+def pulse(config: Config, store: VaultStore, clock: Clock, metrics: Metrics) -> VaultPulse:
+    """Return what knows whether Vault is in reach."""
+    return VaultPulse(store=store, place=_place(config), clock=clock, metrics=metrics)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,9 @@ class Metrics:
             "When the current token in Vault expires, in seconds since 1970.",
             ["namespace", "client", "grant"],
         )
+        self._vault_reached = self._gauge(
+            "tokenbroker_vault_reachable", "1 where Vault answered this replica when it was last asked."
+        )
         self._vault_logins = self._counter("tokenbroker_vault_logins", "Logins and renewals, by outcome.", ["outcome"])
 
     def _start_at_zero(self) -> None:
@@ -227,6 +230,10 @@ class Metrics:
     def nothing_in_vault(self) -> None:
         """Drop the expiries of all copies: another replica tells."""
         self._vault_expiry.clear()
+
+    def vault_reached(self, *, reached: bool) -> None:
+        """Set whether Vault answered when it was last asked."""
+        self._vault_reached.set(reached)
 
     def vault_login(self, outcome: str) -> None:
         """Count a login to Vault or its renewal."""

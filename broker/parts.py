@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from broker.audit import AuditFile
 from broker.clock import SystemClock
 from broker.config import Config
-from broker.copies import vault_store
+from broker.copies import pulse, vault_store
 from broker.kube.canary import KubeCanary
 from broker.kube.lease import KubeLease
 from broker.kube.namespaces import WatchedNamespaces
@@ -25,7 +25,8 @@ from broker.proofs import ClusterNames, proof_checks
 from broker.registries import Registered, registered
 from broker.services.authenticate import Checks
 from broker.services.canary import Canary, GuardedAnchors, GuardedMinter
-from broker.services.leadership import Leadership
+from broker.services.leadership import Fitness, Leadership
+from broker.services.vault_pulse import NoVault, VaultPulse
 from broker.vault.store import KvStore
 
 
@@ -33,8 +34,8 @@ from broker.vault.store import KvStore
 class Parts:
     """What the services stand on.
 
-    ``vault`` is None where the configuration names none; ``canary`` where it says that there are no policies;
-    ``namespaces`` where clients stand in a directory.
+    ``vault`` and ``pulse`` are None where the configuration names none; ``canary`` where it says that there are no
+    policies; ``namespaces`` where clients stand in a directory.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class Parts:
     reviews: TokenReviews
     checks: Checks
     vault: KvStore | None
+    pulse: VaultPulse | None
 
 
 @asynccontextmanager
@@ -69,6 +71,7 @@ async def made(config: Config) -> AsyncIterator[Parts]:
         rules = _rules(config, session, namespaces)
         cluster = ClusterNames(str(unverified_claims(session.token)["iss"]), rules.api_audience)
         checks = await stack.enter_async_context(proof_checks(config, reviews, cluster, clock, metrics))
+        beat = pulse(config, vault, clock, metrics) if vault is not None else None
         canary = _canary(config, session, clock, metrics)
         minter = TokenRequests(session, metrics)
         clients = registered(config, session, clock, metrics)
@@ -83,10 +86,11 @@ async def made(config: Config) -> AsyncIterator[Parts]:
             namespaces=namespaces,
             minter=GuardedMinter(minter, canary) if canary else minter,
             canary=canary,
-            leadership=_leadership(config, session, clock, metrics),
+            leadership=_leadership(config, session, clock, metrics, beat or NoVault()),
             reviews=reviews,
             checks=checks,
             vault=vault,
+            pulse=beat,
         )
 
 
@@ -96,7 +100,7 @@ def _canary(config: Config, session: KubeSession, clock: Clock, metrics: Metrics
     return Canary(KubeCanary(session, config.namespace), clock, metrics)
 
 
-def _leadership(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> Leadership:
+def _leadership(config: Config, session: KubeSession, clock: Clock, metrics: Metrics, fitness: Fitness) -> Leadership:
     lease = config.lease
     return Leadership(
         store=KubeLease(session, config.namespace, lease.name),
@@ -104,6 +108,7 @@ def _leadership(config: Config, session: KubeSession, clock: Clock, metrics: Met
         metrics=metrics,
         identity=f"{socket.gethostname()}_{secrets.token_hex(8)}",
         timing=Timing(lease.duration_seconds),
+        fitness=fitness,
     )
 
 

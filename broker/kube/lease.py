@@ -8,6 +8,10 @@ from broker.kube.answer import Answer, unavailable
 from broker.kube.session import KubeSession
 from broker.model.lease import LeaseRecord, Term
 
+UNFIT = "tokenbroker.dev/unfit"
+CANDIDATE = "tokenbroker.dev/candidate"
+"""Annotations: the holder cannot do its work; who would do it instead."""
+
 Scalar = TypeVar("Scalar", str, int)
 
 
@@ -41,7 +45,7 @@ class KubeLease:
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": self._name, "labels": labels, **version},
+            "metadata": {"name": self._name, "labels": labels, **_annotations(term), **version},
             "spec": {
                 "holderIdentity": term.holder,
                 "leaseDurationSeconds": term.duration_seconds,
@@ -82,11 +86,21 @@ def _parsed(lease: Any) -> LeaseRecord:
     duration = _field(spec, "leaseDurationSeconds", 0)
     if holder and duration <= 0:
         raise ValueError("leaseDurationSeconds must be above 0")
-    uid, version = (_field(lease["metadata"], key, "") for key in ("uid", "resourceVersion"))
+    metadata = lease["metadata"]
+    uid, version = (_field(metadata, key, "") for key in ("uid", "resourceVersion"))
     if not uid or not version:
         raise ValueError("it has no uid or no resourceVersion")
     acquired, renewed = (_time(_field(spec, key, "")) for key in ("acquireTime", "renewTime"))
-    return LeaseRecord(Term(holder, duration, acquired, renewed, _field(spec, "leaseTransitions", 0)), uid, version)
+    said = metadata.get("annotations") or {}
+    unfit, candidate = _field(said, UNFIT, "") == "true", _field(said, CANDIDATE, "")
+    transitions = _field(spec, "leaseTransitions", 0)
+    return LeaseRecord(Term(holder, duration, acquired, renewed, transitions, unfit, candidate), uid, version)
+
+
+def _annotations(term: Term) -> dict[str, Any]:
+    said = {UNFIT: "true" if term.unfit else "", CANDIDATE: term.candidate}
+    said = {name: value for name, value in said.items() if value}
+    return {"annotations": said} if said else {}
 
 
 def _field(source: Any, key: str, default: Scalar) -> Scalar:

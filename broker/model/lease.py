@@ -4,20 +4,26 @@ The dates in a Lease are for people to read. What counts is how long a record ha
 monotonic clock, so clocks of different machines are never compared (as in client-go's leaderelection).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What is written into the Lease. ``holder`` is empty where nobody leads."""
+    """What is written into the Lease. ``holder`` is empty where nobody leads.
+
+    ``unfit``: the holder cannot do a leader's work, and gives the Lease up for whoever can. ``candidate`` is who has
+    said so since; empty where nobody has.
+    """
 
     holder: str
     duration_seconds: int
     acquired_at: datetime | None
     renewed_at: datetime | None
     transitions: int
+    unfit: bool = False
+    candidate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +90,22 @@ def may_take(record: LeaseRecord, identity: str, observed_seconds: float) -> boo
     return term.holder in {"", identity} or observed_seconds >= term.duration_seconds
 
 
-def next_term(before: Term | None, identity: str, duration: int, now: datetime) -> Term:
+def may_stand(record: LeaseRecord, identity: str) -> bool:
+    """Tell whether to offer to lead: somebody else does who cannot do the work, and nobody has offered yet."""
+    term = record.term
+    return term.holder not in {"", identity} and term.unfit and not term.candidate
+
+
+def standing_for(term: Term, identity: str) -> Term:
+    """Return the term of another leader with one's offer in it: its next renewal fails, and it sees why."""
+    return replace(term, candidate=identity)
+
+
+def next_term(before: Term | None, identity: str, duration: int, now: datetime, *, unfit: bool = False) -> Term:
     """Return the term to write over ``before``; None is for a Lease that does not exist yet."""
     if before is not None and before.holder == identity:
-        return Term(identity, duration, before.acquired_at, now, before.transitions)
-    return Term(identity, duration, now, now, 0 if before is None else before.transitions + 1)
+        return Term(identity, duration, before.acquired_at, now, before.transitions, unfit)
+    return Term(identity, duration, now, now, 0 if before is None else before.transitions + 1, unfit)
 
 
 def released(term: Term, now: datetime) -> Term:

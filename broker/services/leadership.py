@@ -8,7 +8,16 @@ from typing import Protocol
 import structlog
 
 from broker.errors import BrokerError
-from broker.model.lease import LeaseRecord, Observed, Timing, may_take, next_term, released
+from broker.model.lease import (
+    LeaseRecord,
+    Observed,
+    Timing,
+    may_stand,
+    may_take,
+    next_term,
+    released,
+    standing_for,
+)
 from broker.ports import Clock, LeaseStore
 
 log = structlog.get_logger(__name__)
@@ -27,6 +36,18 @@ class ChangeCounter(Protocol):
         """Count that it was gained or lost."""
 
 
+class Fitness(Protocol):
+    """Tells whether this process could do a leader's work. Between the two, nothing is known for sure."""
+
+    @property
+    def fit(self) -> bool:
+        """Tell whether it has done some of it a moment ago."""
+
+    @property
+    def unfit(self) -> bool:
+        """Tell whether it could not for so long that another should lead, if one can."""
+
+
 class Leadership:
     """Holds the Lease, or waits for it; implements :class:`broker.ports.Leader`.
 
@@ -34,16 +55,27 @@ class Leadership:
     sets; a process that is frozen, or whose calls fail, is no leader any more when that time is over, whether it
     notices or not. ``identity`` must be this process' own. ``on_change`` is told True and False in turn, by
     :meth:`run`, so for a frozen process late: what must not be done by two asks :attr:`leading` each time.
+
+    A leader that is not fit says so in the Lease, and leads on until a replica that is fit offers to: so nothing
+    changes hands where none is.
     """
 
     def __init__(
-        self, *, store: LeaseStore, clock: Clock, metrics: ChangeCounter, identity: str, timing: Timing
+        self,
+        *,
+        store: LeaseStore,
+        clock: Clock,
+        metrics: ChangeCounter,
+        identity: str,
+        timing: Timing,
+        fitness: Fitness,
     ) -> None:
         self._store = store
         self._clock = clock
         self._metrics = metrics
         self._identity = identity
         self._timing = timing
+        self._fitness = fitness
         self._until = float("-inf")
         self._held: LeaseRecord | None = None
         self._observed: Observed | None = None
@@ -104,18 +136,36 @@ class Leadership:
         record = await self._store.read()
         if record is None or record.term.holder != self._identity:
             self._tell()  # another may have led, and be gone already: then this one begins anew
+        if record is not None and await self._stood_aside(record):
+            return self._timing.retry
         taken = (record is None or self._may_take(record)) and await self._take(record)
         return self._timing.renew if taken else self._timing.retry
+
+    async def _stood_aside(self, record: LeaseRecord) -> bool:
+        """Give the Lease up for a fit candidate, or offer to lead in an unfit leader's place; tell whether one was."""
+        mine = record.term.holder == self._identity
+        if mine and record.term.candidate and self._fitness.unfit:
+            log.warning("leader.unfit", candidate=record.term.candidate)
+            await self._store.write(released(record.term, self._clock.now()), record)
+            return True
+        if self._fitness.fit and may_stand(record, self._identity):
+            await self._store.write(standing_for(record.term, self._identity), record)
+            return True
+        return False
 
     def _may_take(self, record: LeaseRecord) -> bool:
         now = self._clock.monotonic()
         self._observed = Observed.first(record, now, self._observed)
-        return may_take(record, self._identity, now - self._observed.since)
+        seconds = now - self._observed.since
+        if not record.term.holder and self._fitness.unfit and seconds < self._timing.duration:
+            return False  # somebody who is fit may want it
+        return may_take(record, self._identity, seconds)
 
     async def _take(self, over: LeaseRecord | None) -> bool:
         """Write the Lease, and tell whether it is held: not where somebody else wrote since it was read."""
         started = self._clock.monotonic()
-        term = next_term(over.term if over else None, self._identity, self._timing.duration, self._clock.now())
+        before, unfit = over.term if over else None, self._fitness.unfit
+        term = next_term(before, self._identity, self._timing.duration, self._clock.now(), unfit=unfit)
         self._held = await self._store.write(term, over)
         self._until = started + self._timing.lead if self._held else float("-inf")
         return self._held is not None

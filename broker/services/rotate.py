@@ -113,6 +113,12 @@ class Rotator:
         """Take note that this replica leads no more."""
         self._shown.stand_back()
 
+    def revisit(self, namespace: str) -> None:
+        """Visit the copies of a namespace, which may have been lost."""
+        for client_id, (_, keys) in self._seen.items():
+            if client_id.namespace == namespace:
+                self._add(keys)
+
     def prepared(self, client_id: ClientId, grant: str) -> None:
         """Visit the copy of a grant that may be issued for from now on."""
         key = CopyKey(client_id, grant)

@@ -69,6 +69,22 @@ async def test_what_is_written_is_read(store: LeaseStore) -> None:
     assert made.version != written.version
 
 
+async def test_what_is_said_about_the_leader_is_read_and_taken_back(store: LeaseStore) -> None:
+    """That it is unfit, and who offers to lead: both go with the next write that does not say them."""
+    unfit = replace(MINE, unfit=True)
+    made = await store.write(unfit, None)
+    offered = await store.write(replace(unfit, candidate="others"), made)
+    read = await store.read()
+    taken = await store.write(OTHERS, offered)
+
+    assert made is not None
+    assert made.term == unfit
+    assert read is not None
+    assert (read.term.unfit, read.term.candidate) == (True, "others")
+    assert taken is not None
+    assert taken.term == OTHERS
+
+
 async def test_of_two_that_make_it_one_succeeds(store: LeaseStore) -> None:
     """The second is told None, and what the first wrote stays."""
     first = await store.write(MINE, None)

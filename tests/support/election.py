@@ -109,7 +109,8 @@ class Candidate:
     """A process: its own loop, clock and calls.
 
     ``rate`` is how fast its clock runs; ``trips`` are its next calls; after the next one is sent it stands still for
-    ``stall`` seconds, and the answer and the end of its patience wait for it together.
+    ``stall`` seconds, and the answer and the end of its patience wait for it together. ``fit`` and ``unfit`` are what
+    it knows about its own work (:class:`broker.services.leadership.Fitness`).
     """
 
     world: "World"
@@ -119,13 +120,17 @@ class Candidate:
     frozen_until: float = 0.0
     stall: float = 0.0
     trips: list[Trip] = field(default_factory=list)
+    fit: bool = False
+    unfit: bool = False
     told: list[bool] = field(default_factory=list)
     counted: list[bool] = field(default_factory=list)
     calls: int = 0
 
     def __post_init__(self) -> None:
         self.loop = VirtualLoop(self.monotonic)
-        self.leadership = Leadership(store=self, clock=self, metrics=self, identity=self.name, timing=TIMING)
+        self.leadership = Leadership(
+            store=self, clock=self, metrics=self, identity=self.name, timing=TIMING, fitness=self
+        )
         self.leadership.on_change = self.told.append
         self.task = self.loop.create_task(self.leadership.run())
 

@@ -313,6 +313,92 @@ def test_a_record_that_changes_is_waited_for_anew() -> None:
     assert told == [True]
 
 
+def test_an_unfit_leader_makes_room_for_a_fit_replica() -> None:
+    """Within a renewal and two looks; it says so itself first, and never do both lead."""
+    with World.open() as world:
+        first, second = _with_leader(world)
+        first.unfit, second.fit = True, True
+        waited = _until_leading(world, second, at_most=2 * TIMING.renew + 3 * TIMING.retry + TICK)
+        world.pass_(60)
+        leaders, record = world.leaders, world.lease.record
+
+    assert leaders == [second]
+    assert waited > 0
+    assert first.told == [True, False]
+    assert record is not None
+    assert (record.term.holder, record.term.unfit, record.term.candidate) == ("second", False, "")
+
+
+@pytest.mark.parametrize("unfit", [False, True])
+def test_an_unfit_leader_leads_on_where_nobody_is_fit(unfit: bool) -> None:  # noqa: FBT001 - a parameter
+    """Nothing changes hands when all replicas have lost sight of the same thing, nor when one knows nothing yet."""
+    with World.open() as world:
+        first, second = _with_leader(world)
+        first.unfit, second.unfit = True, unfit
+        world.pass_(300)
+        record = world.lease.record
+
+    assert first.told == [True]
+    assert second.told == []
+    assert record is not None
+    assert record.term.unfit
+
+
+def test_a_fit_leader_is_left_alone() -> None:
+    """However fit the others are."""
+    with World.open() as world:
+        first, second = _with_leader(world)
+        second.fit = True
+        world.pass_(60)
+
+    assert (first.told, second.told) == ([True], [])
+
+
+def test_a_leader_that_is_fit_again_keeps_its_lead() -> None:
+    """An offer that comes when the reason for it has passed is not taken up, and leaves no trace."""
+    with World.open() as world:
+        first, second = _with_leader(world)
+        first.unfit = True
+        world.pass_(2 * TIMING.renew)
+        second.fit = True
+        while world.lease.record is None or not world.lease.record.term.candidate:
+            world.pass_(TICK)
+        first.unfit = False
+        world.pass_(60)
+        record = world.lease.record
+
+    assert (first.told, second.told) == ([True], [])
+    assert record is not None
+    assert (record.term.unfit, record.term.candidate) == (False, "")
+
+
+def test_who_gave_the_lead_up_waits_before_it_takes_it_again() -> None:
+    """A lease's length: where the candidate died, an unfit leader is better than none."""
+    with World.open() as world:
+        first, second = _with_leader(world)
+        first.unfit, second.fit = True, True
+        while first.leading:
+            world.pass_(TICK)
+        world.kill(second)
+        waited = _until_leading(world, first, at_most=TIMING.duration + 3 * TIMING.retry)
+
+    assert waited >= TIMING.duration - TICK
+    assert second.told == []
+
+
+def test_of_two_that_are_fit_one_takes_over() -> None:
+    """Both may offer; one of them leads, and stays."""
+    with World.open() as world:
+        first, second = _with_leader(world)
+        third = world.add("third", offset=2000.0)
+        first.unfit, second.fit, third.fit = True, True, True
+        world.pass_(60)
+        leaders = world.leaders
+
+    assert len(leaders) == 1
+    assert sorted([second.told, third.told]) == [[], [True]]
+
+
 @pytest.mark.parametrize("duration", [5, 15, 300])
 def test_the_lead_is_over_well_before_the_lease(duration: int) -> None:
     """A third of the lease is left for calls under way, and two tries fit into the lead."""

@@ -19,6 +19,7 @@ STEP = st.one_of(
     st.tuples(st.just("freeze"), WHO, LONG),
     st.tuples(st.just("stall"), WHO, LONG),
     st.tuples(st.just("trips"), WHO, st.lists(TRIP, max_size=6)),
+    st.tuples(st.just("fitness"), WHO, st.sampled_from(["fit", "unfit", ""])),
     st.tuples(st.just("stop"), WHO),
     st.tuples(st.just("kill"), WHO),
 )
@@ -34,10 +35,12 @@ LATE, LOST = Trip(there=12.0, back=0.0), Trip(there=None)
 @example([SLOW, FAST, FAST], [("stall", 0, 12.0), ("wait", 16.0), ("wait", 16.0)])
 @example([SLOW, FAST, FAST], [("stop", 0), ("wait", 4.0)])
 @example([SLOW, FAST, FAST], [*(("trips", who, [LOST] * 3) for who in range(3)), ("wait", 16.0)])
+@example([SLOW, FAST, FAST], [("fitness", 0, "unfit"), ("fitness", 1, "fit"), ("wait", 9.75), ("wait", 4.0)])
+@example([SLOW, FAST, FAST], [*(("fitness", who, ("unfit", "fit", "fit")[who]) for who in range(3)), ("wait", 16.0)])
 def test_two_never_lead_at_once_and_in_the_end_one_does(
     clocks: list[tuple[float, float]], history: list[tuple[object, ...]]
 ) -> None:
-    """Frozen, killed and stopped processes, calls and answers that are lost or late, clocks that run unevenly."""
+    """Frozen, killed, stopped and unfit processes, calls and answers that are lost or late, uneven clocks."""
     with World.open() as world:
         for number, (rate, offset) in enumerate(clocks):
             world.add(f"p{number}", rate=rate, offset=offset)
@@ -72,6 +75,9 @@ def _step(world: World, step: tuple[object, ...]) -> None:
             _running(world)[who].stall = seconds
         case ("trips", int(who), list(trips)):
             _running(world)[who].trips = list(trips)
+        case ("fitness", int(who), str(fitness)):
+            one = _running(world)[who]
+            one.fit, one.unfit = fitness == "fit", fitness == "unfit"
         case (("stop" | "kill") as how, int(who)):
             ended = _running(world)[who]
             (world.stop if how == "stop" else world.kill)(ended)

@@ -642,6 +642,21 @@ async def test_whoever_begins_to_lead_visits_every_copy(world: World) -> None:
     assert len(world.rotator.queue) == 1
 
 
+async def test_a_namespace_whose_copies_may_be_lost_is_visited_and_no_other(world: World) -> None:
+    """All of its grants that are kept in Vault, and none of its neighbours'."""
+    neighbour = client(id=ClientId("shops", "reporter"), uid="uid-2")
+    world.registry.put(neighbour)
+    for one in (KEY.client, neighbour.id):
+        world.rotator.changed(one)
+        world.rotator.queue.forget(CopyKey(one, "default"))
+
+    world.rotator.revisit("shop")
+    of_shop = len(world.rotator.queue)
+    world.rotator.queue.forget(KEY)
+
+    assert (of_shop, len(world.rotator.queue)) == (1, 0)
+
+
 async def test_the_copy_of_a_client_that_is_being_deleted_is_removed(world: World) -> None:
     """It need not have gone yet: the broker's finalizer may hold it."""
     await world.visit()

@@ -1,0 +1,103 @@
+"""Whether this replica reaches Vault, and whether Vault still has what was there: asked every 20 seconds.
+
+One listing of a single folder, whatever the number of clients. Every replica asks, for each has to know whether it
+could lead in place of one that is cut off (:class:`broker.services.leadership.Fitness`).
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from broker.errors import BrokerError
+from broker.model.vault_path import VaultPlace
+from broker.ports import Clock, VaultStore
+
+log = structlog.get_logger(__name__)
+
+EVERY_SECONDS = 20.0
+
+FIT_SECONDS = 50.0
+"""For so long an answer shows that this replica reaches Vault: two times of asking, and their deadlines."""
+
+UNFIT_SECONDS = 60.0
+"""Without an answer for so long, another replica should lead, if one reaches Vault."""
+
+EARLIEST = 0.8
+
+
+class PulseMetrics(Protocol):
+    """What is told about Vault."""
+
+    def vault_reached(self, *, reached: bool) -> None:
+        """Set whether Vault answered when it was last asked."""
+
+
+class VaultPulse:
+    """Asks for the namespaces that have copies; ``lost`` is told of each one that was there and is no more.
+
+    So a Vault that came back without its data, or whose engine was made anew, is filled again at once. Implements
+    :class:`broker.services.leadership.Fitness`.
+    """
+
+    def __init__(self, *, store: VaultStore, place: VaultPlace, clock: Clock, metrics: PulseMetrics) -> None:
+        self._store = store
+        self._place = place
+        self._clock = clock
+        self._metrics = metrics
+        self._namespaces: frozenset[str] = frozenset()
+        self._reached_at: float | None = None
+        self._since = clock.monotonic()
+        self._failure = ""
+        self.lost: Callable[[str], None] = lambda _namespace: None
+
+    @property
+    def fit(self) -> bool:
+        """Tell whether Vault did for this replica what a leader needs a moment ago."""
+        return self._reached_at is not None and self._clock.monotonic() - self._reached_at < FIT_SECONDS
+
+    @property
+    def unfit(self) -> bool:
+        """Tell whether it has not done so for long."""
+        return self._clock.monotonic() - self._since >= UNFIT_SECONDS
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            await self.beat()
+            early = EARLIEST + (1 - EARLIEST) * random.random()  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(EVERY_SECONDS * early)
+
+    async def beat(self) -> None:
+        """Ask once; the first of several failures alike is logged, and when it is over."""
+        try:
+            names = await self._store.children(self._place.root)
+        except BrokerError as error:
+            self._failed(str(error.reason), error.operator_detail)
+            return
+        if self._failure:
+            log.info("vault.reached_again")
+        self._failure = ""
+        self._reached_at = self._since = self._clock.monotonic()
+        self._metrics.vault_reached(reached=True)
+        self._compare(frozenset(name.removesuffix("/") for name in names))
+
+    def _compare(self, namespaces: frozenset[str]) -> None:
+        before, self._namespaces = self._namespaces, namespaces
+        for namespace in sorted(before - namespaces):
+            self.lost(namespace)
+
+    def _failed(self, reason: str, detail: str) -> None:
+        self._metrics.vault_reached(reached=False)
+        if reason != self._failure:
+            log.warning("vault.not_reached", reason=reason, detail=detail)
+        self._failure = reason
+
+
+class NoVault:
+    """Stands where nothing is kept in Vault: any replica leads as well as another."""
+
+    fit = False
+    unfit = False
