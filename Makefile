@@ -2,7 +2,7 @@
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: help needed test demo bench lint types imports clean
+.PHONY: help needed test chaos demo bench lint types imports clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/'
@@ -23,6 +23,10 @@ test: .venv/.synced needed ## Lint, types, import contracts, and all tests again
 	$(RUN) python -m tests.support.kubebox
 	$(RUN) python -m tests.support.prometheus
 	$(RUN) pytest
+
+chaos: .venv/.synced ## What fails around the broker, on real processes: what clients see, and how long (part of test, too)
+	$(RUN) python -m tests.support.kubebox
+	timeout --signal=INT 900 $(RUN) pytest tests/chaos
 
 needed:
 	@for program in curl jq; do command -v $$program >/dev/null || { \

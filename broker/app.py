@@ -1,5 +1,6 @@
 """The one place where the parts are made and joined."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -220,6 +221,7 @@ def _follow(parts: Parts, reconciler: Reconciler, keeper: Rotator | None) -> Non
     if parts.pulse is not None and keeper is not None:
         parts.pulse.lost = keeper.revisit
     parts.metrics.follow_leader(lambda: parts.leadership.leading)
+    parts.metrics.follow_tasks(lambda: len(asyncio.all_tasks()))
 
 
 def _not_ready(parts: Parts) -> str | None:

@@ -30,6 +30,7 @@ class Metrics:
         self._gauge = partial(Gauge, registry=self.registry)
         self._histogram = partial(Histogram, registry=self.registry, buckets=LATENCY_BUCKETS)
         self._gauge("tokenbroker_build_info", "The running version.", ["version"]).labels(__version__).set(1)
+        self._tasks = self._gauge("tokenbroker_tasks", "Tasks of the event loop; their number should not grow forever.")
         self._define_requests()
         self._define_kubernetes()
         self._define_vault()
@@ -193,6 +194,10 @@ class Metrics:
         """Set the number of registrations."""
         self._clients.labels("true").set(valid)
         self._clients.labels("false").set(invalid)
+
+    def follow_tasks(self, running: Callable[[], int]) -> None:
+        """Ask at each scrape how many tasks there are, so that it costs nothing in between."""
+        self._tasks.set_function(running)
 
     def follow_leader(self, leading: Callable[[], bool]) -> None:
         """Ask at each scrape who leads, so that a process which slept does not tell what was."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from broker.model.decision import MIN_TTL_SECONDS
@@ -24,6 +25,13 @@ _TRIAL = b'"expirationSeconds":%d,' % MIN_TTL_SECONDS
 """The broker tries out grants by itself, at any time: so it is told apart from what callers cause."""
 
 
+class Server(Protocol):
+    """What a proxy stands before."""
+
+    server: str
+    ca_file: Path
+
+
 class FaultProxy:
     """``fault`` answers callers' TokenRequests where it is set.
 
@@ -31,9 +39,10 @@ class FaultProxy:
     are passed on.
     """
 
-    def __init__(self, cluster: Cluster, ca_file: Path) -> None:
-        self._cluster = cluster
+    def __init__(self, server: Server, ca_file: Path) -> None:
+        self._server = server
         self.ca_file = ca_file
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.url = ""
         self.fault: Reply | None = None
         self.mints = 0
@@ -41,19 +50,18 @@ class FaultProxy:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, cluster: Cluster, folder: Path) -> AsyncIterator["FaultProxy"]:
+    async def start(cls, server: Server, folder: Path) -> AsyncIterator[Self]:
         """Listen on a free port of loopback, with a certificate of an authority of its own."""
         authority = Authority.create(folder, "proxy")
         files = authority.server("proxy")
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(files.certificate, files.key)
-        proxy = cls(cluster, authority.file)
-        server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0, ssl=tls, backlog=1024)
-        proxy.url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        proxy = cls(server, authority.file)
+        proxy.tls.load_cert_chain(files.certificate, files.key)
+        listening = await asyncio.start_server(proxy._serve, "127.0.0.1", 0, ssl=proxy.tls, backlog=1024)
+        proxy.url = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         try:
             yield proxy
         finally:
-            server.close()
+            listening.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream = None
@@ -66,7 +74,7 @@ class FaultProxy:
                 else:
                     upstream = upstream or await self._connect()
                     upstream[1].write(request)
-                    await _relay(upstream[0], writer)
+                    await self._pass_on(request, upstream[0], writer)
         except (OSError, asyncio.IncompleteReadError):
             pass  # either side has gone
         finally:
@@ -83,30 +91,42 @@ class FaultProxy:
         self.mints += 1
         return self.fault
 
+    async def _pass_on(self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass the answer to a request on."""
+        del request
+        await relay(reader, writer)
+
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        server = urlsplit(self._cluster.server)
-        tls = ssl.create_default_context(cafile=str(self._cluster.ca_file))
+        server = urlsplit(self._server.server)
+        tls = ssl.create_default_context(cafile=str(self._server.ca_file))
         return await asyncio.open_connection(server.hostname, server.port or 443, ssl=tls)
 
 
-async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass one answer on as it comes; a watch is one that does not end."""
+async def relay(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event | None = None
+) -> None:
+    """Pass one answer on as it comes, its chunks while ``passing`` is set; a watch is one that does not end."""
     head = await reader.readuntil(b"\r\n\r\n")
     writer.write(head)
     if b"\r\ntransfer-encoding: chunked" in head.lower():
-        await _relay_chunks(reader, writer)
+        await _relay_chunks(reader, writer, passing)
     else:
         length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
         writer.write(await reader.readexactly(int(length[1]) if length else 0))
     await writer.drain()
 
 
-async def _relay_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _relay_chunks(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event | None
+) -> None:
     size = 1
     while size:
         line = await reader.readuntil(b"\r\n")
         size = int(line, 16)
-        writer.write(line + await reader.readexactly(size + 2))
+        chunk = line + await reader.readexactly(size + 2)
+        if passing is not None:
+            await passing.wait()
+        writer.write(chunk)
         await writer.drain()
 
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.cluster import Cluster
-from tests.support.fault_proxy import FaultProxy
+from tests.support.fault_proxy import FaultProxy, Server
 from tests.support.scripted import Reply
 
 _NAMESPACE = re.compile(r"[A-Z]+ \S*/namespaces/([^/ ]+)/")
@@ -46,8 +45,8 @@ class KillingProxy(FaultProxy):
     Each namespace has a cut of its own: so one killed broker has come to the end of its life at as many places.
     """
 
-    def __init__(self, cluster: Cluster, ca_file: Path) -> None:
-        super().__init__(cluster, ca_file)
+    def __init__(self, server: Server, ca_file: Path) -> None:
+        super().__init__(server, ca_file)
         self.arm(lambda _: False)
         self._cuts: dict[str, Cut] = {}
         self._serving: set[asyncio.Task[None] | None] = set()

@@ -61,6 +61,17 @@ def test_in_flight_goes_up_and_down() -> None:
     assert 'tokenbroker_request_duration_seconds_bucket{le="0.025"} 1.0' in after
 
 
+def test_tasks_are_counted_at_each_scrape() -> None:
+    """A number that grows and grows shows what memory shows much later."""
+    metrics, tasks = Metrics(), [7]
+    metrics.follow_tasks(lambda: tasks[0])
+    before = _exposed(metrics)
+    tasks[0] = 9
+
+    assert "tokenbroker_tasks 7.0" in before
+    assert "tokenbroker_tasks 9.0" in _exposed(metrics)
+
+
 def test_who_leads_is_asked_at_each_scrape() -> None:
     """A process that slept does not tell what was; comings and goings are counted, from zero."""
     metrics, leading = Metrics(), [False]

@@ -1,0 +1,1 @@
+"""Faults of what the broker depends on, under load, and what must hold afterwards whatever happened."""

@@ -1,0 +1,126 @@
+"""What must hold after every fault, at the API server, in Vault and in the audit log."""
+
+from collections.abc import AsyncIterator, Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from broker.kube.token_requests import unverified_claims
+from broker.model.stored_copy import CopyLabel
+from broker.vault.label import read_label
+from tests.support.broker import Tenant
+from tests.support.chaos.ledger import AuditTail
+from tests.support.chaos.load import VaultApp
+from tests.support.kept import ANCHORS, Kept
+from tests.support.lab import Lab
+
+KEPT_VERSIONS = 10
+"""So many versions Vault keeps, where nobody says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy in Vault whose versions an app has read. ``renew_before`` is the grant's."""
+
+    app: VaultApp
+    renew_before: timedelta
+
+    async def broken(self, lab: Lab, tenant: Tenant, audit: AuditTail) -> list[str]:
+        """Return what does not hold of it."""
+        status, answer = await lab.vault.api("GET", f"secret/metadata/{self.app.path}")
+        if status != 200:
+            return [f"{self.app.what}: its metadata is gone ({status})"]
+        versions, label = answer["data"]["versions"], read_label(answer["data"]["custom_metadata"] or {})
+        newest = int(answer["data"]["current_version"])
+        found = [f"{self.app.what}: {one}" for one in _gaps(versions, newest)]
+        tokens = self._tokens(Kept(lab, tenant), label, newest, audit)
+        return found + [f"{self.app.what}: {one}" async for one in tokens]
+
+    async def _tokens(self, kept: Kept, label: CopyLabel | None, newest: int, audit: AuditTail) -> AsyncIterator[str]:
+        if label is None or label.version != newest:
+            yield f"version {newest} is described as {label.version if label else 'nothing'}"
+            return
+        for version in range(max(1, newest - 1), newest + 1):
+            held = await self.app.token(version)
+            if held is None or not await kept.accepted(held[1]):
+                yield f"version {version} of {newest} is not accepted"
+            elif len(audit.of(held[1])) != 1:
+                yield f"version {version} has {len(audit.of(held[1]))} audit records"
+            elif version == newest and unverified_claims(held[1])["jti"] != label.jti:
+                yield f"the label of version {version} is about another token"
+        if label.expires_at <= datetime.now(UTC):
+            yield f"version {newest} has expired"
+
+    async def late(self, lab: Lab) -> timedelta:
+        """Return for how long the newest version should have been replaced; negative where its time has not come."""
+        status, answer = await lab.vault.api("GET", f"secret/metadata/{self.app.path}")
+        label = read_label(answer["data"]["custom_metadata"]) if status == 200 else None
+        return datetime.now(UTC) - (label.expires_at - self.renew_before) if label else timedelta.max
+
+
+def _gaps(versions: dict[str, Any], newest: int) -> Iterable[str]:
+    there = sorted(map(int, versions))
+    if there != list(range(there[0], newest + 1)) or (there[0] > 1 and len(there) < KEPT_VERSIONS):
+        yield f"versions {there} of {newest} are there"
+    for number, one in versions.items():
+        if one["destroyed"] or one["deletion_time"]:
+            yield f"version {number} was deleted"
+
+
+async def anchors(lab: Lab, namespace: str) -> list[dict[str, Any]]:
+    """Return all anchors in a namespace."""
+    status, found = await lab.cluster.request("GET", f"/api/v1/namespaces/{namespace}/{ANCHORS}")
+    if status != 200:
+        raise RuntimeError(f"anchors of {namespace} cannot be listed: {status}")
+    return list(found["items"])
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Which anchors there have to be: of grants at the top, of versions that labels name, of tokens handed out.
+
+    ``unknown`` is how many tokens may have been handed out to callers who never got the answer.
+    """
+
+    tops: dict[str, int]
+    """By client and kind: how many."""
+    versions: frozenset[str]
+    tokens: Collection[str]
+    unknown: int
+
+    def unexplained(self, found: list[dict[str, Any]]) -> str:
+        """Return how what there is differs, or nothing."""
+        named = [(it["metadata"]["labels"], it["metadata"]) for it in found]
+        tops: dict[str, int] = {}
+        for labels, _ in named:
+            kind = labels["tokenbroker.dev/anchor"]
+            if kind not in {"version", "bucket", "token"}:
+                key = f"{labels['tokenbroker.dev/client']} {kind}"
+                tops[key] = tops.get(key, 0) + 1
+        versions = {meta["uid"] for labels, meta in named if labels["tokenbroker.dev/anchor"] == "version"}
+        tokens = {
+            meta["name"].rpartition("-t")[2] for labels, meta in named if labels["tokenbroker.dev/anchor"] == "token"
+        }
+        missing, more = {*self.tokens} - tokens, tokens - {*self.tokens}
+        facts = {
+            "at the top": "" if tops == self.tops else f"{tops} instead of {self.tops}",
+            "versions": _difference(versions, self.versions),
+            "tokens without an anchor": ", ".join(sorted(missing)),
+            "anchors of no token": "" if len(more) <= self.unknown else ", ".join(sorted(more)),
+        }
+        return "; ".join(f"{what}: {difference}" for what, difference in facts.items() if difference)
+
+
+def _difference(found: set[str], wanted: frozenset[str]) -> str:
+    return "" if found == wanted else f"{sorted(found - wanted)} too many, {sorted(wanted - found)} missing"
+
+
+async def named_versions(lab: Lab, apps: Iterable[VaultApp]) -> frozenset[str]:
+    """Return the UIDs of the anchors that labels in Vault name below those of their grants."""
+    uids: set[str] = set()
+    for app in apps:
+        status, answer = await lab.vault.api("GET", f"secret/metadata/{app.path}")
+        label = read_label(answer["data"]["custom_metadata"] or {}) if status == 200 else None
+        if label is not None:
+            uids |= {label.anchor.uid, *(one.anchor.uid for one in label.retired)}
+    return frozenset(uids)

@@ -1,0 +1,311 @@
+"""A broker, or several, with clients under a steady load: what a fault is let loose on, and what is checked then."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any, Self
+
+from tests.support.broker import BrokerProcess, Registered, Tenant
+from tests.support.chaos.invariants import Copy, Explained, anchors, named_versions
+from tests.support.chaos.ledger import NO_ANSWER, AuditTail, Ledger
+from tests.support.chaos.levels import Level
+from tests.support.chaos.load import Caller, Turns, VaultApp, running
+from tests.support.chaos.proxy import ChaosProxy
+from tests.support.chaos.report import Outcome
+from tests.support.lab import Lab
+from tests.support.processes import until
+
+ISSUE, SINGLE, DELIVER = "issue", "issue single", "deliver"
+"""What callers ask for: a token of a grant, one that has an anchor of its own, a new version in Vault."""
+
+DELIVERED, ROTATED = "app of delivered", "app of rotated"
+"""Apps that read Vault: a copy that callers have replaced, and one that the broker replaces by itself."""
+
+STATUS, SUSPENSION, ROTATION = "status", "suspension", "rotation"
+"""What is waited for after a fault beside the calls: a status that follows, a change in force, a copy on time."""
+
+KUBERNETES_SECONDS = 2
+"""What the broker gives the API server: with the 10 s that are the default, callers wait longer for the same."""
+
+WARM, WELL, WELL_SECONDS = 5, 3, 2.0
+"""So many calls of each kind go well before the fault, and afterwards in a row, over so many seconds at least."""
+
+HEALED_SECONDS = 90.0
+SETTLED_SECONDS = 45.0
+LATE = timedelta(seconds=4)
+"""A copy is replaced no later than that: the broker's queue, a mint and a write on a busy machine."""
+
+READER = {"serviceAccount": {"name": "reader"}}
+GRANTS: list[dict[str, Any]] = [
+    {"name": "together", **READER},
+    {"name": "single", "revocation": "Token", **READER},
+]
+ON_DEMAND, BY_ITSELF = {"ttl": "1h", "renewBefore": "20m"}, {"ttl": "10m", "renewBefore": "590s"}
+"""The second is replaced every 9 to 10 s: the shortest life of a token is ten minutes."""
+
+TOPS = {
+    "web trial": 2,
+    "web grant": 2,
+    **{f"{name} {kind}": 1 for name in ("app", "kept") for kind in ("trial", "grant", "vault")},
+    **{f"probe {kind}": 1 for kind in ("trial", "grant")},
+}
+
+
+@dataclass(slots=True)
+class Scene:
+    """What one fault happens to. ``brokers`` share a Lease; each has a proxy of its own in ``proxies``, where asked."""
+
+    lab: Lab
+    tenant: Tenant
+    brokers: list[BrokerProcess]
+    proxies: list[ChaosProxy]
+    clients: dict[str, Registered]
+    callers: list[Caller]
+    apps: list[VaultApp]
+    ledger: Ledger
+    audit: AuditTail
+    outcome: Outcome
+    levels: list[Level] = field(default_factory=list)
+    ended: float = 0.0
+    """When the fault was over."""
+
+    @classmethod
+    @asynccontextmanager
+    async def start(
+        cls, lab: Lab, name: str, *, fault: str, replicas: int = 1, proxied: bool = False, **overrides: Any
+    ) -> AsyncIterator[Self]:
+        """Start ``replicas`` brokers, register clients and let the load begin; after the block, check everything.
+
+        ``name`` is a DNS label of the scene's own. A ``proxied`` broker reaches the API server by its proxy.
+        ``overrides`` are sections of the configuration, as for :class:`BrokerProcess`.
+        """
+        async with AsyncExitStack() as stack:
+            brokers, proxies = [], []
+            for number in range(replicas):
+                own = f"{name}-{number}"
+                proxies += [await stack.enter_async_context(_proxy(lab, own))] if proxied else []
+                more = _sections(lab, own, name, proxies[-1] if proxied else None) | overrides
+                brokers.append(await stack.enter_async_context(BrokerProcess.start(lab, own, **more)))
+            tenant, clients = await _clients(lab, name)
+            ledger, audit = Ledger(), AuditTail()
+            callers, apps = _load(lab, brokers, clients, ledger, audit)
+            scene = cls(lab, tenant, brokers, proxies, clients, callers, apps, ledger, audit, Outcome(fault))
+            for broker in brokers:
+                audit.follow(broker.audit_file)
+            await scene._served()
+            async with running([*callers, *apps]):
+                await scene._warm()
+                yield scene
+            await scene._settled()
+
+    @property
+    def broker(self) -> BrokerProcess:
+        """The first broker."""
+        return self.brokers[0]
+
+    @property
+    def proxy(self) -> ChaosProxy:
+        """The first broker's proxy."""
+        return self.proxies[0]
+
+    @property
+    def now(self) -> float:
+        """The event loop's time, in seconds."""
+        return asyncio.get_running_loop().time()
+
+    @asynccontextmanager
+    async def fault(self) -> AsyncIterator[None]:
+        """Note what callers see while the block runs: the fault begins and ends with it."""
+        began = self.now
+        yield
+        self.ended = self.now
+        self.outcome.lasted = self.ended - began
+        for what in self._kinds():
+            self.outcome.seen[what] = self.ledger.outcomes(what, began, self.ended)
+            self.outcome.slowest[what] = self.ledger.slowest(what, began, self.ended)
+
+    async def sees(self, what: str, outcome: str, times: int = 1) -> None:
+        """Wait until calls of a kind that begin from now on end so."""
+        since = self.now
+
+        async def seen() -> bool:
+            return self.ledger.outcomes(what, since, self.now)[outcome] >= times
+
+        await until(seen, what=f"{what} is answered {outcome}", seconds=HEALED_SECONDS)
+
+    async def healed(self) -> Outcome:
+        """Wait until everything works again, note when it did, and check that the brokers hold no more than before."""
+        await asyncio.gather(self._status_follows(), self._copies_are_on_time(), *map(self._well, self._kinds()))
+        await self._suspension_is_in_force()
+        await self._levels_are_back()
+        return self.outcome
+
+    async def _served(self) -> None:
+        for client in self.clients.values():
+            await until(partial(_ready_somewhere, self.brokers, client.id), what=f"{client.id} is ready")
+        for app in self.apps:
+            await until(partial(_there, app), what=f"{app.what} has a version")
+
+    async def _warm(self) -> None:
+        async def warm() -> bool:
+            return all(self.ledger.good(what) >= WARM for what in self._kinds())
+
+        await until(warm, what="the load runs", seconds=HEALED_SECONDS)
+        self.levels = [await Level.of(broker) for broker in self.brokers]
+
+    async def _status_follows(self) -> None:
+        await self.tenant.patch("probe", {"owner": uuid.uuid4().hex})
+        await until(self._observed, what="a status follows", seconds=HEALED_SECONDS)
+        self.outcome.healed[STATUS] = self.now - self.ended
+
+    async def _observed(self) -> bool:
+        _, resource = await self.lab.cluster.request("GET", f"{self.tenant.path}/probe")
+        return bool(resource["status"].get("observedGeneration") == resource["metadata"]["generation"])
+
+    async def _well(self, what: str) -> None:
+        async def well() -> bool:
+            since = self.ended + self.ledger.healed(what, self.ended)
+            return self.ledger.good(what, since) >= WELL and self.now - since >= WELL_SECONDS
+
+        await until(well, what=f"{what} works again", seconds=HEALED_SECONDS)
+        self.outcome.healed[what] = self.ledger.healed(what, self.ended)
+
+    async def _copies_are_on_time(self) -> None:
+        async def on_time() -> bool:
+            return all([await copy.late(self.lab) <= LATE for copy in self._copies()])
+
+        await until(on_time, what="copies are on time", seconds=HEALED_SECONDS)
+        self.outcome.healed[ROTATION] = self.now - self.ended
+
+    async def _suspension_is_in_force(self) -> None:
+        probe = self.clients["probe"]
+        for suspended, status in ((True, 403), (False, 200)):
+            began = self.now
+            await self.tenant.patch("probe", {"suspend": suspended})
+            for broker in self.brokers:
+                await until(
+                    partial(_answers, broker, probe, status),
+                    what=f"suspended {suspended} is in force",
+                    seconds=HEALED_SECONDS,
+                )
+            if suspended:
+                self.outcome.healed[SUSPENSION] = self.now - began
+
+    async def _levels_are_back(self) -> None:
+        now: list[Level] = []
+
+        async def back() -> bool:
+            now[:] = [await Level.of(broker) for broker in self.brokers]
+            return all(after.back_at(before) for before, after in zip(self.levels, now, strict=True))
+
+        try:
+            await until(back, what="levels are back", seconds=SETTLED_SECONDS)
+        except RuntimeError as error:
+            raise AssertionError(f"{[*map(str, now)]} instead of {[*map(str, self.levels)]}") from error
+        self.outcome.levels = list(zip(self.levels, now, strict=True))
+
+    async def _settled(self) -> None:
+        """Check what must hold, and that nothing is left of the clients when they go."""
+        self.audit.refresh()
+        twice = [digest for digest, records in self.audit.issued.items() if len(records) != 1]
+        broken = [one for copy in self._copies() for one in await copy.broken(self.lab, self.tenant, self.audit)]
+        assert [*self.ledger.violations, *broken, *twice] == []
+        unexplained = [""]
+
+        async def explained() -> bool:
+            unexplained[:] = [await self._unexplained()]
+            return not unexplained[0]
+
+        try:
+            await until(explained, what="anchors are explained", seconds=SETTLED_SECONDS)
+        except RuntimeError as error:
+            raise AssertionError(unexplained[0]) from error
+        for name in self.clients:
+            await self.lab.cluster.request("DELETE", f"{self.tenant.path}/{name.rpartition('/')[2]}")
+        await until(self._nothing_left, what="no anchor is left", seconds=SETTLED_SECONDS)
+
+    async def _unexplained(self) -> str:
+        single = next(caller for caller in self.callers if caller.what == SINGLE)
+        unknown = self.ledger.outcomes(SINGLE, 0.0, self.now)[NO_ANSWER]
+        versions = await named_versions(self.lab, self.apps)
+        return Explained(TOPS, versions, single.ids, unknown).unexplained(await self.anchors())
+
+    async def anchors(self) -> list[dict[str, Any]]:
+        """Return all anchors of the scene's clients."""
+        return await anchors(self.lab, self.tenant.namespace)
+
+    async def _nothing_left(self) -> bool:
+        return await self.anchors() == []
+
+    def _copies(self) -> list[Copy]:
+        befores = {DELIVERED: timedelta(minutes=20), ROTATED: timedelta(seconds=590)}
+        return [Copy(app, befores[app.what]) for app in self.apps]
+
+    def _kinds(self) -> list[str]:
+        return [*(caller.what for caller in self.callers), *(app.what for app in self.apps)]
+
+
+@asynccontextmanager
+async def _proxy(lab: Lab, name: str) -> AsyncIterator[ChaosProxy]:
+    folder = lab.folder / f"{name}-proxy"
+    folder.mkdir()
+    async with ChaosProxy.start(lab.cluster, folder) as proxy:
+        yield proxy
+
+
+def _sections(lab: Lab, name: str, scene: str, proxy: ChaosProxy | None) -> dict[str, Any]:
+    """Return a broker's sections: its Lease is the scene's, and its way to the API server may be the proxy's."""
+    url, ca_file = (proxy.url, proxy.ca_file) if proxy else (lab.cluster.server, lab.cluster.ca_file)
+    kubernetes = {
+        "server": url,
+        "ca_file": str(ca_file),
+        "token_file": str(lab.folder / name / "token"),
+        "timeout_seconds": KUBERNETES_SECONDS,
+    }
+    return {"kubernetes": kubernetes, "lease": {"name": scene, "duration_seconds": 5}}
+
+
+async def _clients(lab: Lab, name: str) -> tuple[Tenant, dict[str, Registered]]:
+    tenant = await Tenant.create(lab.cluster, name)
+    await tenant.account("reader")
+    clients = {
+        "web": await tenant.client("web", *GRANTS),
+        "app": await tenant.client("app", READER | {"vault": ON_DEMAND}),
+        "kept": await tenant.client("kept", READER | {"vault": BY_ITSELF}),
+        "probe": await tenant.client("probe", READER),
+    }
+    return tenant, clients
+
+
+def _load(
+    lab: Lab, brokers: Sequence[BrokerProcess], clients: dict[str, Registered], ledger: Ledger, audit: AuditTail
+) -> tuple[list[Caller], list[VaultApp]]:
+    turns = Turns(brokers)
+    callers = [
+        Caller(ISSUE, turns, clients["web"], {"grant": "together"}, 0.3, ledger, audit),
+        Caller(SINGLE, turns, clients["web"], {"grant": "single"}, 0.8, ledger, audit),
+        Caller(DELIVER, turns, clients["app"], {"deliver": "vault"}, 1.5, ledger, audit),
+    ]
+    apps = [
+        VaultApp(DELIVERED, lab, clients["app"], ledger, audit),
+        VaultApp(ROTATED, lab, clients["kept"], ledger, audit),
+    ]
+    return callers, apps
+
+
+async def _ready_somewhere(brokers: Sequence[BrokerProcess], client: str) -> bool:
+    namespace, _, name = client.partition("/")
+    line = f'tokenbroker_client_ready{{client="{name}",namespace="{namespace}"}} 1.0'
+    return any([line in (await broker.metrics()).splitlines() for broker in brokers])
+
+
+async def _there(app: VaultApp) -> bool:
+    return await app.token() is not None
+
+
+async def _answers(broker: BrokerProcess, client: Registered, status: int) -> bool:
+    return (await broker.call("POST", "/v1/tokens", {}, auth=client.auth)).status == status
