@@ -26,6 +26,7 @@ from broker.registries import Registered, registered
 from broker.services.authenticate import Checks
 from broker.services.canary import Canary, GuardedAnchors, GuardedMinter
 from broker.services.leadership import Fitness, Leadership
+from broker.services.server_time import ServerTime, TimedMinter
 from broker.services.vault_pulse import NoVault, VaultPulse
 from broker.vault.store import KvStore
 
@@ -35,11 +36,13 @@ class Parts:
     """What the services stand on.
 
     ``vault`` and ``pulse`` are None where the configuration names none; ``canary`` where it says that there are no
-    policies; ``namespaces`` where clients stand in a directory.
+    policies; ``namespaces`` where clients stand in a directory. ``time`` is the API server's where that of
+    ``clock`` is wrong: what callers wait for uses ``clock``, which takes less.
     """
 
     config: Config
     clock: Clock
+    time: Clock
     metrics: Metrics
     audit: AuditFile
     rules: Rules
@@ -73,11 +76,13 @@ async def made(config: Config) -> AsyncIterator[Parts]:
         checks = await stack.enter_async_context(proof_checks(config, reviews, cluster, clock, metrics))
         beat = pulse(config, vault, clock, metrics) if vault is not None else None
         canary = _canary(config, session, clock, metrics)
-        minter = TokenRequests(session, metrics)
+        time = ServerTime(clock)
+        minter = TimedMinter(TokenRequests(session, metrics), time)
         clients = registered(config, session, clock, metrics)
         yield Parts(
             config=config,
             clock=clock,
+            time=time,
             metrics=metrics,
             audit=audit,
             rules=rules,

@@ -16,7 +16,7 @@ from broker.model.sensitive import Sensitive
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_status import VaultFacts
-from broker.ports import AuditLog, Registration, Registry
+from broker.ports import AuditLog, Clock, Minter, Registration, Registry
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.rotate import Rotator
@@ -267,19 +267,19 @@ def fake_rotator(
     cluster: FakeCluster,
     vault: FakeVault,
     audit: AuditLog,
-    clock: HandClock,
+    clock: Clock,
     book: GrantBook,
     shown: ShownCopies,
     recheck: Callable[[ClientId], None] | None = None,
     rules: Rules = RULES,
+    minter: Minter | None = None,
 ) -> Rotator:
-    """Return a rotator that remembers nothing, in a cluster whose one broker leads."""
+    """Return a rotator that remembers nothing, in a cluster whose one broker leads, and mints unless told otherwise."""
+    tokens, told = TokenAnchors(cluster, clock), recheck or (lambda _: None)
     writer = CopyWriter(
         store=vault,
         anchors=cluster,
-        minter=GrantMinter(
-            minter=cluster, book=book, tokens=TokenAnchors(cluster, clock), recheck=recheck or (lambda _: None)
-        ),
+        minter=GrantMinter(minter=minter or cluster, book=book, tokens=tokens, recheck=told),
         audit=audit,
         clock=clock,
         cluster=CLUSTER,
