@@ -46,12 +46,16 @@ Job = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker made ready to run: two applications and what answers no-HTTP, and what goes on beside them."""
+    """A broker made ready to run: two applications and what answers no-HTTP, and what goes on beside them.
+
+    ``leave`` makes it not ready for good, before it ends.
+    """
 
     api: web.Application
     ops: web.Application
     malformed: Malformed
     jobs: dict[str, Job]
+    leave: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ def _joined(parts: Parts) -> Broker:
     reconciler = _reconciler(parts, shared)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
     _follow(parts, reconciler, keeper)
+    endpoint = OpsEndpoint(parts.metrics.registry, lambda: _not_ready(parts))
     return Broker(
         api=api(
             parts.config,
@@ -99,9 +104,10 @@ def _joined(parts: Parts) -> Broker:
             metrics=parts.metrics,
             new_request_id=new_request_id,
         ),
-        ops=ops_app(OpsEndpoint(parts.metrics.registry, lambda: _not_ready(parts))),
+        ops=ops_app(endpoint),
         malformed=malformed(new_request_id, parts.metrics),
         jobs=_jobs(parts, shared, reconciler, near_misses) | (_copy_jobs(copies, keeper) if copies and keeper else {}),
+        leave=endpoint.leave,
     )
 
 

@@ -98,6 +98,8 @@ class ListenConfig(Section):
     """The URL under which callers reach the broker: its name as an OAuth issuer and the audience of their proofs."""
     tls: TlsFiles | Literal["terminated-upstream"] | None = None
     body_timeout_seconds: Seconds = 10.0
+    shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
+    """How long a stop (SIGTERM) goes on serving, not ready any more, until everybody has learnt to call another one."""
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 25.0
     trusted_proxies: tuple[Network, ...] = ()
     """Whose X-Forwarded-For is believed, as networks such as 10.0.0.0/8; the caller's address is what they say."""

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -20,24 +20,57 @@ from broker.logs import set_up_logging
 log = structlog.get_logger(__name__)
 
 
+class Stop:
+    """What signals ask for: the first SIGTERM a stop, a second one or SIGINT (Ctrl-C) one without delay."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def listen(self) -> None:
+        """Take the signals, which do nothing else from now on."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._terminated)
+        loop.add_signal_handler(signal.SIGINT, self._interrupted)
+
+    def _terminated(self) -> None:
+        (self.hurried if self.asked.is_set() else self.asked).set()
+
+    def _interrupted(self) -> None:
+        self.asked.set()
+        self.hurried.set()
+
+
 async def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT, then finish the requests in flight. Raises ExceptionGroup when a job dies."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    """Run until SIGTERM or SIGINT, and stop in order. Raises ExceptionGroup when a job dies.
+
+    First the process is not ready any more, and serves on for ``listen.shutdown_delay_seconds``, until those who send
+    callers here have noticed; then it takes nobody in, finishes the requests in flight, and gives the Lease back.
+    """
+    stop = Stop()
+    stop.listen()
     async with broker(config) as parts, asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(job(), name=name) for name, job in parts.jobs.items()]
-        async with _listening(config, parts, tasks):
+        async with _listening(config, parts, tasks) as api:
             log.info("broker.started", pid=os.getpid())
-            await stop.wait()
-            log.info("broker.stopping")
+            await stop.asked.wait()
+            parts.leave()
+            api.part()
+            await _delay(config.listen.shutdown_delay_seconds, stop.hurried)
         for task in running:
             task.cancel()
 
 
+async def _delay(seconds: float, hurried: asyncio.Event) -> None:
+    log.info("broker.stopping", delay_seconds=seconds)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await hurried.wait()
+    log.info("broker.draining")
+
+
 @asynccontextmanager
-async def _listening(config: Config, parts: Broker, tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
+async def _listening(config: Config, parts: Broker, tasks: asyncio.TaskGroup) -> AsyncIterator[Listener]:
     listen = config.listen
     tls = None
     reloading = None
@@ -59,7 +92,7 @@ async def _listening(config: Config, parts: Broker, tasks: asyncio.TaskGroup) ->
     )
     try:
         async with ops, api:
-            yield
+            yield api
     finally:
         if reloading is not None:
             reloading.cancel()

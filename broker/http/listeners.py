@@ -8,7 +8,7 @@ from typing import Self
 import structlog
 from aiohttp import web
 
-from broker.http.protocol import CallerConnection, Malformed
+from broker.http.protocol import CallerConnection, Malformed, Parting
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +97,10 @@ class Listener:
         self._tls = tls
         self._malformed = malformed
         self._idle_seconds = idle_seconds
-        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=drain_seconds)
+        # aiohttp waits twice for a request, once for its handler and once for its connection, for ever where told 0.
+        each = max(drain_seconds / 2, 0.001)
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=each)
+        self._parting = Parting()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -119,6 +122,13 @@ class Listener:
             self._server.close()
         await self._runner.cleanup()
 
+    def part(self) -> None:
+        """Go on serving, and have each answer from now on be the last one on its connection.
+
+        So callers who keep theirs come back by a new one, to a listener that stays.
+        """
+        self._parting.begun = True
+
     def _connection(self) -> CallerConnection:
         server = self._runner.server
         if server is None:
@@ -126,6 +136,7 @@ class Listener:
         return CallerConnection(
             server,
             self._malformed,
+            self._parting,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._idle_seconds,
             lingering_time=LINGER_SECONDS,

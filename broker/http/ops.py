@@ -13,6 +13,11 @@ class OpsEndpoint:
     def __init__(self, registry: CollectorRegistry, not_ready: Callable[[], str | None]) -> None:
         self._registry = registry
         self._not_ready = not_ready
+        self._leaving = False
+
+    def leave(self) -> None:
+        """Be ready no more, whatever else is so: this process is about to end."""
+        self._leaving = True
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Answer in the exposition format that the scraper asks for."""
@@ -25,7 +30,7 @@ class OpsEndpoint:
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """Answer 200 when requests can be served, 503 with the reason when not."""
-        reason = self._not_ready()
+        reason = "stopping" if self._leaving else self._not_ready()
         return web.Response(text="ok\n") if reason is None else web.Response(text=f"{reason}\n", status=503)
 
 

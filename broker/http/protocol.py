@@ -1,6 +1,6 @@
 """The connection of a caller: aiohttp's, but for what it says about requests that are not HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -12,12 +12,28 @@ Malformed = Callable[[web.BaseRequest, int], web.Response]
 """Answers a request that aiohttp refuses with a status of its own."""
 
 
+class Parting:
+    """Whether the broker is about to go: then each answer is the last one on its connection."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+
 class CallerConnection(web.RequestHandler):
     """Neither answers nor logs quote what a caller sent: a broken header may be the one with the credential."""
 
-    def __init__(self, server: web.Server, malformed: Malformed, **options: Any) -> None:
+    def __init__(self, server: web.Server, malformed: Malformed, parting: Parting, **options: Any) -> None:
         super().__init__(server, access_log=None, **options)  # type: ignore[arg-type] # None is what aiohttp documents
         self._malformed = malformed
+        self._parting = parting
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Send an answer; with ``Connection: close`` where the broker is about to go (RFC 9112, 9.6)."""
+        if self._parting.begun:
+            resp.force_close()
+        return super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,

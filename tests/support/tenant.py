@@ -11,7 +11,7 @@ from typing import Any, Self
 import yaml
 
 from broker.identity import secret
-from tests.support.broker import ROOT, BrokerProcess, Registered
+from tests.support.broker import NO_DELAY, ROOT, BrokerProcess, Registered
 from tests.support.cluster import Cluster
 from tests.support.kubectl import Kubectl
 from tests.support.processes import ProcessGroup, free_port, until
@@ -140,7 +140,7 @@ async def _configuration(kubectl: Kubectl, cluster: Cluster, folder: Path) -> di
     token.write_text((await kubectl("create", "token", "tokenbroker", "-n", BROKERS)).strip())
     config["cluster"] |= {"server": cluster.server, "ca_file": str(cluster.ca_file)}
     config["kubernetes"] = {"server": cluster.server, "ca_file": str(cluster.ca_file), "token_file": str(token)}
-    config["listen"] = {"port": free_port(), "public_url": URL}
+    config["listen"] = {"port": free_port(), "public_url": URL, **NO_DELAY}
     config["ops"] = {"port": free_port()}
     config["audit"] = {"file": str(folder / "audit.jsonl")}
     return config
