@@ -1,13 +1,14 @@
 """A cluster and a Vault that may be harmed, and the report of what that did."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from tests.support.chaos.report import Outcome
 from tests.support.chaos.scene import Scene
 from tests.support.installed import install
 from tests.support.lab import Lab
@@ -17,7 +18,9 @@ REPORT = "chaos"
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print what each fault did."""
-    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    reports = [
+        one for some in terminalreporter.stats.values() for one in some if getattr(one, "when", "") == "teardown"
+    ]
     told = [value for report in reports for name, value in report.user_properties if name == REPORT]
     if told:
         terminalreporter.section("faults, what was seen during them, and seconds until all was well again")
@@ -35,25 +38,36 @@ async def harmed() -> AsyncIterator[Lab]:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Starts scenes, and has told what became of them."""
+    """Starts scenes that are one test's own, and tells what became of them."""
 
     lab: Lab
     record: Callable[[str, object], None]
 
-    def scene(self, name: str, fault: str, **options: Any) -> AbstractAsyncContextManager[Scene]:
-        """Start a scene as :meth:`Scene.start` does."""
-        return self._scene(name, fault, **options)
-
     @asynccontextmanager
-    async def _scene(self, name: str, fault: str, **options: Any) -> AsyncIterator[Scene]:
-        async with Scene.start(self.lab, name, fault=fault, **options) as scene:
+    async def scene(self, name: str, **options: Any) -> AsyncIterator[Scene]:
+        """Start a scene as :meth:`Scene.start` does."""
+        async with Scene.start(self.lab, name, **options) as scene:
             try:
                 yield scene
             finally:
-                self.record(REPORT, "\n".join(scene.outcome.lines()))
+                _tell(self.record, scene.outcomes)
 
 
 @pytest.fixture
 def stage(harmed: Lab, record_property: Callable[[str, object], None]) -> Stage:
     """Return where scenes are played."""
     return Stage(harmed, record_property)
+
+
+@pytest.fixture
+def scene(standing: Scene, record_property: Callable[[str, object], None]) -> Iterator[Scene]:
+    """Return the module's scene, which several faults happen to, one after the other."""
+    before = len(standing.outcomes)
+    yield standing
+    standing.ledger.violations.clear()  # they have failed a test already
+    _tell(record_property, standing.outcomes[before:])
+
+
+def _tell(record: Callable[[str, object], None], outcomes: Iterable[Outcome]) -> None:
+    for outcome in outcomes:
+        record(REPORT, "\n".join(outcome.lines()))

@@ -73,7 +73,7 @@ class FaultProxy:
                     await fault(writer)
                 else:
                     upstream = upstream or await self._connect()
-                    upstream[1].write(request)
+                    upstream[1].write(self._altered(request))
                     await self._pass_on(request, upstream[0], writer)
         except (OSError, asyncio.IncompleteReadError):
             pass  # either side has gone
@@ -90,6 +90,10 @@ class FaultProxy:
             return None
         self.mints += 1
         return self.fault
+
+    def _altered(self, request: bytes) -> bytes:
+        """Return what is passed on of a request."""
+        return request
 
     async def _pass_on(self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass the answer to a request on."""

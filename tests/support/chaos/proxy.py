@@ -20,6 +20,7 @@ class ChaosProxy(FaultProxy):
     def __init__(self, server: Server, ca_file: Path) -> None:
         super().__init__(server, ca_file)
         self._rules: list[tuple[re.Pattern[str], Reply]] = []
+        self._rewrites: list[tuple[re.Pattern[bytes], bytes]] = []
         self._passing = asyncio.Event()
         self._passing.set()
         self._serving: set[asyncio.Task[None]] = set()
@@ -39,9 +40,14 @@ class ChaosProxy(FaultProxy):
         """Answer requests whose line matches from its start, such as ``POST /api/v1/.*/token``, in this way."""
         self._rules.append((re.compile(pattern), reply))
 
+    def rewrite(self, pattern: bytes, by: bytes) -> None:
+        """Replace a part of requests that are passed on."""
+        self._rewrites.append((re.compile(pattern), by))
+
     def heal(self) -> None:
-        """Answer nothing by itself any more, and let watches speak."""
+        """Answer nothing by itself any more, leave requests as they are, and let watches speak."""
         self._rules.clear()
+        self._rewrites.clear()
         self._passing.set()
 
     def silence_watches(self) -> None:
@@ -77,6 +83,11 @@ class ChaosProxy(FaultProxy):
         line = request.split(b"\r\n", 1)[0].decode()
         found = next((reply for pattern, reply in self._rules if pattern.match(line)), None)
         return found or super()._fault_for(request)
+
+    def _altered(self, request: bytes) -> bytes:
+        for pattern, by in self._rewrites:
+            request = pattern.sub(by, request)
+        return request
 
     async def _pass_on(self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

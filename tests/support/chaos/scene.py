@@ -31,7 +31,7 @@ STATUS, SUSPENSION, ROTATION = "status", "suspension", "rotation"
 KUBERNETES_SECONDS = 2
 """What the broker gives the API server: with the 10 s that are the default, callers wait longer for the same."""
 
-WARM, WELL, WELL_SECONDS = 5, 3, 2.0
+WARM, WELL, WELL_SECONDS = 3, 3, 2.0
 """So many calls of each kind go well before the fault, and afterwards in a row, over so many seconds at least."""
 
 HEALED_SECONDS = 90.0
@@ -68,19 +68,21 @@ class Scene:
     apps: list[VaultApp]
     ledger: Ledger
     audit: AuditTail
-    outcome: Outcome
+    outcomes: list[Outcome] = field(default_factory=list)
+    """One for each fault so far."""
     levels: list[Level] = field(default_factory=list)
     ended: float = 0.0
-    """When the fault was over."""
+    """When the last fault was over."""
 
     @classmethod
     @asynccontextmanager
     async def start(
-        cls, lab: Lab, name: str, *, fault: str, replicas: int = 1, proxied: bool = False, **overrides: Any
+        cls, lab: Lab, name: str, *, replicas: int = 1, proxied: bool = False, **overrides: Any
     ) -> AsyncIterator[Self]:
-        """Start ``replicas`` brokers, register clients and let the load begin; after the block, check everything.
+        """Start ``replicas`` brokers, register clients and let the load begin; on leaving, nothing of them may be left.
 
-        ``name`` is a DNS label of the scene's own. A ``proxied`` broker reaches the API server by its proxy.
+        ``name`` is a DNS label of the scene's own, which is the only one in the lab as long as it lasts.
+        A ``proxied`` broker reaches the API server by its proxy.
         ``overrides`` are sections of the configuration, as for :class:`BrokerProcess`.
         """
         async with AsyncExitStack() as stack:
@@ -93,14 +95,14 @@ class Scene:
             tenant, clients = await _clients(lab, name)
             ledger, audit = Ledger(), AuditTail()
             callers, apps = _load(lab, brokers, clients, ledger, audit)
-            scene = cls(lab, tenant, brokers, proxies, clients, callers, apps, ledger, audit, Outcome(fault))
+            scene = cls(lab, tenant, brokers, proxies, clients, callers, apps, ledger, audit)
             for broker in brokers:
                 audit.follow(broker.audit_file)
             await scene._served()
             async with running([*callers, *apps]):
                 await scene._warm()
                 yield scene
-            await scene._settled()
+            await scene._gone()
 
     @property
     def broker(self) -> BrokerProcess:
@@ -117,9 +119,15 @@ class Scene:
         """The event loop's time, in seconds."""
         return asyncio.get_running_loop().time()
 
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the last fault."""
+        return self.outcomes[-1]
+
     @asynccontextmanager
-    async def fault(self) -> AsyncIterator[None]:
-        """Note what callers see while the block runs: the fault begins and ends with it."""
+    async def fault(self, name: str) -> AsyncIterator[None]:
+        """Note what callers see while the block runs: the fault begins and ends with it. ``name`` is for people."""
+        self.outcomes.append(Outcome(name))
         began = self.now
         yield
         self.ended = self.now
@@ -138,10 +146,12 @@ class Scene:
         await until(seen, what=f"{what} is answered {outcome}", seconds=HEALED_SECONDS)
 
     async def healed(self) -> Outcome:
-        """Wait until everything works again, note when it did, and check that the brokers hold no more than before."""
+        """Wait until everything works again, note when it did, and check all that must hold after a fault."""
         await asyncio.gather(self._status_follows(), self._copies_are_on_time(), *map(self._well, self._kinds()))
         await self._suspension_is_in_force()
         await self._levels_are_back()
+        await self._nothing_was_harmed()
+        await self._anchors_are_explained()
         return self.outcome
 
     async def _served(self) -> None:
@@ -208,12 +218,14 @@ class Scene:
             raise AssertionError(f"{[*map(str, now)]} instead of {[*map(str, self.levels)]}") from error
         self.outcome.levels = list(zip(self.levels, now, strict=True))
 
-    async def _settled(self) -> None:
-        """Check what must hold, and that nothing is left of the clients when they go."""
+    async def _nothing_was_harmed(self) -> None:
         self.audit.refresh()
         twice = [digest for digest, records in self.audit.issued.items() if len(records) != 1]
         broken = [one for copy in self._copies() for one in await copy.broken(self.lab, self.tenant, self.audit)]
         assert [*self.ledger.violations, *broken, *twice] == []
+
+    async def _anchors_are_explained(self) -> None:
+        """Wait for a moment in which they are: the load goes on."""
         unexplained = [""]
 
         async def explained() -> bool:
@@ -224,15 +236,18 @@ class Scene:
             await until(explained, what="anchors are explained", seconds=SETTLED_SECONDS)
         except RuntimeError as error:
             raise AssertionError(unexplained[0]) from error
+
+    async def _gone(self) -> None:
+        """Delete the clients, and wait until nothing is left of them."""
         for name in self.clients:
-            await self.lab.cluster.request("DELETE", f"{self.tenant.path}/{name.rpartition('/')[2]}")
-        await until(self._nothing_left, what="no anchor is left", seconds=SETTLED_SECONDS)
+            await self.lab.cluster.request("DELETE", f"{self.tenant.path}/{name}")
+        await until(self._nothing_left, what="no anchor is left", seconds=HEALED_SECONDS)
 
     async def _unexplained(self) -> str:
         single = next(caller for caller in self.callers if caller.what == SINGLE)
         unknown = self.ledger.outcomes(SINGLE, 0.0, self.now)[NO_ANSWER]
-        versions = await named_versions(self.lab, self.apps)
-        return Explained(TOPS, versions, single.ids, unknown).unexplained(await self.anchors())
+        versions, found = await named_versions(self.lab, self.apps), await self.anchors()
+        return Explained(TOPS, versions, single.ids, unknown).unexplained(found)
 
     async def anchors(self) -> list[dict[str, Any]]:
         """Return all anchors of the scene's clients."""
@@ -288,7 +303,7 @@ def _load(
     callers = [
         Caller(ISSUE, turns, clients["web"], {"grant": "together"}, 0.3, ledger, audit),
         Caller(SINGLE, turns, clients["web"], {"grant": "single"}, 0.8, ledger, audit),
-        Caller(DELIVER, turns, clients["app"], {"deliver": "vault"}, 1.5, ledger, audit),
+        Caller(DELIVER, turns, clients["app"], {"deliver": "vault"}, 0.9, ledger, audit),
     ]
     apps = [
         VaultApp(DELIVERED, lab, clients["app"], ledger, audit),
