@@ -1,8 +1,7 @@
 """The one place where the parts are made and joined."""
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,6 @@ from aiohttp import web
 from broker.config import Config
 from broker.copies import Around, rotator, sweep
 from broker.endpoints import Services, api
-from broker.errors import Reason
 from broker.http.ops import OpsEndpoint, ops_app
 from broker.http.problems import malformed
 from broker.http.protocol import Malformed
@@ -20,7 +18,9 @@ from broker.kube.access import KubeAccess
 from broker.kube.finalizers import KubeFinalizers
 from broker.model.client import ClientId
 from broker.model.proof_policy import ProofPolicy
+from broker.observing import observe, unready
 from broker.parts import Parts, made
+from broker.scraped import Scraped
 from broker.services.anchored import AnchoredGrants
 from broker.services.authenticate import Authenticator
 from broker.services.board import StatusBoard
@@ -39,6 +39,7 @@ from broker.services.revoke import Revoker
 from broker.services.rotate import Rotator
 from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import Verifier
+from broker.services.workqueue import WorkQueue
 from broker.vault.store import KvStore
 
 Job = Callable[[], Coroutine[Any, Any, None]]
@@ -48,7 +49,7 @@ Job = Callable[[], Coroutine[Any, Any, None]]
 class Broker:
     """A broker made ready to run: two applications and what answers no-HTTP, and what goes on beside them.
 
-    ``leave`` makes it not ready for good, before it ends.
+    ``leave`` makes it not ready for good, before it ends. ``scraped`` is for what only the sockets know.
     """
 
     api: web.Application
@@ -56,6 +57,7 @@ class Broker:
     malformed: Malformed
     jobs: dict[str, Job]
     leave: Callable[[], None]
+    scraped: Scraped
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,14 @@ def _joined(parts: Parts) -> Broker:
         malformed=malformed(new_request_id, parts.metrics),
         jobs=_jobs(parts, shared, reconciler, near_misses) | (_copy_jobs(copies, keeper) if copies and keeper else {}),
         leave=endpoint.leave,
+        scraped=observe(parts, _queues(shared, reconciler, near_misses)),
     )
+
+
+def _queues(shared: Shared, reconciler: Reconciler, near_misses: NearMisses) -> Iterator[WorkQueue[Any]]:
+    yield from (reconciler.queue, shared.board.queue, near_misses.queue, shared.tokens.queue)
+    if shared.keeper is not None:
+        yield shared.keeper.queue
 
 
 def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: NearMisses) -> dict[str, Job]:
@@ -226,17 +235,11 @@ def _follow(parts: Parts, reconciler: Reconciler, keeper: Rotator | None) -> Non
     parts.leadership.on_change = led
     if parts.pulse is not None and keeper is not None:
         parts.pulse.lost = keeper.revisit
-    parts.metrics.follow_leader(lambda: parts.leadership.leading)
-    parts.metrics.follow_tasks(lambda: len(asyncio.all_tasks()))
 
 
 def _not_ready(parts: Parts) -> str | None:
-    if not parts.clients.registry.fresh:
-        return f"{Reason.REGISTRY_STALE}: registered clients"
-    if parts.namespaces is not None and not parts.namespaces.fresh:
-        return f"{Reason.REGISTRY_STALE}: Namespaces"
-    fault = parts.canary.fault() if parts.canary is not None else None
-    return f"{fault.reason}: {fault.operator_detail}" if fault is not None else None
+    fault = unready(parts)
+    return f"{fault.reason}: {fault.message}" if fault is not None else None
 
 
 def _authenticator(parts: Parts, near_misses: NearMisses) -> Authenticator:

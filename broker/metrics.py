@@ -1,13 +1,15 @@
-"""Every metric of the broker, in one place, with the label values that can be known ahead already at zero.
+"""Every metric of the broker that is counted when something happens; what can be known ahead is at zero already.
 
 Tokens, secrets, subjects and callers' addresses are never labels. Clients are, but only those that proved
-themselves or are registered, so strangers cannot make series.
+themselves or are registered, so strangers cannot make series. What is asked for at each scrape is in
+:mod:`broker.scraped`. docs/metrics.md lists every metric, with a bound on the number of its series. Names follow
+https://prometheus.io/docs/practices/naming/.
 """
 
-from collections.abc import Callable
+from collections.abc import Collection
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -15,24 +17,43 @@ from broker import __version__
 from broker.errors import ProofFailure, Reason
 from broker.model.client import ClientId
 from broker.model.policies import TRIED
+from broker.scraped import Scraped
+from broker.series import ClientSeries
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""From a TokenRequest that nothing holds up to the deadline of a call."""
+
+TOKEN_REQUEST_FAILURES = (
+    Reason.KUBERNETES_UNAVAILABLE,
+    Reason.KUBERNETES_TIMEOUT,
+    Reason.KUBERNETES_REJECTED,
+    Reason.BROKER_NOT_AUTHORIZED,
+    Reason.SERVICE_ACCOUNT_MISSING,
+    Reason.ANCHOR_MISSING,
+)
+"""Why a TokenRequest may make no token."""
 
 
 class Metrics:
-    """The metrics; one object a process, handed to whoever counts."""
+    """The metrics; one object a process, handed to whoever counts.
+
+    Series that say when a counter was made (``_created``) are switched off: they would double the page, and
+    Prometheus sees by itself when a counter begins anew.
+    """
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        self.scraped = Scraped(self.registry)
         self._counter = partial(Counter, registry=self.registry)
         self._gauge = partial(Gauge, registry=self.registry)
         self._histogram = partial(Histogram, registry=self.registry, buckets=LATENCY_BUCKETS)
         self._gauge("tokenbroker_build_info", "The running version.", ["version"]).labels(__version__).set(1)
-        self._tasks = self._gauge("tokenbroker_tasks", "Tasks of the event loop; their number should not grow forever.")
         self._define_requests()
         self._define_kubernetes()
+        self._define_clients()
         self._define_vault()
         self._start_at_zero()
 
@@ -42,17 +63,6 @@ class Metrics:
             "tokenbroker_request_duration_seconds", "Time to answer a request for a token, issued or not."
         )
         self._in_flight = self._gauge("tokenbroker_requests_in_flight", "Requests for a token being answered now.")
-        self._issued = counter(
-            "tokenbroker_tokens_issued", "Tokens handed out over HTTP.", ["namespace", "client", "grant"]
-        )
-        self._revoked = counter(
-            "tokenbroker_tokens_revoked", "Tokens that their own clients have ended.", ["namespace", "client", "grant"]
-        )
-        self._refused = counter(
-            "tokenbroker_requests_refused",
-            "Requests of authenticated clients that got no token.",
-            ["namespace", "client", "reason"],
-        )
         self._problems = counter("tokenbroker_http_problems", "Problem documents sent, by code.", ["code"])
         self._proofs = counter(
             "tokenbroker_authentication_failures", "Callers that did not prove who they are.", ["reason"]
@@ -76,43 +86,61 @@ class Metrics:
         self._watch = self._counter(
             "tokenbroker_watch_restarts", "Watches on TokenClients that broke, by reason.", ["reason"]
         )
-        self._orphans = self._gauge(
-            "tokenbroker_orphaned_grants", "Grants whose tokens should have ended, and could not be ended yet."
-        )
         self._ended = self._counter(
             "tokenbroker_grants_ended", "How often all tokens of a grant were ended, by why.", ["reason"]
         )
         self._policies = self._gauge(
             "tokenbroker_policy_missing", "1 where an admission policy did not refuse what it must.", ["policy"]
         )
-        self._leader = self._gauge("tokenbroker_leader", "1 on the replica that leads.")
         self._leader_changes = self._counter(
             "tokenbroker_leader_changes", "How often this replica began to lead or ceased to.", ["change"]
         )
         self._events_lost = self._counter("tokenbroker_events_lost", "Kubernetes Events that could not be recorded.")
-        self._ready = self._gauge(
-            "tokenbroker_client_ready",
-            "1 where the TokenClient's Ready condition is True.",
-            ["namespace", "client"],
+
+    def _define_clients(self) -> None:
+        self._issued = self._counter_of("tokens_issued", "Tokens handed out over HTTP.", "grant")
+        self._revoked = self._counter_of("tokens_revoked", "Tokens that their own clients have ended.", "grant")
+        self._refused = self._counter_of(
+            "requests_refused", "Requests of authenticated clients that got no token.", "reason"
+        )
+        self._ready = self._gauge_of("client_ready", "1 where the TokenClient's Ready condition is True.")
+        self._conditions = self._gauge_of(
+            "client_condition", "1 for each condition of a TokenClient that is not True.", "type", "reason"
+        )
+        self._orphans = self._gauge_of(
+            "orphaned_grants", "Grants whose tokens should have ended, and could not be ended yet."
         )
 
     def _define_vault(self) -> None:
-        self._vault_writes = self._counter(
-            "tokenbroker_vault_writes",
+        self._vault_writes = self._counter_of(
+            "vault_writes",
             "Attempts to bring a token in Vault up to date, by outcome (success, or the reason).",
-            ["namespace", "client", "grant", "outcome"],
+            "grant",
+            "outcome",
         )
-        self._vault_expiry = self._gauge(
-            "tokenbroker_vault_token_expiry_timestamp_seconds",
+        self._vault_expiry = self._gauge_of(
+            "vault_token_expiry_timestamp_seconds",
             "When the current token in Vault expires, in seconds since 1970.",
-            ["namespace", "client", "grant"],
+            "grant",
+        )
+        self._vault_renewal = self._gauge_of(
+            "vault_token_renewal_timestamp_seconds",
+            "When the current token in Vault is to be replaced, in seconds since 1970.",
+            "grant",
         )
         self._vault_reached = self._gauge(
             "tokenbroker_vault_reachable", "1 where Vault answered this replica when it was last asked."
         )
         self._vault_logins = self._counter("tokenbroker_vault_logins", "Logins and renewals, by outcome.", ["outcome"])
 
+    def _counter_of(self, name: str, text: str, *labels: str) -> ClientSeries[Counter]:
+        return ClientSeries(self._counter(f"tokenbroker_{name}", text, ["namespace", "client", *labels]))
+
+    def _gauge_of(self, name: str, text: str, *labels: str) -> ClientSeries[Gauge]:
+        return ClientSeries(self._gauge(f"tokenbroker_{name}", text, ["namespace", "client", *labels]))
+
     def _start_at_zero(self) -> None:
+        self._vault_reached.set(float("nan"))  # it is not asked where none is configured
         for reason in Reason:
             self._problems.labels(reason.value)
         for failure in ProofFailure:
@@ -123,18 +151,27 @@ class Metrics:
             self._policies.labels(policy)
         for change in ("gained", "lost"):
             self._leader_changes.labels(change)
+        for reason in TOKEN_REQUEST_FAILURES:
+            self._kubernetes_failures.labels(reason.value)
 
     def issued(self, client: ClientId, grant: str) -> None:
         """Count a token that was handed out."""
-        self._issued.labels(client.namespace, client.name, grant).inc()
+        self._issued.of(client, grant).inc()
 
     def revoked(self, client: ClientId, grant: str) -> None:
         """Count a token that its client has ended."""
-        self._revoked.labels(client.namespace, client.name, grant).inc()
+        self._revoked.of(client, grant).inc()
 
-    def orphans(self, grants: int) -> None:
-        """Set of how many grants tokens may live that should not."""
-        self._orphans.set(grants)
+    def orphans(self, client: ClientId, grants: int) -> None:
+        """Set of how many grants of a client tokens may live that should not; a client without any has no series."""
+        if grants:
+            self._orphans.of(client).set(grants)
+        else:
+            self._orphans.drop(client)
+
+    def no_orphans(self) -> None:
+        """Drop of all clients whose tokens could not be ended: another replica tells."""
+        self._orphans.clear()
 
     def ended(self, why: str) -> None:
         """Count a grant all of whose tokens were ended."""
@@ -147,7 +184,7 @@ class Metrics:
 
     def refused(self, client: ClientId, reason: Reason) -> None:
         """Count a request of an authenticated client that got no token."""
-        self._refused.labels(client.namespace, client.name, reason.value).inc()
+        self._refused.of(client, reason.value).inc()
 
     def problem(self, reason: Reason) -> None:
         """Count a problem document."""
@@ -195,14 +232,6 @@ class Metrics:
         self._clients.labels("true").set(valid)
         self._clients.labels("false").set(invalid)
 
-    def follow_tasks(self, running: Callable[[], int]) -> None:
-        """Ask at each scrape how many tasks there are, so that it costs nothing in between."""
-        self._tasks.set_function(running)
-
-    def follow_leader(self, leading: Callable[[], bool]) -> None:
-        """Ask at each scrape who leads, so that a process which slept does not tell what was."""
-        self._leader.set_function(leading)
-
     def leader_changed(self, *, leading: bool) -> None:
         """Count that this replica began to lead, or ceased to."""
         self._leader_changes.labels("gained" if leading else "lost").inc()
@@ -213,28 +242,37 @@ class Metrics:
 
     def client_ready(self, client: ClientId, *, ready: bool) -> None:
         """Set whether a client is ready."""
-        self._ready.labels(client.namespace, client.name).set(1 if ready else 0)
+        self._ready.of(client).set(1 if ready else 0)
+
+    def client_conditions(self, client: ClientId, not_true: Collection[tuple[str, str]]) -> None:
+        """Set which conditions of a client are not True: type and reason of each."""
+        self._conditions.keep(client, not_true)
+        for labels in not_true:
+            self._conditions.of(client, *labels).set(1)
 
     def nobody_ready(self) -> None:
-        """Drop of all clients whether they are ready: another replica tells."""
+        """Drop of all clients whether they are ready, and why not: another replica tells."""
         self._ready.clear()
+        self._conditions.clear()
 
     def vault_written(self, client: ClientId, grant: str, outcome: str) -> None:
         """Count an attempt to bring a token in Vault up to date."""
-        self._vault_writes.labels(client.namespace, client.name, grant, outcome).inc()
+        self._vault_writes.of(client, grant, outcome).inc()
 
-    def vault_expiry(self, client: ClientId, grant: str, timestamp: float) -> None:
-        """Set when the token in Vault expires."""
-        self._vault_expiry.labels(client.namespace, client.name, grant).set(timestamp)
+    def vault_times(self, client: ClientId, grant: str, *, expiry: float, renewal: float) -> None:
+        """Set when the token in Vault expires, and when it is to be replaced."""
+        self._vault_expiry.of(client, grant).set(expiry)
+        self._vault_renewal.of(client, grant).set(renewal)
 
     def vault_removed(self, client: ClientId, grant: str) -> None:
-        """Drop the expiry of a copy that was removed."""
-        labels = {"namespace": client.namespace, "client": client.name, "grant": grant}
-        self._vault_expiry.remove_by_labels(labels)
+        """Drop the times of a copy that was removed."""
+        self._vault_expiry.drop(client, grant)
+        self._vault_renewal.drop(client, grant)
 
     def nothing_in_vault(self) -> None:
-        """Drop the expiries of all copies: another replica tells."""
+        """Drop the times of all copies: another replica tells."""
         self._vault_expiry.clear()
+        self._vault_renewal.clear()
 
     def vault_reached(self, *, reached: bool) -> None:
         """Set whether Vault answered when it was last asked."""
@@ -246,5 +284,7 @@ class Metrics:
 
     def forget(self, client: ClientId) -> None:
         """Drop all series of a client that went, so that clients who come and go do not fill the memory."""
-        for metric in (self._issued, self._revoked, self._refused, self._ready, self._vault_writes, self._vault_expiry):
-            metric.remove_by_labels({"namespace": client.namespace, "client": client.name})
+        for counter in (self._issued, self._revoked, self._refused, self._vault_writes):
+            counter.forget(client)
+        for gauge in (self._ready, self._conditions, self._vault_expiry, self._vault_renewal):
+            gauge.forget(client)

@@ -69,6 +69,10 @@ class LiveRegistry(Registry, Protocol):
         """Set once it is known who is registered."""
 
     @property
+    def age(self) -> float:
+        """How many seconds ago the source was heard of; infinite where it never was."""
+
+    @property
     def fresh(self) -> bool:
         """Tell whether the memory is young enough to decide from."""
 

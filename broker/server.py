@@ -77,6 +77,7 @@ async def _listening(config: Config, parts: Broker, tasks: asyncio.TaskGroup) ->
     if listen.tls is not None and listen.tls != "terminated-upstream":
         reloader = TlsReloader(listen.tls.cert_file, listen.tls.key_file, listen.tls.client_ca_file)
         tls = reloader.context
+        parts.scraped.credential("tls", lambda: reloader.expires_at)
         reloading = tasks.create_task(reloader.run(), name="tls")
     api = Listener(
         "api",

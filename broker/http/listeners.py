@@ -7,6 +7,7 @@ from typing import Self
 
 import structlog
 from aiohttp import web
+from cryptography import x509
 
 from broker.http.protocol import CallerConnection, Malformed, Parting
 
@@ -36,6 +37,8 @@ class TlsReloader:
         self._client_ca_file = client_ca_file
         self._seen = self._contents()
         self._current = self._made()
+        self.expires_at = self._expiry()
+        """When the certificate that is shown expires, in seconds since 1970."""
         self.context = self._made()
         self.context.sni_callback = self._use_current
 
@@ -53,6 +56,7 @@ class TlsReloader:
         contents = self._contents()
         if contents != self._seen:
             self._current = self._made()
+            self.expires_at = self._expiry()
             self._seen = contents
             log.info("tls.reloaded")
 
@@ -70,6 +74,12 @@ class TlsReloader:
             context.num_tickets = 0
             context.options |= ssl.OP_NO_TICKET
         return context
+
+    def _expiry(self) -> float:
+        try:
+            return x509.load_pem_x509_certificate(self._files[0].read_bytes()).not_valid_after_utc.timestamp()
+        except ValueError:  # OpenSSL serves some that this reader does not take
+            return float("nan")
 
     def _contents(self) -> tuple[bytes, ...]:
         files = (*self._files, *([self._client_ca_file] if self._client_ca_file else []))

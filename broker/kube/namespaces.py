@@ -28,6 +28,11 @@ class WatchedNamespaces:
         self._reflector = Reflector(session, "Namespaces", PATH, self, metrics, essence=_essence)
 
     @property
+    def age(self) -> float:
+        """How many seconds ago the source was heard of; infinite where it never was."""
+        return self._freshness.age
+
+    @property
     def fresh(self) -> bool:
         """Tell whether the labels are young enough to decide from."""
         return self._freshness.fresh

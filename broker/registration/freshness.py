@@ -19,9 +19,14 @@ class Freshness:
         self._heard = asyncio.get_running_loop().time()
 
     @property
+    def age(self) -> float:
+        """How many seconds ago the source was heard of; infinite where it never was."""
+        return float("inf") if self._heard is None else asyncio.get_running_loop().time() - self._heard
+
+    @property
     def fresh(self) -> bool:
         """Tell whether what is known is young enough to decide from."""
-        return self._heard is not None and asyncio.get_running_loop().time() - self._heard < self._stale_seconds
+        return self.age < self._stale_seconds
 
     def require(self) -> None:
         """Raise BrokerError(registry_stale) where nothing is known yet, or it is too old."""

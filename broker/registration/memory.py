@@ -37,6 +37,11 @@ class Memory:
         self._invalid: set[ClientId] = set()
 
     @property
+    def age(self) -> float:
+        """How many seconds ago the source was heard of; infinite where it never was."""
+        return self._freshness.age
+
+    @property
     def fresh(self) -> bool:
         """Tell whether the memory is young enough to decide from."""
         return self._freshness.fresh

@@ -1,7 +1,7 @@
 """What is known of each client, gathered from the services and written to its status and Events."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -74,11 +74,14 @@ class ReadinessMetrics(Protocol):
     def client_ready(self, client: ClientId, *, ready: bool) -> None:
         """Set whether a client is ready."""
 
+    def client_conditions(self, client: ClientId, not_true: Collection[tuple[str, str]]) -> None:
+        """Set which conditions of a client are not True: type and reason of each."""
+
     def forget(self, client: ClientId) -> None:
         """Drop what is shown of a client that went."""
 
     def nobody_ready(self) -> None:
-        """Drop of all clients whether they are ready."""
+        """Drop of all clients whether they are ready, and why not."""
 
 
 class StatusBoard:
@@ -218,6 +221,8 @@ class StatusBoard:
             return RECHECK_SECONDS
         ready, *parts = conditions(facts, now)
         self._metrics.client_ready(client_id, ready=ready.status == "True")
+        wrong = {(one.type, one.reason) for one in (ready, *parts) if one.status != "True"}
+        self._metrics.client_conditions(client_id, wrong)
         status = status_document(facts, now, registration.status)
         if status != registration.status:
             await self._writer.write(registration, status)

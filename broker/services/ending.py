@@ -17,8 +17,11 @@ from broker.services.anchored import AnchoredGrants
 class EndingMetrics(Protocol):
     """What is told about tokens that should have ended."""
 
-    def orphans(self, grants: int) -> None:
-        """Set of how many grants tokens may live that should not."""
+    def orphans(self, client: ClientId, grants: int) -> None:
+        """Set of how many grants of a client tokens may live that should not."""
+
+    def no_orphans(self) -> None:
+        """Drop of all clients what was set."""
 
     def ended(self, why: str) -> None:
         """Count a grant all of whose tokens were ended."""
@@ -82,7 +85,7 @@ class Ender:
         self._anchored = anchored
         self._leader = leader
         self._owed: defaultdict[ClientId, dict[GrantKey, str]] = defaultdict(dict)
-        self._failed: set[tuple[ClientId, GrantKey]] = set()
+        self._failed: defaultdict[ClientId, set[GrantKey]] = defaultdict(set)
 
     async def end(self, client_id: ClientId, uid: str, grants: Iterable[Named], why: str) -> list[NotEnded]:
         """End all tokens of grants of the TokenClient with that UID, also those in Vault.
@@ -120,7 +123,7 @@ class Ender:
         """Owe and count nothing: another replica ends tokens, and counts those that it cannot."""
         self._owed.clear()
         self._failed.clear()
-        self._metrics.orphans(0)
+        self._metrics.no_orphans()
 
     def forget(self, client_id: ClientId) -> None:
         """Owe and count nothing of a client that went."""
@@ -176,10 +179,12 @@ class Ender:
         self._audit.revoked(Revoked(self._clock.now(), origin, client_id, grant.name, "", why))
 
     def _count(self, client_id: ClientId, key: GrantKey, *, failed: bool) -> None:
-        if failed is ((client_id, key) in self._failed):
+        if failed is (key in self._failed.get(client_id, ())):
             return
         if failed:
-            self._failed.add((client_id, key))
+            self._failed[client_id].add(key)
         else:
-            self._failed.discard((client_id, key))
-        self._metrics.orphans(len(self._failed))
+            self._failed[client_id].discard(key)
+        self._metrics.orphans(client_id, len(self._failed[client_id]))
+        if not self._failed[client_id]:
+            del self._failed[client_id]

@@ -18,14 +18,14 @@ class RotationMetrics(Protocol):
     def vault_written(self, client: ClientId, grant: str, outcome: str) -> None:
         """Count an attempt to bring a copy up to date: ``success``, or the reason of its failure."""
 
-    def vault_expiry(self, client: ClientId, grant: str, timestamp: float) -> None:
-        """Set when the current token in Vault expires, in seconds since 1970."""
+    def vault_times(self, client: ClientId, grant: str, *, expiry: float, renewal: float) -> None:
+        """Set when the current token in Vault expires and when it is to be replaced, in seconds since 1970."""
 
     def vault_removed(self, client: ClientId, grant: str) -> None:
-        """Drop the expiry of a copy that was removed."""
+        """Drop the times of a copy that was removed."""
 
     def nothing_in_vault(self) -> None:
-        """Drop the expiries of all copies."""
+        """Drop the times of all copies."""
 
 
 class CopyBoard(Protocol):
@@ -58,15 +58,18 @@ class ShownCopies:
         label = copy.label
         if label is None or not self._leader.leading:
             return
+        renewed = renewal(label, target)
         facts = VaultFacts(
             path=self._place.text(target.key),
             version=copy.current_version,
             not_after=label.expires_at,
-            renewal_time=renewal(label, target),
+            renewal_time=renewed,
             safe_poll_seconds=safe_poll_seconds(label, target),
             fault=None,
         )
-        self._metrics.vault_expiry(target.client.id, target.grant.name, label.expires_at.timestamp())
+        self._metrics.vault_times(
+            target.client.id, target.grant.name, expiry=label.expires_at.timestamp(), renewal=renewed.timestamp()
+        )
         self._tell(target.key, facts)
 
     def failed(self, target: Target, error: BrokerError) -> None:

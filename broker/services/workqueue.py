@@ -67,7 +67,7 @@ class WorkQueue(Generic[Key]):
     def __init__(
         self, name: str, work: Work[Key], *, workers: int, urgent_work: Work[Key] | None = None, urgent_workers: int = 0
     ) -> None:
-        self._name = name
+        self.name = name
         self._work = {Lane.NORMAL: work, Lane.URGENT: urgent_work or work}
         self._workers = {Lane.NORMAL: workers, Lane.URGENT: urgent_workers}
         self._due: dict[Lane, dict[Key, float]] = {lane: {} for lane in Lane}
@@ -81,6 +81,17 @@ class WorkQueue(Generic[Key]):
     def __len__(self) -> int:
         """Return how many keys wait or are being visited."""
         return len({*self._working, *(key for due in self._due.values() for key in due)})
+
+    def overdue(self) -> float:
+        """Return for how many seconds the oldest key has been due that nobody visits; 0 where none is."""
+        now, late = asyncio.get_running_loop().time(), 0.0
+        for lane, heap in self._heaps.items():
+            while heap and not self._counts(heap[0], lane):
+                heapq.heappop(heap)
+            waited = now - heap[0][0] if heap else 0.0
+            # A key in a hurry was planned for long ago, so that it goes before all others.
+            late = max(late, waited - FIRST_SECONDS if lane is Lane.URGENT and waited >= FIRST_SECONDS else waited)
+        return late
 
     def add(self, key: Key, delay: float = 0.0, *, urgent: bool = False) -> None:
         """Visit a key in ``delay`` seconds, or earlier where that was planned already."""
@@ -104,11 +115,11 @@ class WorkQueue(Generic[Key]):
         async with asyncio.TaskGroup() as workers:
             for lane, count in self._workers.items():
                 for number in range(count):
-                    workers.create_task(self._worker(lane), name=f"{self._name}-{lane.name.lower()}-{number}")
+                    workers.create_task(self._worker(lane), name=f"{self.name}-{lane.name.lower()}-{number}")
 
     def _add(self, key: Key, delay: float, lane: Lane) -> None:
         if not self._workers[lane]:
-            raise RuntimeError(f"the queue {self._name} has nobody for what is {lane.name.lower()}")
+            raise RuntimeError(f"the queue {self.name} has nobody for what is {lane.name.lower()}")
         due, planned = asyncio.get_running_loop().time() + delay, self._due[lane]
         if due >= planned.get(key, float("inf")):
             return
@@ -190,7 +201,7 @@ class WorkQueue(Generic[Key]):
         delay = backoff(attempt, random.random())  # noqa: S311 - jitter, not a secret
         log.warning(
             "work.failed",
-            queue=self._name,
+            queue=self.name,
             key=str(key),
             reason=str(error.reason),
             detail=error.operator_detail,

@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -76,3 +78,18 @@ def test_a_pair_that_does_not_fit_is_not_loaded(tmp_path: Path) -> None:
 
     live.key.write_bytes(new.key.read_bytes())
     reloader.reload()
+
+
+def test_when_the_certificate_expires_is_that_of_the_one_that_is_shown(tmp_path: Path) -> None:
+    """It follows what was loaded, not what lies in the files."""
+    (tmp_path / "a").mkdir()
+    authority, day = Authority.create(tmp_path / "a", "one"), timedelta(days=1)
+    live, new = authority.server("live", 3 * day), authority.server("new", 9 * day)
+    reloader, now = TlsReloader(live.certificate, live.key), time.time()
+    before = reloader.expires_at
+    replace(live, new)
+    in_the_files = reloader.expires_at
+    reloader.reload()
+
+    assert before == in_the_files == pytest.approx(now + 3 * 86400, abs=60)
+    assert reloader.expires_at == pytest.approx(now + 9 * 86400, abs=60)

@@ -352,9 +352,12 @@ class EndingWorld:
         """Tell whether the API server would accept a token."""
         return self.cluster.accepts(token)
 
-    def orphans(self) -> float | None:
-        """Return what the gauge says."""
-        return self.metrics.registry.get_sample_value("tokenbroker_orphaned_grants")
+    def orphans(self) -> float:
+        """Return what the gauge says of all clients."""
+        metrics = self.metrics.registry.collect()
+        return sum(
+            sample.value for it in metrics for sample in it.samples if sample.name == "tokenbroker_orphaned_grants"
+        )
 
     def tops(self) -> set[str]:
         """Return the anchors at the top."""

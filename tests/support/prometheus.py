@@ -1,6 +1,6 @@
-"""A real Prometheus, built once from the Go module proxy.
+"""A real Prometheus and its promtool, built once from the Go module proxy.
 
-``python -m tests.support.prometheus`` builds it and prints where it is.
+``python -m tests.support.prometheus`` builds them and prints where they are.
 """
 
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.support.go import installed
 
 PROGRAM = "github.com/prometheus/prometheus/cmd/prometheus"
+PROMTOOL = "github.com/prometheus/prometheus/cmd/promtool"
 VERSION = "v0.316.0"
 """Prometheus 3.16.0 as Go modules number it."""
 
@@ -21,5 +22,10 @@ def prometheus() -> Path:
     return installed(PROGRAM, VERSION, tags=TAGS)
 
 
+def promtool() -> Path:
+    """Return the path of the program that checks rules, built in seconds once Prometheus was. Raises BuildError."""
+    return installed(PROMTOOL, VERSION, tags=TAGS)
+
+
 if __name__ == "__main__":
-    sys.stdout.write(f"{prometheus()}\n")
+    sys.stdout.write(f"{prometheus()}\n{promtool()}\n")

@@ -238,6 +238,7 @@ class Watcher:
         self.facts: dict[CopyKey, VaultFacts | None] = {}
         self.outcomes: list[str] = []
         self.expiry: dict[CopyKey, float] = {}
+        self.renewal: dict[CopyKey, float] = {}
 
     def vault(self, client_id: ClientId, grant: str, facts: VaultFacts | None) -> None:
         """Keep facts."""
@@ -248,9 +249,10 @@ class Watcher:
         del client, grant
         self.outcomes.append(outcome)
 
-    def vault_expiry(self, client: ClientId, grant: str, timestamp: float) -> None:
-        """Keep an expiry."""
-        self.expiry[CopyKey(client, grant)] = timestamp
+    def vault_times(self, client: ClientId, grant: str, *, expiry: float, renewal: float) -> None:
+        """Keep both."""
+        self.expiry[CopyKey(client, grant)] = expiry
+        self.renewal[CopyKey(client, grant)] = renewal
 
     def vault_removed(self, client: ClientId, grant: str) -> None:
         """Drop an expiry."""

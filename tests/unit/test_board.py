@@ -83,6 +83,13 @@ class Bench:
         return self.metrics.registry.get_sample_value("tokenbroker_client_ready", labels)
 
     @property
+    def not_true(self) -> set[tuple[str, str]]:
+        """The conditions that the metrics show, and their reasons."""
+        samples = [sample for it in self.metrics.registry.collect() for sample in it.samples]
+        shown = [sample.labels for sample in samples if sample.name == "tokenbroker_client_condition"]
+        return {(labels["type"], labels["reason"]) for labels in shown}
+
+    @property
     def strong(self) -> bool | None:
         """What the status says of the account."""
         grants: list[dict[str, Any]] = self.shown.status["grants"]
@@ -183,6 +190,7 @@ async def test_proof_that_does_not_count_is_told_once() -> None:
     await bench.tried(None, AccessFacts())
 
     assert bench.condition("Ready") == bench.condition("ProofsAccepted") == ("False", "ProofNotAccepted")
+    assert bench.not_true == {("Ready", "ProofNotAccepted"), ("ProofsAccepted", "ProofNotAccepted")}
     assert bench.shown.events == [("ProofNotAccepted", True)]
 
 

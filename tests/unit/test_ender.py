@@ -25,6 +25,8 @@ class Told(NoAudit):
     records: list[Revoked] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     orphaned: list[int] = field(default_factory=list)
+    """The sum over all clients, after each change."""
+    _grants: dict[ClientId, int] = field(default_factory=dict)
 
     def revoked(self, record: Revoked) -> None:
         """Keep a record."""
@@ -34,9 +36,15 @@ class Told(NoAudit):
         """Keep a reason."""
         self.reasons.append(why)
 
-    def orphans(self, grants: int) -> None:
+    def orphans(self, client: ClientId, grants: int) -> None:
         """Keep what the gauge is set to."""
-        self.orphaned.append(grants)
+        self._grants[client] = grants
+        self.orphaned.append(sum(self._grants.values()))
+
+    def no_orphans(self) -> None:
+        """Keep that it is set to none."""
+        self._grants.clear()
+        self.orphaned.append(0)
 
 
 class Bench:

@@ -19,7 +19,8 @@ def _count_all(metrics: Metrics, client: ClientId) -> None:
     metrics.refused(client, Reason.TTL_OUT_OF_RANGE)
     metrics.client_ready(client, ready=True)
     metrics.vault_written(client, "default", "success")
-    metrics.vault_expiry(client, "default", 1.0)
+    metrics.vault_times(client, "default", expiry=2.0, renewal=1.0)
+    metrics.client_conditions(client, {("Ready", "InvalidSpec")})
 
 
 def test_client_that_went_leaves_no_series() -> None:
@@ -31,7 +32,7 @@ def test_client_that_went_leaves_no_series() -> None:
     metrics.forget(WEB)
     after = _exposed(metrics)
 
-    assert len([line for line in before if 'client="web"' in line and "_created" not in line]) == 5
+    assert len([line for line in before if 'client="web"' in line]) == 7
     assert [line for line in before if 'client="web"' not in line] == after
     assert any('client="app"' in line for line in after)
 
@@ -64,7 +65,7 @@ def test_in_flight_goes_up_and_down() -> None:
 def test_tasks_are_counted_at_each_scrape() -> None:
     """A number that grows and grows shows what memory shows much later."""
     metrics, tasks = Metrics(), [7]
-    metrics.follow_tasks(lambda: tasks[0])
+    metrics.scraped.tasks(lambda: tasks[0])
     before = _exposed(metrics)
     tasks[0] = 9
 
@@ -75,7 +76,7 @@ def test_tasks_are_counted_at_each_scrape() -> None:
 def test_who_leads_is_asked_at_each_scrape() -> None:
     """A process that slept does not tell what was; comings and goings are counted, from zero."""
     metrics, leading = Metrics(), [False]
-    metrics.follow_leader(lambda: leading[0])
+    metrics.scraped.leader(lambda: leading[0])
     before = _exposed(metrics)
     leading[0] = True
     metrics.leader_changed(leading=True)
@@ -84,3 +85,74 @@ def test_who_leads_is_asked_at_each_scrape() -> None:
     assert {"tokenbroker_leader 0.0", 'tokenbroker_leader_changes_total{change="lost"} 0.0'} <= set(before)
     assert {"tokenbroker_leader 1.0", 'tokenbroker_leader_changes_total{change="gained"} 1.0'} <= set(after)
     assert 'tokenbroker_leader_changes_total{change="lost"} 0.0' in after
+
+
+def test_a_client_shows_the_conditions_that_are_not_true_now() -> None:
+    """A reason that no longer holds goes with its series, else an alert on it would fire for ever."""
+    metrics = Metrics()
+    metrics.client_conditions(WEB, {("Ready", "VaultExpired"), ("VaultSynced", "VaultDenied")})
+    metrics.client_conditions(APP, {("Ready", "InvalidSpec")})
+    metrics.client_conditions(WEB, {("VaultSynced", "VaultUnavailable")})
+    shown = [line for line in _exposed(metrics) if line.startswith("tokenbroker_client_condition{")]
+
+    assert sorted(shown) == [
+        'tokenbroker_client_condition{client="app",namespace="shop",reason="InvalidSpec",type="Ready"} 1.0',
+        'tokenbroker_client_condition{client="web",namespace="shop",reason="VaultUnavailable",type="VaultSynced"} 1.0',
+    ]
+
+
+def test_who_leads_no_more_tells_of_no_client() -> None:
+    """Another replica tells then, and two would contradict each other."""
+    metrics = Metrics()
+    for client in (WEB, APP):
+        metrics.client_ready(client, ready=False)
+        metrics.client_conditions(client, {("Ready", "InvalidSpec")})
+        metrics.vault_times(client, "default", expiry=2.0, renewal=1.0)
+        metrics.orphans(client, 1)
+    metrics.nobody_ready()
+    metrics.nothing_in_vault()
+    metrics.no_orphans()
+
+    assert [line for line in _exposed(metrics) if 'namespace="shop"' in line] == []
+
+
+def test_a_series_that_was_dropped_begins_anew() -> None:
+    """A client that comes back is counted in what is exposed, not in a series that nobody sees."""
+    metrics = Metrics()
+    metrics.issued(WEB, "default")
+    metrics.forget(WEB)
+    metrics.issued(WEB, "default")
+
+    line = 'tokenbroker_tokens_issued_total{client="web",grant="default",namespace="shop"} 1.0'
+    assert line in _exposed(metrics)
+
+
+def test_why_the_broker_is_not_ready_is_asked_at_each_scrape() -> None:
+    """One series a reason, all at zero where it is ready."""
+    metrics, why = Metrics(), [None, Reason.POLICY_MISSING]
+    metrics.scraped.unready(lambda: why[-1])
+    unready = [line for line in _exposed(metrics) if line.startswith("tokenbroker_unready{")]
+    why.pop()
+    ready = [line for line in _exposed(metrics) if line.startswith("tokenbroker_unready{")]
+
+    stale, missing = 'tokenbroker_unready{reason="registry_stale"}', 'tokenbroker_unready{reason="policy_missing"}'
+    assert unready == [f"{stale} 0.0", f"{missing} 1.0"]
+    assert ready == [f"{stale} 0.0", f"{missing} 0.0"]
+
+
+def test_no_series_says_when_a_counter_was_made() -> None:
+    """They would be as many as the counters and histograms themselves."""
+    metrics = Metrics()
+    _count_all(metrics, WEB)
+
+    assert [line for line in _exposed(metrics) if "_created" in line] == []
+
+
+def test_a_vault_that_was_never_asked_is_not_out_of_reach() -> None:
+    """A broker without a Vault alarms nobody."""
+    metrics = Metrics()
+    unasked = [line for line in _exposed(metrics) if line.startswith("tokenbroker_vault_reachable")]
+    metrics.vault_reached(reached=False)
+
+    assert unasked == ["tokenbroker_vault_reachable NaN"]
+    assert "tokenbroker_vault_reachable 0.0" in _exposed(metrics)

@@ -80,9 +80,14 @@ class Counted:
 
     orphaned: int = 0
 
-    def orphans(self, grants: int) -> None:
-        """Set it."""
+    def orphans(self, client: ClientId, grants: int) -> None:
+        """Set it: there is one client."""
+        assert client == KEY.client
         self.orphaned = grants
+
+    def no_orphans(self) -> None:
+        """Set it to none."""
+        self.orphaned = 0
 
     def ended(self, why: str) -> None:
         """Count nothing."""

@@ -93,7 +93,7 @@ def _config(folder: Path, url: str, ca_file: Path) -> Path:
 async def test_a_broker_that_lost_sight_is_not_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
 ) -> None:
-    """Of its clients or of its namespaces: it says of which, and is ready again when it sees them."""
+    """Of its clients or of its namespaces: it says of which, in metrics too, and is ready again when it sees them."""
     monkeypatch.setattr(watching, "STALE_SECONDS", 0.5)
     monkeypatch.setattr(watching, "backoff", lambda *_args, **_more: 0.05)
     server = ApiServer()
@@ -106,5 +106,20 @@ async def test_a_broker_that_lost_sight_is_not_ready(
         await until(lambda: shows(200, "ok"), what="it is ready")
         server.broken.add(kind)
         await until(lambda: shows(503, said), what="it has lost sight")
+        async with ops.get("/metrics") as page:
+            lost = await page.text()
         server.broken.clear()
         await until(lambda: shows(200, "ok"), what="it sees again")
+        async with ops.get("/metrics") as page:
+            sees = await page.text()
+    source = {"tokenclients": "clients"}.get(kind, kind)
+
+    assert 'tokenbroker_unready{reason="registry_stale"} 1.0\n' in lost
+    assert age(lost, source) >= 0.5 > age(sees, source)
+    assert 'tokenbroker_unready{reason="registry_stale"} 0.0\n' in sees
+
+
+def age(page: str, source: str) -> float:
+    """Return how old a page says that a source is."""
+    start = f'tokenbroker_registry_age_seconds{{source="{source}"}} '
+    return next(float(line.removeprefix(start)) for line in page.splitlines() if line.startswith(start))

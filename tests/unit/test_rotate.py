@@ -42,6 +42,8 @@ async def test_the_first_visit_writes_a_working_token(world: World) -> None:
 
     token, facts = world.token(), world.facts()
     assert token is not None
+    assert facts.renewal_time is not None
+    assert world.watcher.renewal[KEY] == facts.renewal_time.timestamp()
     assert world.cluster.accepts(token)
     assert (facts.path, facts.version, facts.fault) == ("secret/tokenbroker/prod/shop/reporter/default", 1, None)
     assert facts.not_after == world.clock.now() + timedelta(seconds=TTL)

@@ -298,3 +298,26 @@ async def test_who_has_nobody_for_what_is_urgent_says_so() -> None:
     queue: WorkQueue[str] = WorkQueue("plain", never, workers=1)
     with pytest.raises(RuntimeError, match="the queue plain has nobody for what is urgent"):
         queue.hurry("a")
+
+
+async def test_how_late_the_oldest_key_is() -> None:
+    """Of those that are due and not being visited; one in a hurry is as late as it has waited."""
+
+    async def work(_key: str) -> None:
+        """Visit nothing."""
+
+    queue: WorkQueue[str] = WorkQueue("test", work, workers=1, urgent_workers=1)
+    idle = queue.overdue()
+    queue.add("later", 60)
+    queue.add("late", -30)
+    queue.hurry("urgent")
+    late = queue.overdue()
+    queue.add("late", -50)  # the entry before counts no more
+    later = queue.overdue()
+    queue.forget("late")
+    hurried = queue.overdue()
+
+    assert idle == 0
+    assert 30 <= late < 45
+    assert 50 <= later < 65
+    assert 0 <= hurried < 15

@@ -1,0 +1,50 @@
+"""Names who knows what is asked for at each scrape, and whether the broker is ready."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from broker.errors import Fault, Reason
+from broker.kube.token_requests import unverified_claims
+from broker.parts import Parts
+from broker.scraped import Scraped
+from broker.services.workqueue import WorkQueue
+
+
+def observe(parts: Parts, queues: Iterable[WorkQueue[Any]]) -> Scraped:
+    """Let the metrics ask the parts and the queues, and return where more can be named."""
+    scraped = parts.metrics.scraped
+    scraped.leader(lambda: parts.leadership.leading)
+    scraped.unready(lambda: _reason(parts))
+    scraped.source("clients", lambda: parts.clients.registry.age)
+    if parts.namespaces is not None:
+        namespaces = parts.namespaces
+        scraped.source("namespaces", lambda: namespaces.age)
+    for queue in queues:
+        scraped.queue(queue.name, queue.__len__, queue.overdue)
+    scraped.credential("kubernetes", lambda: _expiry(parts.session.token))
+    scraped.tasks(lambda: len(asyncio.all_tasks()))
+    return scraped
+
+
+def unready(parts: Parts) -> Fault | None:
+    """Return why requests cannot be served, or None where they can."""
+    if not parts.clients.registry.fresh:
+        return Fault(Reason.REGISTRY_STALE, "registered clients")
+    if parts.namespaces is not None and not parts.namespaces.fresh:
+        return Fault(Reason.REGISTRY_STALE, "Namespaces")
+    fault = parts.canary.fault() if parts.canary is not None else None
+    return Fault.of(fault) if fault is not None else None
+
+
+def _reason(parts: Parts) -> Reason | None:
+    fault = unready(parts)
+    return fault.reason if fault is not None else None
+
+
+def _expiry(token: str) -> float:
+    """Return when a token expires; NaN where it does not say so."""
+    try:
+        return float(unverified_claims(token)["exp"])
+    except (ValueError, KeyError, TypeError):
+        return float("nan")
