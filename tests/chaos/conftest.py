@@ -18,10 +18,9 @@ REPORT = "chaos"
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print what each fault did."""
-    reports = [
-        one for some in terminalreporter.stats.values() for one in some if getattr(one, "when", "") == "teardown"
-    ]
-    told = [value for report in reports for name, value in report.user_properties if name == REPORT]
+    reports = [one for some in terminalreporter.stats.values() for one in some]
+    ended = [report for report in reports if getattr(report, "when", "") == "teardown"]
+    told = [value for report in ended for name, value in report.user_properties if name == REPORT]
     if told:
         terminalreporter.section("faults, what was seen during them, and seconds until all was well again")
         for lines in told:

@@ -6,7 +6,8 @@ import aiohttp
 import pytest_asyncio
 
 from tests.support.chaos.ledger import NO_ANSWER
-from tests.support.chaos.scene import DELIVER, ISSUE, KUBERNETES_SECONDS, SINGLE, STATUS, SUSPENSION, Scene
+from tests.support.chaos.scene import STATUS, SUSPENSION, Scene
+from tests.support.chaos.setting import DELIVER, ISSUE, KUBERNETES_SECONDS, SINGLE
 from tests.support.lab import Lab
 from tests.support.processes import until
 

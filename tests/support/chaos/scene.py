@@ -13,23 +13,15 @@ from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.chaos.invariants import Copy, Explained, anchors, named_versions
 from tests.support.chaos.ledger import NO_ANSWER, AuditTail, Ledger
 from tests.support.chaos.levels import Level
-from tests.support.chaos.load import Caller, Turns, VaultApp, running
+from tests.support.chaos.load import Caller, VaultApp, running
 from tests.support.chaos.proxy import ChaosProxy
 from tests.support.chaos.report import Outcome
+from tests.support.chaos.setting import RENEW_BEFORE, SINGLE, TOPS, load, proxy_of, registered, sections
 from tests.support.lab import Lab
 from tests.support.processes import until
 
-ISSUE, SINGLE, DELIVER = "issue", "issue single", "deliver"
-"""What callers ask for: a token of a grant, one that has an anchor of its own, a new version in Vault."""
-
-DELIVERED, ROTATED = "app of delivered", "app of rotated"
-"""Apps that read Vault: a copy that callers have replaced, and one that the broker replaces by itself."""
-
 STATUS, SUSPENSION, ROTATION = "status", "suspension", "rotation"
 """What is waited for after a fault beside the calls: a status that follows, a change in force, a copy on time."""
-
-KUBERNETES_SECONDS = 2
-"""What the broker gives the API server: with the 10 s that are the default, callers wait longer for the same."""
 
 WARM, WELL, WELL_SECONDS = 3, 3, 2.0
 """So many calls of each kind go well before the fault, and afterwards in a row, over so many seconds at least."""
@@ -38,21 +30,6 @@ HEALED_SECONDS = 90.0
 SETTLED_SECONDS = 45.0
 LATE = timedelta(seconds=4)
 """A copy is replaced no later than that: the broker's queue, a mint and a write on a busy machine."""
-
-READER = {"serviceAccount": {"name": "reader"}}
-GRANTS: list[dict[str, Any]] = [
-    {"name": "together", **READER},
-    {"name": "single", "revocation": "Token", **READER},
-]
-ON_DEMAND, BY_ITSELF = {"ttl": "1h", "renewBefore": "20m"}, {"ttl": "10m", "renewBefore": "590s"}
-"""The second is replaced every 9 to 10 s: the shortest life of a token is ten minutes."""
-
-TOPS = {
-    "web trial": 2,
-    "web grant": 2,
-    **{f"{name} {kind}": 1 for name in ("app", "kept") for kind in ("trial", "grant", "vault")},
-    **{f"probe {kind}": 1 for kind in ("trial", "grant")},
-}
 
 
 @dataclass(slots=True)
@@ -89,12 +66,12 @@ class Scene:
             brokers, proxies = [], []
             for number in range(replicas):
                 own = f"{name}-{number}"
-                proxies += [await stack.enter_async_context(_proxy(lab, own))] if proxied else []
-                more = _sections(lab, own, name, proxies[-1] if proxied else None) | overrides
+                proxies += [await stack.enter_async_context(proxy_of(lab, own))] if proxied else []
+                more = sections(lab, own, name, proxies[-1] if proxied else None) | overrides
                 brokers.append(await stack.enter_async_context(BrokerProcess.start(lab, own, **more)))
-            tenant, clients = await _clients(lab, name)
+            tenant, clients = await registered(lab, name)
             ledger, audit = Ledger(), AuditTail()
-            callers, apps = _load(lab, brokers, clients, ledger, audit)
+            callers, apps = load(lab, brokers, clients, ledger, audit)
             scene = cls(lab, tenant, brokers, proxies, clients, callers, apps, ledger, audit)
             for broker in brokers:
                 audit.follow(broker.audit_file)
@@ -257,59 +234,10 @@ class Scene:
         return await self.anchors() == []
 
     def _copies(self) -> list[Copy]:
-        befores = {DELIVERED: timedelta(minutes=20), ROTATED: timedelta(seconds=590)}
-        return [Copy(app, befores[app.what]) for app in self.apps]
+        return [Copy(app, RENEW_BEFORE[app.what]) for app in self.apps]
 
     def _kinds(self) -> list[str]:
         return [*(caller.what for caller in self.callers), *(app.what for app in self.apps)]
-
-
-@asynccontextmanager
-async def _proxy(lab: Lab, name: str) -> AsyncIterator[ChaosProxy]:
-    folder = lab.folder / f"{name}-proxy"
-    folder.mkdir()
-    async with ChaosProxy.start(lab.cluster, folder) as proxy:
-        yield proxy
-
-
-def _sections(lab: Lab, name: str, scene: str, proxy: ChaosProxy | None) -> dict[str, Any]:
-    """Return a broker's sections: its Lease is the scene's, and its way to the API server may be the proxy's."""
-    url, ca_file = (proxy.url, proxy.ca_file) if proxy else (lab.cluster.server, lab.cluster.ca_file)
-    kubernetes = {
-        "server": url,
-        "ca_file": str(ca_file),
-        "token_file": str(lab.folder / name / "token"),
-        "timeout_seconds": KUBERNETES_SECONDS,
-    }
-    return {"kubernetes": kubernetes, "lease": {"name": scene, "duration_seconds": 5}}
-
-
-async def _clients(lab: Lab, name: str) -> tuple[Tenant, dict[str, Registered]]:
-    tenant = await Tenant.create(lab.cluster, name)
-    await tenant.account("reader")
-    clients = {
-        "web": await tenant.client("web", *GRANTS),
-        "app": await tenant.client("app", READER | {"vault": ON_DEMAND}),
-        "kept": await tenant.client("kept", READER | {"vault": BY_ITSELF}),
-        "probe": await tenant.client("probe", READER),
-    }
-    return tenant, clients
-
-
-def _load(
-    lab: Lab, brokers: Sequence[BrokerProcess], clients: dict[str, Registered], ledger: Ledger, audit: AuditTail
-) -> tuple[list[Caller], list[VaultApp]]:
-    turns = Turns(brokers)
-    callers = [
-        Caller(ISSUE, turns, clients["web"], {"grant": "together"}, 0.3, ledger, audit),
-        Caller(SINGLE, turns, clients["web"], {"grant": "single"}, 0.8, ledger, audit),
-        Caller(DELIVER, turns, clients["app"], {"deliver": "vault"}, 0.9, ledger, audit),
-    ]
-    apps = [
-        VaultApp(DELIVERED, lab, clients["app"], ledger, audit),
-        VaultApp(ROTATED, lab, clients["kept"], ledger, audit),
-    ]
-    return callers, apps
 
 
 async def _ready_somewhere(brokers: Sequence[BrokerProcess], client: str) -> bool:
