@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 import orjson
@@ -30,14 +30,16 @@ WATCH_SECONDS = (300, 600)
 
 Resource = dict[str, Any]
 
+Essence = TypeVar("Essence")
 
-class Follower(Protocol):
+
+class Follower(Protocol[Essence]):
     """Whoever wants to know."""
 
     def heard(self) -> None:
         """Take note that what is known is what the API server says now."""
 
-    def listed(self, resources: list[Resource]) -> None:
+    def listed(self, essences: list[Essence]) -> None:
         """Take note of all that there is."""
 
     def put(self, resource: Resource) -> None:
@@ -54,11 +56,7 @@ class WatchMetrics(Protocol):
         """Count a watch that ended before its time."""
 
 
-def _all(resource: Resource) -> Resource:
-    return resource
-
-
-class Reflector:
+class Reflector(Generic[Essence]):
     """Tells a follower of each object. ``kind`` is what messages call them, ``path`` where all of them are.
 
     ``essence`` returns what a follower needs of an object: of a list, no more is kept until its end.
@@ -69,10 +67,10 @@ class Reflector:
         session: KubeSession,
         kind: str,
         path: str,
-        follower: Follower,
+        follower: Follower[Essence],
         metrics: WatchMetrics,
         *,
-        essence: Callable[[Resource], Resource] = _all,
+        essence: Callable[[Resource], Essence],
     ) -> None:
         self._session = session
         self._kind = kind
@@ -111,12 +109,12 @@ class Reflector:
         log.warning("registry.watch_broken", kind=self._kind, reason=reason, detail=detail)
 
     async def _list(self) -> None:
-        resources = [item async for item in self._pages()]
+        essences = [item async for item in self._pages()]
         self._limit = PAGE
         self._follower.heard()
-        self._follower.listed(resources)
+        self._follower.listed(essences)
 
-    async def _pages(self) -> AsyncIterator[Resource]:
+    async def _pages(self) -> AsyncIterator[Essence]:
         following = ""
         while True:
             answer = await self._ask(following)
@@ -153,7 +151,7 @@ class Reflector:
         self._limit = max(1, self._limit // 2)
         log.info("registry.pages_halved", kind=self._kind, limit=self._limit)
 
-    def _page(self, document: Any) -> tuple[list[Resource], str, str]:
+    def _page(self, document: Any) -> tuple[list[Essence], str, str]:
         """Return a page's items, its resource version, and the token for the next one, empty where it is the last."""
         try:
             metadata = document["metadata"]

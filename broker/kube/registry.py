@@ -6,7 +6,8 @@ from broker.kube import reflector
 from broker.kube.reflector import Reflector, Resource, WatchMetrics
 from broker.kube.session import KubeSession
 from broker.model.client import API_VERSION, ClientId
-from broker.registration.manifest import essence, read_registration
+from broker.ports import Registration
+from broker.registration.manifest import read_registration
 from broker.registration.memory import Memory, SizeMetrics
 
 PATH = f"/apis/{API_VERSION}/tokenclients"
@@ -26,7 +27,7 @@ class WatchedRegistry(Memory):
 
     def __init__(self, session: KubeSession, metrics: RegistryMetrics) -> None:
         super().__init__(metrics, source="the watch on TokenClients", stale_seconds=reflector.STALE_SECONDS)
-        self._reflector = Reflector(session, "TokenClients", PATH, _Reader(self), metrics, essence=essence)
+        self._reflector = Reflector(session, "TokenClients", PATH, _Reader(self), metrics, essence=read_registration)
 
     async def run(self) -> None:
         """Follow the TokenClients until cancelled."""
@@ -42,8 +43,8 @@ class _Reader:
     def heard(self) -> None:
         self._memory.heard()
 
-    def listed(self, resources: list[Resource]) -> None:
-        self._memory.replace_all(map(read_registration, resources))
+    def listed(self, registrations: list[Registration]) -> None:
+        self._memory.replace_all(registrations)
         self._memory.synced.set()
 
     def put(self, resource: Resource) -> None:

@@ -22,6 +22,7 @@ from broker.model.client import (
 from broker.model.decision import MAX_TTL_SECONDS, MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
 from broker.ports import Registration
+from broker.registration.kept_status import KeptStatus
 from broker.registration.proofs import Authentication, Label, Strict, Subdomain, read_proofs
 
 MIN_RENEW_BEFORE_SECONDS = 60
@@ -49,8 +50,6 @@ _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Seconds = Annotated[int, BeforeValidator(_parsed)]
 _Actions = list[Annotated[str, Field(max_length=256, pattern=r"^[!-~]+( [!-~]+)+$"), AfterValidator(_action)]]
-
-_METADATA = ("namespace", "name", "uid", "generation", "resourceVersion", "finalizers", "deletionTimestamp")
 
 
 class _ServiceAccount(Strict):
@@ -90,18 +89,12 @@ class _Spec(Strict):
     grants: list[_Grant] = Field(min_length=1, max_length=8)
 
 
-def essence(resource: Mapping[str, Any]) -> dict[str, Any]:
-    """Return of a TokenClient what is read of it: all else that its writer put there need take no memory."""
-    metadata = resource["metadata"]
-    annotations = metadata.get("annotations") or {}
-    asked = {ROTATE_REQUESTED: annotations[ROTATE_REQUESTED]} if ROTATE_REQUESTED in annotations else {}
-    kept = {key: metadata[key] for key in _METADATA if key in metadata} | {"annotations": asked}
-    return {"metadata": kept} | {key: resource[key] for key in ("spec", "status") if key in resource}
-
-
 def read_registration(resource: Mapping[str, Any]) -> Registration:
-    """Return what a TokenClient says. One that is not valid yields a fault instead of a client, never a guess."""
-    metadata = resource["metadata"]
+    """Return what a TokenClient says. One that is not valid yields a fault instead of a client, never a guess.
+
+    Nothing else that its writer put there is kept, so that it takes no memory.
+    """
+    metadata, status = resource["metadata"], resource.get("status")
     client_id = ClientId(metadata["namespace"], metadata["name"])
     client: Client | None = None
     fault: Fault | None = None
@@ -117,7 +110,7 @@ def read_registration(resource: Mapping[str, Any]) -> Registration:
         generation=metadata.get("generation", 0),
         client=client,
         fault=fault,
-        status=resource.get("status") or {},
+        status=KeptStatus(status) if status else {},
         deleting="deletionTimestamp" in metadata,
         finalizers=tuple(metadata.get("finalizers", ())),
         resource_version=metadata.get("resourceVersion", ""),

@@ -94,7 +94,7 @@ def ended(*events: tuple[str, Resource]) -> Reply:
 async def following(folder: Path, told: Told, *replies: Reply) -> AsyncIterator[ScriptedServer]:
     """Run a reflector until all these replies were asked for, and one thing more."""
     async with answered(folder, *replies) as (session, server):
-        running = asyncio.create_task(Reflector(session, "Things", PATH, told, told).run())
+        running = asyncio.create_task(Reflector(session, "Things", PATH, told, told, essence=lambda thing: thing).run())
         try:
             await server.asked(len(replies) + 1)
             yield server
