@@ -37,6 +37,7 @@ from broker.services.prepare import Hands, Preparer
 from broker.services.reconcile import Reconciler
 from broker.services.revoke import Revoker
 from broker.services.rotate import Rotator
+from broker.services.shared_tokens import SharedTokens
 from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import Verifier
 from broker.services.workqueue import WorkQueue
@@ -68,6 +69,7 @@ class Shared:
     board: StatusBoard
     tokens: TokenAnchors
     minter: GrantMinter
+    reused: SharedTokens
     keeper: Rotator | None
 
 
@@ -92,10 +94,11 @@ def _joined(parts: Parts) -> Broker:
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
     copies = _copies(parts, parts.vault, minter, book, board) if parts.vault is not None else None
     keeper = rotator(copies, new_request_id) if copies else None
-    shared = Shared(book, board, tokens, minter, keeper)
+    reused = SharedTokens(minter=minter, decider=parts.decider, clock=parts.clock)
+    shared = Shared(book, board, tokens, minter, reused, keeper)
     reconciler = _reconciler(parts, shared)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
-    _follow(parts, reconciler, keeper)
+    _follow(parts, shared, reconciler)
     endpoint = OpsEndpoint(parts.metrics.registry, lambda: _not_ready(parts))
     return Broker(
         api=api(
@@ -157,8 +160,10 @@ def _copy_jobs(copies: Around, keeper: Rotator) -> dict[str, Job]:
 
 
 def _services(parts: Parts, shared: Shared, near_misses: NearMisses) -> Services:
-    clock, rules = parts.clock, parts.rules
-    issuer = Issuer(minter=shared.minter, audit=parts.audit, metrics=parts.metrics, clock=clock, rules=rules)
+    clock, rules, audit = parts.clock, parts.rules, parts.audit
+    issuer = Issuer(
+        minter=shared.minter, shared=shared.reused, audit=audit, metrics=parts.metrics, clock=clock, rules=rules
+    )
     introspector = Introspector(parts.reviews)
     return Services(
         authenticator=_authenticator(parts, near_misses),
@@ -169,7 +174,7 @@ def _services(parts: Parts, shared: Shared, near_misses: NearMisses) -> Services
         ),
         introspector=introspector,
         revoker=Revoker(
-            tokens=shared.tokens, introspector=introspector, audit=parts.audit, metrics=parts.metrics, clock=clock
+            tokens=shared.tokens, introspector=introspector, audit=audit, metrics=parts.metrics, clock=clock
         ),
     )
 
@@ -213,10 +218,12 @@ def _nobody_waits(_client_id: ClientId, _grant: str) -> None:
     """Serve where nothing is kept in Vault."""
 
 
-def _follow(parts: Parts, reconciler: Reconciler, keeper: Rotator | None) -> None:
+def _follow(parts: Parts, shared: Shared, reconciler: Reconciler) -> None:
     """Let them follow the registry, and whether this replica leads."""
+    keeper = shared.keeper
 
     def changed(client_id: ClientId) -> None:
+        shared.reused.changed(client_id)
         reconciler.changed(client_id)
         if keeper is not None:
             keeper.changed(client_id)

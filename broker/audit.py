@@ -76,6 +76,7 @@ class AuditFile:
             "jti": record.jti,
             "token_sha256": record.token_sha256,
             "delivery": record.delivery,
+            "reused": record.reused,
             **_caller(record.origin),
         }
         try:

@@ -99,6 +99,9 @@ class Metrics:
 
     def _define_clients(self) -> None:
         self._issued = self._counter_of("tokens_issued", "Tokens handed out over HTTP.", "grant")
+        self._reused = self._counter_of(
+            "tokens_reused", "Those of them that others with the same proof have too.", "grant"
+        )
         self._revoked = self._counter_of("tokens_revoked", "Tokens that their own clients have ended.", "grant")
         self._refused = self._counter_of(
             "requests_refused", "Requests of authenticated clients that got no token.", "reason"
@@ -157,6 +160,10 @@ class Metrics:
     def issued(self, client: ClientId, grant: str) -> None:
         """Count a token that was handed out."""
         self._issued.of(client, grant).inc()
+
+    def reused(self, client: ClientId, grant: str) -> None:
+        """Count a token that was handed out though somebody else has it, too."""
+        self._reused.of(client, grant).inc()
 
     def revoked(self, client: ClientId, grant: str) -> None:
         """Count a token that its client has ended."""
@@ -284,7 +291,7 @@ class Metrics:
 
     def forget(self, client: ClientId) -> None:
         """Drop all series of a client that went, so that clients who come and go do not fill the memory."""
-        for counter in (self._issued, self._revoked, self._refused, self._vault_writes):
+        for counter in (self._issued, self._reused, self._revoked, self._refused, self._vault_writes):
             counter.forget(client)
         for gauge in (self._ready, self._conditions, self._vault_expiry, self._vault_renewal):
             gauge.forget(client)

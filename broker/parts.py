@@ -25,6 +25,7 @@ from broker.proofs import ClusterNames, proof_checks
 from broker.registries import Registered, registered
 from broker.services.authenticate import Checks
 from broker.services.canary import Canary, GuardedAnchors, GuardedMinter
+from broker.services.decide_anew import Decider
 from broker.services.leadership import Fitness, Leadership
 from broker.services.server_time import ServerTime, TimedMinter
 from broker.services.vault_pulse import NoVault, VaultPulse
@@ -51,6 +52,7 @@ class Parts:
     namespaces: WatchedNamespaces | None
     minter: Minter
     canary: Canary | None
+    decider: Decider
     leadership: Leadership
     reviews: TokenReviews
     checks: Checks
@@ -91,6 +93,7 @@ async def made(config: Config) -> AsyncIterator[Parts]:
             namespaces=namespaces,
             minter=GuardedMinter(minter, canary) if canary else minter,
             canary=canary,
+            decider=Decider(registry=clients.registry, rules=rules, clock=clock, locks=canary),
             leadership=_leadership(config, session, clock, metrics, beat or NoVault()),
             reviews=reviews,
             checks=checks,

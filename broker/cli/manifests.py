@@ -72,6 +72,7 @@ class NewGrant:
     vault: Vault | None
     revocation: Revocation = Revocation.GRANT
     expect: Expect = field(default_factory=Expect)
+    reuse: str = "0s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ def _grant(new: NewGrant, account: Account) -> Manifest:
     if new.vault:
         grant["vault"] = _vault(new.vault)
     grant["revocation"] = new.revocation.value
+    grant["reuse"] = new.reuse
     expect = {"allow": list(new.expect.allow), "deny": list(new.expect.deny)}
     if any(expect.values()):
         grant["expect"] = {key: texts for key, texts in expect.items() if texts}

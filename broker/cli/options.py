@@ -90,6 +90,13 @@ ExpectDeny = Annotated[
 RevocationUnit = Annotated[
     Revocation, typer.Option("--revocation", help="What ends with one revocation: the grant's tokens, one, or none.")
 ]
+Reuse = Annotated[
+    str,
+    typer.Option(
+        metavar="DURATION",
+        help="How long the same token is handed out again, for many instances that start at once; 5m at most.",
+    ),
+]
 OptIn = Annotated[
     bool, typer.Option("--opt-in", help="Label the namespace as one where the broker may mint, if it is not yet.")
 ]

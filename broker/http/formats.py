@@ -49,7 +49,7 @@ class Formats:
                 "id": issued.id,
                 "token": token.value.reveal(),
                 "expirationTimestamp": timestamp(token.expires_at),
-                "ttl": ttl(allowed.ttl_seconds, token.granted_seconds),
+                "ttl": ttl(allowed.ttl_seconds, issued.granted_seconds, reused=issued.reused),
                 "grant": allowed.grant.name,
                 "audience": allowed.audience,
                 "subject": issued.subject,
@@ -100,9 +100,9 @@ class Formats:
         return json_response({"name": self._info.name, "server": self._info.server, "config": config})
 
 
-def ttl(requested: int, granted: int) -> dict[str, Any]:
+def ttl(requested: int, granted: int, *, reused: bool = False) -> dict[str, Any]:
     """Return what was asked for and what was given, in seconds, with the reason where they differ."""
-    reason = "shortened_by_api_server" if granted < requested else None
+    reason = "reused" if reused else "shortened_by_api_server" if granted < requested else None
     return {"requestedSeconds": requested, "grantedSeconds": granted, "reason": reason}
 
 

@@ -52,5 +52,6 @@ class GrantsEndpoint:
                 "default": format_duration(grant.ttl.default_seconds),
                 "max": format_duration(bounds.max_ttl_seconds),
             },
+            "reuse": format_duration(grant.reuse_seconds),
             "vault": grant.vault is not None,
         }

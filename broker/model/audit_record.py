@@ -24,7 +24,8 @@ class Origin:
 class Issuance:
     """The audit record of one token handed out (or put into Vault). It never holds the token.
 
-    ``id`` is what the token is revoked by, where it has an end of its own; else it is its ``jti``.
+    ``id`` is what the token is revoked by, where it has an end of its own; else it is its ``jti``. ``reused``: it was
+    handed out before, and ``granted_seconds`` is what was left of its life.
     """
 
     at: datetime
@@ -41,6 +42,7 @@ class Issuance:
     jti: str
     token_sha256: str
     delivery: str
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

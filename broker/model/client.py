@@ -76,6 +76,7 @@ class Grant:
     """One account of the client's own namespace, and the bounds on its tokens.
 
     ``audiences`` lists what may be asked for, the first being the default; empty means the API server's own.
+    ``reuse_seconds`` is for how long the same proof gets the same token again; at 0 each token is handed out once.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Grant:
     vault: VaultCopy | None
     revocation: Revocation = Revocation.GRANT
     expect: Expect = Expect()
+    reuse_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ MIN_TTL_SECONDS = 600
 MAX_TTL_SECONDS = 24 * 3600
 """The longest that a grant may allow; admission holds the broker to it (deploy/base/policies)."""
 
+MAX_REUSE_SECONDS = MIN_TTL_SECONDS // 2
+"""The longest that the same token may be handed out again: whoever gets it has at least half of any life left."""
+
 
 def _no_limits(_namespace: str) -> NamespaceLimits:
     return NamespaceLimits()

@@ -109,10 +109,19 @@ class VerifiedAccount:
 
 @dataclass(frozen=True, slots=True)
 class ProvedBy:
-    """How a caller proved itself: ``method`` as in the TokenClient, ``subject`` as its issuer calls it."""
+    """How a caller proved itself: ``method`` as in the TokenClient, ``subject`` as its issuer calls it.
+
+    ``issuer`` is who calls it so, where that may be one of several; for an account it is the account's UID.
+    """
 
     method: str
     subject: str
+    issuer: str = ""
+
+    @property
+    def tells_apart(self) -> bool:
+        """Tell whether two callers with the same proof are the same to the broker: a JWT may come without a subject."""
+        return bool(self.subject) or self.method == "clientSecret"
 
 
 def mismatches(rule: OidcRule, token: VerifiedJwt, default_audience: str | None) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from broker.model.client import (
     TtlRange,
     VaultCopy,
 )
-from broker.model.decision import MAX_TTL_SECONDS, MIN_TTL_SECONDS
+from broker.model.decision import MAX_REUSE_SECONDS, MAX_TTL_SECONDS, MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
 from broker.ports import Registration
 from broker.registration.kept_status import KeptStatus
@@ -77,6 +77,7 @@ class _Grant(Strict):
     audiences: list[Annotated[str, Field(max_length=256, pattern=r"^[\x21-\x7e]+$")]] = Field(default=[], max_length=8)
     ttl: _Ttl = Field(default_factory=_Ttl)
     revocation: Literal["Grant", "Token", "None"] = "Grant"
+    reuse: Seconds = 0
     expect: _Expect = Field(default_factory=_Expect)
     vault: _Vault | None = None
 
@@ -153,6 +154,10 @@ def _grant(grant: _Grant) -> Grant:
     default, longest = grant.ttl.default, grant.ttl.max
     if not MIN_TTL_SECONDS <= default <= longest <= MAX_TTL_SECONDS:
         raise ValueError(f"grant {grant.name}: ttl must be 10m <= default <= max <= 24h")
+    if grant.reuse > MAX_REUSE_SECONDS:
+        raise ValueError(f"grant {grant.name}: reuse is at most 5m")
+    if grant.reuse and Revocation(grant.revocation) is Revocation.TOKEN:
+        raise ValueError(f"grant {grant.name}: a token with an end of its own (revocation: Token) is never shared")
     return Grant(
         name=grant.name,
         service_account=grant.serviceAccount.name,
@@ -161,6 +166,7 @@ def _grant(grant: _Grant) -> Grant:
         vault=None if grant.vault is None else _vault(grant.name, grant.vault),
         revocation=Revocation(grant.revocation),
         expect=Expect(tuple(grant.expect.allow), tuple(grant.expect.deny)),
+        reuse_seconds=grant.reuse,
     )
 
 

@@ -185,7 +185,7 @@ class Authenticator:
                 "The ServiceAccount was deleted and made again since the client was registered: register its new uid.",
                 Reason.PROOF_ACCOUNT_REPLACED,
             )
-        return Caller(client, ProvedBy("serviceAccount", account_user(account.namespace, account.name)))
+        return Caller(client, ProvedBy("serviceAccount", account_user(account.namespace, account.name), account.uid))
 
     def _as_subject(self, client: Client, token: VerifiedJwt) -> Caller:
         policy = self._checks.policy
@@ -202,7 +202,7 @@ class Authenticator:
                 f"The token is genuine, but the client does not accept the value of these claims: {names}.",
                 Reason.PROOF_CLAIMS_MISMATCH,
             )
-        return Caller(client, ProvedBy("oidc", token.subject))
+        return Caller(client, ProvedBy("oidc", token.subject, token.issuer))
 
     def _by_assertion(self, proof: AssertionProof) -> Caller:
         if self._checks.assertions is None:

@@ -8,6 +8,7 @@ from broker.model.client import Client, ClientId
 from broker.model.decision import Allowed, Ask, Denied, Rules, decide
 from broker.ports import AuditLog, Clock
 from broker.services.mint import GrantMinter, Issued
+from broker.services.shared_tokens import SharedTokens
 
 
 class IssueMetrics(Protocol):
@@ -15,6 +16,9 @@ class IssueMetrics(Protocol):
 
     def issued(self, client: ClientId, grant: str) -> None:
         """Count a token that was handed out."""
+
+    def reused(self, client: ClientId, grant: str) -> None:
+        """Count a token that was handed out though somebody else has it, too."""
 
     def refused(self, client: ClientId, reason: Reason) -> None:
         """Count a request of an authenticated client that got no token."""
@@ -24,24 +28,41 @@ class Issuer:
     """Issues tokens to authenticated clients."""
 
     def __init__(
-        self, *, minter: GrantMinter, audit: AuditLog, metrics: IssueMetrics, clock: Clock, rules: Rules
+        self,
+        *,
+        minter: GrantMinter,
+        shared: SharedTokens,
+        audit: AuditLog,
+        metrics: IssueMetrics,
+        clock: Clock,
+        rules: Rules,
     ) -> None:
         self._minter = minter
+        self._shared = shared
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
         self._rules = rules
 
     async def issue(self, client: Client, ask: Ask, origin: Origin) -> Issued:
-        """Return a fresh token. Raises BrokerError with the decision's reason, or the minter's, or the audit's."""
+        """Return a token: one of its own, unless the grant has ``reuse``.
+
+        Raises BrokerError with the decision's reason, or the minter's, or the audit's.
+        """
         try:
             allowed = self.permitted(decide(client, ask, self._rules, self._clock.now()))
-            issued = await self._minter.mint(client, allowed)
+            by = origin.proved_by
+            if allowed.grant.reuse_seconds and by is not None and by.tells_apart:
+                issued = await self._shared.mint(client, ask, by)
+            else:
+                issued = await self._minter.mint(client, allowed)
             self._write_down(client, issued, origin)
         except BrokerError as error:
             self.note_refusal(client, ask, origin, error)
             raise
         self._metrics.issued(client.id, allowed.grant.name)
+        if issued.reused:
+            self._metrics.reused(client.id, allowed.grant.name)
         return issued
 
     def allowed(self, client: Client, ask: Ask, origin: Origin) -> Allowed:
@@ -88,10 +109,11 @@ class Issuer:
             subject=issued.subject,
             audience=issued.allowed.audience,
             requested_seconds=issued.allowed.ttl_seconds,
-            granted_seconds=issued.token.granted_seconds,
+            granted_seconds=issued.granted_seconds,
             expires_at=issued.token.expires_at,
             id=issued.id,
             jti=issued.token.jti,
             token_sha256=issued.token.sha256,
             delivery="response",
+            reused=issued.reused,
         )

@@ -18,6 +18,7 @@ class Issued:
     """A token and what was decided about it.
 
     ``id`` is what it is revoked by where it has an end of its own, and the token's ``jti`` where it shares one.
+    ``age_seconds`` is how long ago it was asked for, where somebody else has it too; 0 where nobody has.
     """
 
     id: str
@@ -25,6 +26,17 @@ class Issued:
     allowed: Allowed
     namespace: str
     subject: str
+    age_seconds: int = 0
+
+    @property
+    def reused(self) -> bool:
+        """Tell whether somebody else has it, too."""
+        return self.age_seconds > 0
+
+    @property
+    def granted_seconds(self) -> int:
+        """For how long the token is good from now on, where it is handed out again, and as issued where it is new."""
+        return max(0, self.token.granted_seconds - self.age_seconds)
 
 
 class GrantMinter:
@@ -43,7 +55,7 @@ class GrantMinter:
 
         Raises BrokerError: why the grant is not prepared, too_many_tokens, and what the minter raises.
         """
-        prepared = self._prepared(client, allowed)
+        prepared = self.prepared(client, allowed)
         try:
             if allowed.grant.revocation is Revocation.TOKEN:
                 return await self._with_its_own_end(client, allowed, prepared)
@@ -56,7 +68,7 @@ class GrantMinter:
 
     async def mint_below(self, client: Client, allowed: Allowed, anchor: Anchor) -> MintedToken:
         """Return a fresh token that is bound to an anchor of its own. Raises BrokerError like :meth:`mint`."""
-        prepared = self._prepared(client, allowed)
+        prepared = self.prepared(client, allowed)
         try:
             return await self._minter.mint(_spec(client, allowed, prepared, anchor))
         except BrokerError as error:
@@ -78,7 +90,8 @@ class GrantMinter:
             raise
         return Issued(token_id, token, allowed, spec.namespace, spec.subject)
 
-    def _prepared(self, client: Client, allowed: Allowed) -> Prepared:
+    def prepared(self, client: Client, allowed: Allowed) -> Prepared:
+        """Return by what a grant is minted for now. Raises BrokerError: why it is not prepared."""
         prepared = self._book.get(client, allowed.grant)
         if prepared is None:
             refusal = self._book.refusal(client, allowed.grant)

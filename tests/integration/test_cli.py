@@ -127,6 +127,7 @@ async def test_add_makes_everything_and_shows_the_secret_once(shop: Shop) -> Non
                 "serviceAccount": {"name": "web"},
                 "ttl": {"default": "15m", "max": "1h"},
                 "revocation": "Grant",
+                "reuse": "0s",
             }
         ],
     }

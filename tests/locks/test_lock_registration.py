@@ -221,6 +221,7 @@ GRANT_CHANGES: dict[str, Any] = {
     "ttl": {"default": "15m", "max": "24h"},
     "vault": {"ttl": "24h"},
     "revocation": "None",
+    "reuse": "30s",
     "expect": {"deny": ["get secrets"]},
 }
 """The same for each property of a grant."""

@@ -142,6 +142,13 @@ BAD: dict[str, dict[str, Any]] = {
     "TTL with a fraction": _granting(ttl={"max": "1.5h"}),
     "TTL below zero": _granting(ttl={"max": "-1h"}),
     "TTL with spaces": _granting(ttl={"max": "1h "}),
+    "reused too long": _granting(reuse="5m1s"),
+    "reuse empty": _granting(reuse=""),
+    "reuse a number": _granting(reuse=30),
+    "reuse without a unit": _granting(reuse="30"),
+    "reuse with a fraction": _granting(reuse="1.5s"),
+    "reuse below zero": _granting(reuse="-1s"),
+    "reused, and revoked one by one": _granting(reuse="1s", revocation="Token"),
     "Vault TTL too short": _granting(vault={"ttl": "5m"}),
     "Vault TTL too long": _granting(vault={"ttl": "25h"}),
     "renewed too late": _granting(vault={"ttl": "1h", "renewBefore": "59s"}),
@@ -161,6 +168,7 @@ def largest() -> dict[str, Any]:
             "serviceAccount": {"name": f"{number}{'x' * 252}"},
             "audiences": [f"{audience}{'a' * 255}" for audience in range(8)],
             "ttl": {"default": "15m", "max": "24h"},
+            "reuse": "5m",
             "vault": {"ttl": "12h", "renewBefore": "4h"},
         }
         for number in range(8)

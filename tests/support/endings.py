@@ -23,6 +23,7 @@ from broker.model.vault_path import CopyKey
 from broker.ports import LiveToken, Registration, Reviewed
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
+from broker.services.decide_anew import Decider
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.introspect import Introspector
@@ -32,6 +33,7 @@ from broker.services.prepare import Hands, Preparer
 from broker.services.reconcile import Reconciler
 from broker.services.revoke import Revoker
 from broker.services.rotate import Rotator
+from broker.services.shared_tokens import SharedTokens
 from broker.services.token_anchors import TokenAnchors
 from broker.services.vault_shown import ShownCopies
 from tests.support import rotation
@@ -262,7 +264,16 @@ class EndingWorld:
         self.rotator = self._rotator()
         self.reconciler = self._reconciler()
         minter = GrantMinter(minter=self.cluster, book=self.book, tokens=self.tokens, recheck=self.rechecked.append)
-        self.issuer = Issuer(minter=minter, audit=self.audit, metrics=self.metrics, clock=self.clock, rules=self.rules)
+        decider = Decider(registry=self.cluster, rules=self.rules, clock=self.clock, locks=None)
+        self.shared = SharedTokens(minter=minter, decider=decider, clock=self.clock)
+        self.issuer = Issuer(
+            minter=minter,
+            shared=self.shared,
+            audit=self.audit,
+            metrics=self.metrics,
+            clock=self.clock,
+            rules=self.rules,
+        )
         self.revoker = Revoker(
             tokens=self.tokens,
             introspector=Introspector(Reviews(self.cluster)),

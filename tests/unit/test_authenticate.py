@@ -102,7 +102,7 @@ async def test_a_jwt_that_one_of_the_rules_accepts() -> None:
     """The rules are alternatives."""
     other = OidcRule(ISSUER, None, {"environment": ("test",)})
 
-    assert await Door(Proofs(oidc=(other, RULE))).knock(bearer()) == ProvedBy("oidc", "me")
+    assert await Door(Proofs(oidc=(other, RULE))).knock(bearer()) == ProvedBy("oidc", "me", ISSUER)
 
 
 async def test_the_nearest_rule_is_told_and_the_owner_hears_of_it() -> None:
@@ -140,7 +140,7 @@ async def test_accounts_by_name_and_uid() -> None:
     stranger = await Door(proofs, VerifiedAccount("ci", "other", "uid-1")).knock(bearer())
     again = Door(proofs, VerifiedAccount("ci", "runner", "uid-2"))
 
-    assert right == ProvedBy("serviceAccount", "system:serviceaccount:ci:runner")
+    assert right == ProvedBy("serviceAccount", "system:serviceaccount:ci:runner", "uid-1")
     assert stranger == (ProofFailure.NOT_ACCEPTED, Reason.INVALID_CLIENT)
     assert await again.knock(bearer()) == (ProofFailure.ACCOUNT_REPLACED, Reason.PROOF_ACCOUNT_REPLACED)
     assert again.missed == [(client().id, ProofFailure.ACCOUNT_REPLACED)]

@@ -83,6 +83,7 @@ def test_defaults_are_those_of_the_schema() -> None:
     assert client.grants[0].ttl.default_seconds == 15 * 60
     assert client.grants[0].ttl.max_seconds == 3600
     assert client.grants[0].audiences == ()
+    assert client.grants[0].reuse_seconds == 0
     assert not client.suspended
 
 
@@ -99,6 +100,7 @@ def test_everything_is_read() -> None:
                 "serviceAccount": {"name": "a.b"},
                 "audiences": ["https://x.example/", "y"],
                 "ttl": {"default": "10m", "max": "24h"},
+                "reuse": "5m",
                 "vault": {"ttl": "1h", "renewBefore": "1m"},
             }
         ],
@@ -117,6 +119,7 @@ def test_everything_is_read() -> None:
     assert (grant.name, grant.service_account, grant.audiences) == ("kept", "a.b", ("https://x.example/", "y"))
     assert (grant.ttl.default_seconds, grant.ttl.max_seconds) == (600, 86400)
     assert grant.vault is not None
+    assert grant.reuse_seconds == 300
 
 
 def test_copy_is_renewed_after_two_thirds_unless_it_says_otherwise() -> None:

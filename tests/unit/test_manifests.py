@@ -141,6 +141,7 @@ def test_token_client_writes_its_defaults_out() -> None:
                 "ttl": {"default": "10m", "max": "2h"},
                 "vault": {"ttl": "12h", "renewBefore": "4h"},
                 "revocation": "Token",
+                "reuse": "0s",
                 "expect": {"allow": ["list pods"], "deny": ["get secrets"]},
             }
         ],

@@ -16,6 +16,7 @@ def _exposed(metrics: Metrics) -> list[str]:
 
 def _count_all(metrics: Metrics, client: ClientId) -> None:
     metrics.issued(client, "default")
+    metrics.reused(client, "default")
     metrics.refused(client, Reason.TTL_OUT_OF_RANGE)
     metrics.client_ready(client, ready=True)
     metrics.vault_written(client, "default", "success")
@@ -32,7 +33,7 @@ def test_client_that_went_leaves_no_series() -> None:
     metrics.forget(WEB)
     after = _exposed(metrics)
 
-    assert len([line for line in before if 'client="web"' in line]) == 7
+    assert len([line for line in before if 'client="web"' in line]) == 8
     assert [line for line in before if 'client="web"' not in line] == after
     assert any('client="app"' in line for line in after)
 

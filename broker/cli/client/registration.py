@@ -36,6 +36,7 @@ class Told:
     max_ttl: opt.MaxTtl = "1h"
     audience: opt.Audiences = None
     revocation: opt.RevocationUnit = Revocation.GRANT
+    reuse: opt.Reuse = "0s"
     vault: opt.KeepInVault = False
     vault_ttl: opt.VaultTtl = None
     renew_before: opt.RenewBefore = None
@@ -73,7 +74,7 @@ def new_client(name: str, told: Told) -> NewClient:
         owner=told.owner,
         account=Account(told.service_account, told.create),
         rights=_rights(told),
-        grant=NewGrant(told.grant, told.ttl, told.max_ttl, audiences, vault, told.revocation, expect),
+        grant=NewGrant(told.grant, told.ttl, told.max_ttl, audiences, vault, told.revocation, expect, told.reuse),
         broker=BrokerAccount.parse(told.broker),
         digest="",
         proofs=(

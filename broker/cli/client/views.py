@@ -65,6 +65,7 @@ def _grant(grant: Manifest, known: Manifest, now: datetime) -> Iterator[str]:
     yield f"  Account:    {grant['serviceAccount']['name']}{strong}"
     yield f"  TTL:        {grant['ttl']['default']}, at most {grant['ttl']['max']}"
     yield f"  Revocation: {grant.get('revocation', 'Grant')}"
+    yield f"  Reuse:      {grant.get('reuse', '0s')}"
     yield f"  Audiences:  {', '.join(grant.get('audiences', [])) or 'the API server'}"
     if "vault" in grant:
         yield f"  Vault:      {_vault(known.get('vault', {}), now)}"
