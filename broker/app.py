@@ -1,6 +1,5 @@
 """The one place where the parts are made and joined."""
 
-import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -10,10 +9,10 @@ from aiohttp import web
 
 from broker.config import Config
 from broker.copies import Around, rotator, sweep
-from broker.endpoints import Services, api
+from broker.endpoints import api, new_request_id
 from broker.http.ops import OpsEndpoint, ops_app
-from broker.http.problems import malformed
-from broker.http.protocol import Malformed
+from broker.http.problems import malformed, turned_away
+from broker.http.protocol import HungUp, Malformed
 from broker.kube.access import KubeAccess
 from broker.kube.finalizers import KubeFinalizers
 from broker.model.client import ClientId
@@ -22,25 +21,23 @@ from broker.observing import observe, unready
 from broker.parts import Parts, made
 from broker.scraped import Scraped
 from broker.services.anchored import AnchoredGrants
-from broker.services.authenticate import Authenticator
 from broker.services.board import StatusBoard
-from broker.services.deliver import Deliverer
+from broker.services.client_rate import ClientRates
 from broker.services.ending import Ender
-from broker.services.explain import Explainer
-from broker.services.failure_limit import FailureLimit
+from broker.services.gate import Shed
+from broker.services.gated import GatedMinter
 from broker.services.grant_book import GrantBook
-from broker.services.introspect import Introspector
-from broker.services.issue import Issuer
+from broker.services.leadership import Own
 from broker.services.mint import GrantMinter
 from broker.services.near_misses import NearMisses
 from broker.services.prepare import Hands, Preparer
 from broker.services.reconcile import Reconciler
-from broker.services.revoke import Revoker
 from broker.services.rotate import Rotator
 from broker.services.shared_tokens import SharedTokens
 from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import Verifier
 from broker.services.workqueue import WorkQueue
+from broker.serving import Shared, services
 from broker.vault.store import KvStore
 
 Job = Callable[[], Coroutine[Any, Any, None]]
@@ -48,34 +45,20 @@ Job = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker made ready to run: two applications and what answers no-HTTP, and what goes on beside them.
+    """A broker made ready to run: two applications, and what goes on beside them.
 
+    ``malformed`` answers no-HTTP, ``turned_away`` those for whom there is no room; ``hung_up`` hears of those who went.
     ``leave`` makes it not ready for good, before it ends. ``scraped`` is for what only the sockets know.
     """
 
     api: web.Application
     ops: web.Application
     malformed: Malformed
+    turned_away: Callable[[], bytes]
+    hung_up: HungUp
     jobs: dict[str, Job]
     leave: Callable[[], None]
     scraped: Scraped
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What several services remember together. ``keeper`` is None where nothing is kept in Vault."""
-
-    book: GrantBook
-    board: StatusBoard
-    tokens: TokenAnchors
-    minter: GrantMinter
-    reused: SharedTokens
-    keeper: Rotator | None
-
-
-def new_request_id() -> str:
-    """Return the id under which one request is found in the answer, the log and the audit record."""
-    return secrets.token_hex(8)
 
 
 @asynccontextmanager
@@ -94,8 +77,9 @@ def _joined(parts: Parts) -> Broker:
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
     copies = _copies(parts, parts.vault, minter, book, board) if parts.vault is not None else None
     keeper = rotator(copies, new_request_id) if copies else None
-    reused = SharedTokens(minter=minter, decider=parts.decider, clock=parts.clock)
-    shared = Shared(book, board, tokens, minter, reused, keeper)
+    gated = GatedMinter(minter, parts.gate)
+    reused = SharedTokens(minter=gated, decider=parts.decider, clock=parts.clock)
+    shared = Shared(book, board, tokens, gated, reused, keeper, ClientRates(parts.rules, parts.clock))
     reconciler = _reconciler(parts, shared)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
     _follow(parts, shared, reconciler)
@@ -103,7 +87,7 @@ def _joined(parts: Parts) -> Broker:
     return Broker(
         api=api(
             parts.config,
-            _services(parts, shared, near_misses),
+            services(parts, shared, near_misses),
             rules=parts.rules,
             clock=parts.time,
             metrics=parts.metrics,
@@ -111,6 +95,8 @@ def _joined(parts: Parts) -> Broker:
         ),
         ops=ops_app(endpoint),
         malformed=malformed(new_request_id, parts.metrics),
+        turned_away=turned_away(new_request_id, parts.metrics, lambda: parts.metrics.waits.shed(Shed.CONNECTIONS)),
+        hung_up=parts.gate.hung_up,
         jobs=_jobs(parts, shared, reconciler, near_misses) | (_copy_jobs(copies, keeper) if copies and keeper else {}),
         leave=endpoint.leave,
         scraped=observe(parts, _queues(shared, reconciler, near_misses)),
@@ -159,26 +145,6 @@ def _copy_jobs(copies: Around, keeper: Rotator) -> dict[str, Job]:
     return {"rotate": keeper.queue.run, "sweep": sweep(copies, keeper)}
 
 
-def _services(parts: Parts, shared: Shared, near_misses: NearMisses) -> Services:
-    clock, rules, audit = parts.clock, parts.rules, parts.audit
-    issuer = Issuer(
-        minter=shared.minter, shared=shared.reused, audit=audit, metrics=parts.metrics, clock=clock, rules=rules
-    )
-    introspector = Introspector(parts.reviews)
-    return Services(
-        authenticator=_authenticator(parts, near_misses),
-        issuer=issuer,
-        deliverer=Deliverer(shared.keeper, issuer, rules, clock),
-        explainer=Explainer(
-            rules=rules, clock=clock, book=shared.book, board=shared.board, in_vault=shared.keeper is not None
-        ),
-        introspector=introspector,
-        revoker=Revoker(
-            tokens=shared.tokens, introspector=introspector, audit=audit, metrics=parts.metrics, clock=clock
-        ),
-    )
-
-
 def _reconciler(parts: Parts, shared: Shared) -> Reconciler:
     anchored = AnchoredGrants()
     ender = Ender(
@@ -225,6 +191,8 @@ def _follow(parts: Parts, shared: Shared, reconciler: Reconciler) -> None:
     def changed(client_id: ClientId) -> None:
         shared.reused.changed(client_id)
         reconciler.changed(client_id)
+        if parts.clients.registry.get(client_id) is None:
+            shared.rates.forget(client_id)
         if keeper is not None:
             keeper.changed(client_id)
 
@@ -249,18 +217,6 @@ def _not_ready(parts: Parts) -> str | None:
     return f"{fault.reason}: {fault.message}" if fault is not None else None
 
 
-def _authenticator(parts: Parts, near_misses: NearMisses) -> Authenticator:
-    return Authenticator(
-        registry=parts.clients.registry,
-        checks=parts.checks,
-        limit=FailureLimit(parts.clock),
-        metrics=parts.metrics,
-        clock=parts.clock,
-        limits=parts.rules.limits,
-        near_miss=near_misses,
-    )
-
-
 def _board(parts: Parts) -> StatusBoard:
     def proofs(namespace: str) -> ProofPolicy:
         return replace(parts.checks.policy, kinds=parts.rules.limits(namespace).proofs)
@@ -272,14 +228,8 @@ def _board(parts: Parts) -> StatusBoard:
         clock=parts.time,
         metrics=parts.metrics,
         proofs=proofs,
-        leader=parts.leadership if parts.config.registry.directory is None else _Own(),
+        leader=parts.leadership if parts.config.registry.directory is None else Own(),
     )
-
-
-class _Own:
-    """The lead over statuses that no other replica sees: those of clients in a directory (broker.ports.Leader)."""
-
-    leading = True
 
 
 def _copies(parts: Parts, vault: KvStore, minter: GrantMinter, book: GrantBook, board: StatusBoard) -> Around:

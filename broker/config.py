@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from broker.config_limits import LimitConfig, QueueConfig
 from broker.config_values import (
     DnsLabel,
     HttpsUrl,
@@ -18,18 +19,17 @@ from broker.config_values import (
     Network,
     PathSegment,
     PathSegments,
-    ProofKind,
     PublicUrl,
     ReadableDirectory,
     ReadableFile,
-    Ttl,
+    Seconds,
+    Section,
     is_loopback,
 )
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=300)]
 
 
 class ConfigError(Exception):
@@ -51,12 +51,6 @@ PUBLIC_ISSUERS = frozenset(
     }
 )
 """Issuers who have customers of all the world under one name."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are mistakes, not extras."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class ClusterConfig(Section):
@@ -98,6 +92,8 @@ class ListenConfig(Section):
     """The URL under which callers reach the broker: its name as an OAuth issuer and the audience of their proofs."""
     tls: TlsFiles | Literal["terminated-upstream"] | None = None
     body_timeout_seconds: Seconds = 10.0
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 8192
+    """How many callers are connected at a time; fewer where the process may not open as many files."""
     shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 10.0
     """How long a stop (SIGTERM) goes on serving, not ready any more, until everybody has learnt to call another one."""
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 25.0
@@ -190,19 +186,6 @@ class LeaseConfig(Section):
     """How long after its last sign of life a leader is replaced. It stops by itself after two thirds of that."""
 
 
-class LimitConfig(Section):
-    """What is allowed in some namespaces, whoever writes TokenClients there; the first entry that matches counts."""
-
-    namespaces: tuple[DnsLabel, ...] = ()
-    """By name; any where left out."""
-    namespace_labels: dict[str, str] = Field(default_factory=dict)
-    """By labels, all of which a namespace must carry."""
-    max_ttl: Ttl | None = None
-    proofs: frozenset[ProofKind] | None = None
-    strong_accounts: bool = False
-    unbound_tokens: bool = False
-
-
 class VaultConfig(Section):
     """Where tokens are kept for readers of Vault."""
 
@@ -232,6 +215,7 @@ class Config(BaseSettings):
     ops: OpsConfig
     audit: AuditConfig
     lease: LeaseConfig
+    queue: QueueConfig
     limits: Annotated[tuple[LimitConfig, ...], Field(max_length=64)] = ()
     vault: VaultConfig | None = None
     namespace: DnsLabel = "tokenbroker"
@@ -267,7 +251,8 @@ class Config(BaseSettings):
 
 
 _ALL_SECTIONS: dict[str, Any] = {
-    section: {} for section in ("kubernetes", "listen", "oidc", "registry", "admission", "ops", "audit", "lease")
+    section: {}
+    for section in ("kubernetes", "listen", "oidc", "registry", "admission", "ops", "audit", "lease", "queue")
 }
 """Named even where the file leaves them out, so that their defaults are checked like everything else."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from broker.model.client import DNS_LABEL
 from broker.model.decision import MAX_TTL_SECONDS, MIN_TTL_SECONDS
@@ -72,6 +72,7 @@ def _issuer(value: str) -> str:
     return value  # compared with iss letter by letter, so a slash at the end stays
 
 
+Seconds = Annotated[float, Field(gt=0, le=300)]
 HttpsUrl = Annotated[str, AfterValidator(_https)]
 IssuerUrl = Annotated[str, AfterValidator(_issuer)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
@@ -84,6 +85,12 @@ Ttl = Annotated[int, BeforeValidator(_ttl)]
 """A token's life, written as in TokenClients (``1h30m``), in seconds."""
 ProofKind = Literal["clientSecret", "oidc", "serviceAccount", "publicKeys", "certificate"]
 Network = Annotated[IPv4Network | IPv6Network, Field(union_mode="left_to_right")]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are mistakes, not extras."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def is_loopback(address: str) -> bool:

@@ -1,5 +1,6 @@
 """Joins the endpoints of the API listener to the services that they call."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -76,6 +77,11 @@ def api(
         contract=Contract(_contract()),
     )
     return api_app(endpoints, new_request_id=new_request_id, metrics=metrics)
+
+
+def new_request_id() -> str:
+    """Return the id under which one request is found in the answer, the log and the audit record."""
+    return secrets.token_hex(8)
 
 
 def cluster_info(config: Config) -> ClusterInfo:

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     ACCESS_NOT_AS_DECLARED = "access_not_as_declared"
     NOT_INDIVIDUALLY_REVOCABLE = "not_individually_revocable"
     TOO_MANY_TOKENS = "too_many_tokens"
+    RATE_LIMITED = "rate_limited"
     # The request itself is wrong.
     INVALID_REQUEST = "invalid_request"
     GRANT_TYPE_UNSUPPORTED = "grant_type_unsupported"
@@ -43,6 +44,7 @@ class Reason(StrEnum):
     BROKER_NOT_AUTHORIZED = "broker_not_authorized"
     ANCHOR_MISSING = "anchor_missing"
     # A neighbour, or the broker itself, cannot.
+    OVERLOADED = "overloaded"
     KUBERNETES_UNAVAILABLE = "kubernetes_unavailable"
     KUBERNETES_TIMEOUT = "kubernetes_timeout"
     KUBERNETES_REJECTED = "kubernetes_rejected"

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
-from broker.config import Config, LimitConfig
+from broker.config import Config
+from broker.config_limits import LimitConfig, RateConfig
 from broker.model.limits import LimitRule, NamespaceLimits, labelled, limits_for
+from broker.model.rate import Rate
 
 
 def namespace_limits(
@@ -30,8 +32,14 @@ def namespace_limits(
 
 
 def _rule(limit: LimitConfig) -> LimitRule:
-    limits = NamespaceLimits(limit.max_ttl, _kinds(limit), limit.strong_accounts, limit.unbound_tokens)
+    limits = NamespaceLimits(
+        limit.max_ttl, _kinds(limit), limit.strong_accounts, limit.unbound_tokens, rate=_rate(limit.rate)
+    )
     return LimitRule(limits, frozenset(limit.namespaces), limit.namespace_labels)
+
+
+def _rate(rate: RateConfig | None) -> Rate | None:
+    return None if rate is None else Rate(rate.per_minute, rate.burst or rate.per_minute)
 
 
 def _kinds(limit: LimitConfig) -> frozenset[str] | None:

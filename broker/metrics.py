@@ -19,6 +19,7 @@ from broker.model.client import ClientId
 from broker.model.policies import TRIED
 from broker.scraped import Scraped
 from broker.series import ClientSeries
+from broker.waits import Waits
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """From a TokenRequest that nothing holds up to the deadline of a call."""
@@ -47,6 +48,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.scraped = Scraped(self.registry)
+        self.waits = Waits(self.registry, LATENCY_BUCKETS)
         self._counter = partial(Counter, registry=self.registry)
         self._gauge = partial(Gauge, registry=self.registry)
         self._histogram = partial(Histogram, registry=self.registry, buckets=LATENCY_BUCKETS)

@@ -23,6 +23,7 @@ def observe(parts: Parts, queues: Iterable[WorkQueue[Any]]) -> Scraped:
     for queue in queues:
         scraped.queue(queue.name, queue.__len__, queue.overdue)
     scraped.credential("kubernetes", lambda: _expiry(parts.session.token))
+    scraped.waiting(lambda: parts.gate.waiting)
     scraped.tasks(lambda: len(asyncio.all_tasks()))
     return scraped
 

@@ -26,6 +26,8 @@ from broker.registries import Registered, registered
 from broker.services.authenticate import Checks
 from broker.services.canary import Canary, GuardedAnchors, GuardedMinter
 from broker.services.decide_anew import Decider
+from broker.services.gate import Bounds, Gate
+from broker.services.gated import GatedReviewer
 from broker.services.leadership import Fitness, Leadership
 from broker.services.server_time import ServerTime, TimedMinter
 from broker.services.vault_pulse import NoVault, VaultPulse
@@ -55,6 +57,7 @@ class Parts:
     decider: Decider
     leadership: Leadership
     reviews: TokenReviews
+    gate: Gate
     checks: Checks
     vault: KvStore | None
     pulse: VaultPulse | None
@@ -66,16 +69,16 @@ async def made(config: Config) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         audit = stack.enter_context(AuditFile(config.audit.file, metrics))
-        kube = config.kubernetes
-        session = await stack.enter_async_context(
-            KubeSession(kube.server, kube.ca_file, kube.token_file, kube.timeout_seconds)
-        )
+        session = await stack.enter_async_context(_session(config))
         vault = await stack.enter_async_context(vault_store(config.vault, metrics)) if config.vault else None
         clock, reviews = SystemClock(), TokenReviews(session)
         namespaces = WatchedNamespaces(session, metrics) if config.registry.directory is None else None
         rules = _rules(config, session, namespaces)
-        cluster = ClusterNames(str(unverified_claims(session.token)["iss"]), rules.api_audience)
-        checks = await stack.enter_async_context(proof_checks(config, reviews, cluster, clock, metrics))
+        gate, cluster = _gate(config, clock, metrics), _cluster(session, rules)
+        reviewer = GatedReviewer(reviews, gate)
+        checks = await stack.enter_async_context(
+            proof_checks(config, reviews.keys, reviewer, cluster, clock=clock, metrics=metrics)
+        )
         beat = pulse(config, vault, clock, metrics) if vault is not None else None
         canary = _canary(config, session, clock, metrics)
         time = ServerTime(clock)
@@ -96,10 +99,26 @@ async def made(config: Config) -> AsyncIterator[Parts]:
             decider=Decider(registry=clients.registry, rules=rules, clock=clock, locks=canary),
             leadership=_leadership(config, session, clock, metrics, beat or NoVault()),
             reviews=reviews,
+            gate=gate,
             checks=checks,
             vault=vault,
             pulse=beat,
         )
+
+
+def _session(config: Config) -> KubeSession:
+    kube = config.kubernetes
+    return KubeSession(kube.server, kube.ca_file, kube.token_file, kube.timeout_seconds)
+
+
+def _cluster(session: KubeSession, rules: Rules) -> ClusterNames:
+    return ClusterNames(str(unverified_claims(session.token)["iss"]), rules.api_audience)
+
+
+def _gate(config: Config, clock: Clock, metrics: Metrics) -> Gate:
+    queue = config.queue
+    bounds = Bounds(queue.concurrency, queue.waiting, queue.waiting_per_client, queue.wait_seconds)
+    return Gate(bounds, clock, metrics.waits)
 
 
 def _canary(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> Canary | None:

@@ -9,12 +9,11 @@ from broker.identity import secret
 from broker.identity.assertion import Assertions
 from broker.identity.bearer import Bearers
 from broker.identity.fetch import FileKeys, Web, WebKeys
-from broker.identity.key_set import KeySet, KeySetMetrics
+from broker.identity.key_set import KeySet, KeySetMetrics, KeySource
 from broker.identity.oidc import OidcIssuer
 from broker.identity.service_account import ClusterTokens
-from broker.kube.token_reviews import TokenReviews
 from broker.model.proof_policy import ProofPolicy
-from broker.ports import Clock
+from broker.ports import Clock, Reviewer
 from broker.services.authenticate import Checks
 
 
@@ -28,7 +27,13 @@ class ClusterNames:
 
 @asynccontextmanager
 async def proof_checks(
-    config: Config, reviews: TokenReviews, cluster: ClusterNames, clock: Clock, metrics: KeySetMetrics
+    config: Config,
+    cluster_keys: KeySource,
+    reviewer: Reviewer,
+    cluster: ClusterNames,
+    *,
+    clock: Clock,
+    metrics: KeySetMetrics,
 ) -> AsyncIterator[Checks]:
     """Make the checks, and end what they have under way on leaving.
 
@@ -51,9 +56,9 @@ async def proof_checks(
         accounts = assertions = None
         public_url = config.listen.public_url
         if public_url is not None:
-            keys = KeySet(own_issuer, reviews.keys, clock, metrics)
+            keys = KeySet(own_issuer, cluster_keys, clock, metrics)
             stack.push_async_callback(keys.close)
-            accounts = ClusterTokens(own_issuer, public_url, keys, reviews, clock)
+            accounts = ClusterTokens(own_issuer, public_url, keys, reviewer, clock)
             assertions = Assertions((public_url, f"{public_url}/oauth2/token"), clock)
         yield Checks(secret, Bearers(issuers, accounts, clock), assertions, proof_policy(config, cluster.audience))
 

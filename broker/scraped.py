@@ -34,6 +34,7 @@ class Scraped:
             "When a credential of the broker's own expires, in seconds since 1970.",
             ["credential"],
         )
+        self._waiting = gauge("tokenbroker_requests_waiting", "Requests that wait for their turn at the API server.")
         self._tasks = gauge("tokenbroker_tasks", "Tasks of the event loop; their number should not grow forever.")
 
     def leader(self, leading: Callable[[], bool]) -> None:
@@ -57,6 +58,10 @@ class Scraped:
     def credential(self, name: str, expiry: Callable[[], float]) -> None:
         """Ask when a credential of the broker's own expires, in seconds since 1970."""
         self._credentials.labels(name).set_function(expiry)
+
+    def waiting(self, count: Callable[[], int]) -> None:
+        """Ask how many requests wait for their turn."""
+        self._waiting.set_function(count)
 
     def tasks(self, count: Callable[[], int]) -> None:
         """Ask how many tasks there are."""

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +19,9 @@ from broker.http.listeners import Listener, TlsReloader
 from broker.logs import set_up_logging
 
 log = structlog.get_logger(__name__)
+
+OTHER_FILES = 768
+"""What is open beside callers' connections: those to the API server, to Vault and to the other listener, and files."""
 
 
 class Stop:
@@ -87,6 +91,9 @@ async def _listening(config: Config, parts: Broker, tasks: asyncio.TaskGroup) ->
         malformed=parts.malformed,
         tls=tls,
         drain_seconds=listen.drain_seconds,
+        most=_room(listen.max_connections),
+        turned_away=parts.turned_away,
+        hung_up=parts.hung_up,
     )
     ops = Listener(
         "ops", parts.ops, config.ops.address, config.ops.port, malformed=parts.malformed, tls=None, drain_seconds=1
@@ -97,6 +104,19 @@ async def _listening(config: Config, parts: Broker, tasks: asyncio.TaskGroup) ->
     finally:
         if reloading is not None:
             reloading.cancel()
+
+
+def _room(wanted: int) -> int:
+    """Return for how many callers' connections there is room, and make it where the process may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + OTHER_FILES
+    if soft < needed and soft != resource.RLIM_INFINITY:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = wanted if soft == resource.RLIM_INFINITY else min(wanted, max(soft - OTHER_FILES, soft // 2))
+    if room < wanted:
+        log.warning("listener.less_room", wanted=wanted, room=room, open_files=soft)
+    return room
 
 
 def _calm_garbage_collection() -> None:

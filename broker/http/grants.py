@@ -12,6 +12,7 @@ from broker.model.account import account_user
 from broker.model.client import Client, Grant
 from broker.model.decision import Rules, limits, standing
 from broker.model.duration import format_duration
+from broker.model.rate import Rate, effective
 from broker.model.times import timestamp
 from broker.ports import Clock
 
@@ -38,6 +39,7 @@ class GrantsEndpoint:
         return {
             "client": str(client.id),
             "notAfter": timestamp(client.not_after) if client.not_after else None,
+            "rate": _rate(effective(client.rate, self._rules.limits(client.id.namespace).rate)),
             "grants": [self._grant(client, grant) for grant in client.grants],
         }
 
@@ -55,3 +57,7 @@ class GrantsEndpoint:
             "reuse": format_duration(grant.reuse_seconds),
             "vault": grant.vault is not None,
         }
+
+
+def _rate(rate: Rate | None) -> dict[str, int] | None:
+    return None if rate is None else {"perMinute": rate.per_minute, "burst": rate.burst}

@@ -2,14 +2,16 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import structlog
 from aiohttp import web
 from cryptography import x509
 
-from broker.http.protocol import CallerConnection, Malformed, Parting
+from broker.http.accepting import Acceptor
+from broker.http.protocol import CallerConnection, HungUp, Malformed, Parting
 
 log = structlog.get_logger(__name__)
 
@@ -18,11 +20,11 @@ RELOAD_SECONDS = 5.0
 LINGER_SECONDS = 1.0
 """How long the rest of a body that was refused is still read, so that its sender can see the answer."""
 
-
-HANDSHAKE_SECONDS = 10.0
-
 IDLE_SECONDS = 75.0
 """How long a connection is kept without a whole request, be it silent or dripping the headers of one."""
+
+MAX_CONNECTIONS = 512
+"""How many there are at a time where nobody says otherwise: metrics and probes."""
 
 
 class TlsReloader:
@@ -86,8 +88,15 @@ class TlsReloader:
         return tuple(path.read_bytes() for path in files)
 
 
+def _let_go_on(_task: asyncio.Task[Any]) -> None:
+    """Let the request of a caller who went go on."""
+
+
 class Listener:
-    """An application on a socket. Leaving finishes the requests in flight, for ``drain_seconds`` at most."""
+    """An application on a socket. Leaving finishes the requests in flight, for ``drain_seconds`` at most.
+
+    Connections beyond ``most`` are closed at once, with what ``turned_away`` returns where there is no TLS.
+    """
 
     def __init__(
         self,
@@ -100,36 +109,30 @@ class Listener:
         tls: ssl.SSLContext | None,
         drain_seconds: float,
         idle_seconds: float = IDLE_SECONDS,
+        most: int = MAX_CONNECTIONS,
+        turned_away: Callable[[], bytes] = bytes,
+        hung_up: HungUp = _let_go_on,
     ) -> None:
         self._name = name
         self._address = address
         self._port = port
-        self._tls = tls
         self._malformed = malformed
+        self._hung_up = hung_up
         self._idle_seconds = idle_seconds
         # aiohttp waits twice for a request, once for its handler and once for its connection, for ever where told 0.
         each = max(drain_seconds / 2, 0.001)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=each)
         self._parting = Parting()
-        self._server: asyncio.Server | None = None
+        self._acceptor = Acceptor(self._connection, tls, most, turned_away)
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        self._server = await asyncio.get_running_loop().create_server(
-            self._connection,
-            self._address,
-            self._port,
-            ssl=self._tls,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
-            backlog=1024,
-        )
-        addresses = [str(socket.getsockname()) for socket in self._server.sockets]
+        addresses = await self._acceptor.open(self._address, self._port)
         log.info("listening", listener=self._name, addresses=addresses)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._server is not None:
-            self._server.close()
+        await self._acceptor.close()
         await self._runner.cleanup()
 
     def part(self) -> None:
@@ -147,6 +150,8 @@ class Listener:
             server,
             self._malformed,
             self._parting,
+            self._hung_up,
+            self._acceptor.gone,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._idle_seconds,
             lingering_time=LINGER_SECONDS,

@@ -39,6 +39,7 @@ STATUS: Mapping[Reason, int] = {
     Reason.ACCESS_NOT_AS_DECLARED: 403,
     Reason.NOT_INDIVIDUALLY_REVOCABLE: 409,
     Reason.TOO_MANY_TOKENS: 429,
+    Reason.RATE_LIMITED: 429,
     Reason.INVALID_REQUEST: 400,
     Reason.GRANT_TYPE_UNSUPPORTED: 400,
     Reason.BODY_TOO_LARGE: 413,
@@ -49,6 +50,7 @@ STATUS: Mapping[Reason, int] = {
     Reason.SERVICE_ACCOUNT_MISSING: 409,
     Reason.BROKER_NOT_AUTHORIZED: 503,
     Reason.ANCHOR_MISSING: 503,
+    Reason.OVERLOADED: 503,
     Reason.KUBERNETES_UNAVAILABLE: 503,
     Reason.KUBERNETES_TIMEOUT: 504,
     Reason.KUBERNETES_REJECTED: 503,
@@ -82,6 +84,18 @@ class ProblemMetrics(Protocol):
 
 def problem_response(error: BrokerError, request_id: str) -> web.Response:
     """Return the answer for an error; the operator's wording stays behind."""
+    response = web.Response(
+        body=orjson.dumps(_document(error, request_id)),
+        status=STATUS[error.reason],
+        content_type=CONTENT_TYPE,
+        headers=problem_headers(error),
+    )
+    if error.reason in CLOSING:
+        response.force_close()
+    return response
+
+
+def _document(error: BrokerError, request_id: str) -> dict[str, object]:
     status = STATUS[error.reason]
     document: dict[str, object] = {
         "type": TYPE_BASE + error.reason,
@@ -93,15 +107,7 @@ def problem_response(error: BrokerError, request_id: str) -> web.Response:
     }
     if error.limits is not None:
         document["limits"] = asdict(error.limits)
-    response = web.Response(
-        body=orjson.dumps(document),
-        status=status,
-        content_type=CONTENT_TYPE,
-        headers=problem_headers(error),
-    )
-    if error.reason in CLOSING:
-        response.force_close()
-    return response
+    return document
 
 
 def problem_headers(error: BrokerError) -> dict[str, str]:
@@ -156,6 +162,29 @@ def malformed(request_id: Callable[[], str], metrics: ProblemMetrics) -> Malform
         response = problem_response(error, request_id())
         response.force_close()
         return response
+
+    return answer
+
+
+def turned_away(
+    request_id: Callable[[], str], metrics: ProblemMetrics, counted: Callable[[], None]
+) -> Callable[[], bytes]:
+    """Return what makes the whole answer for a caller beyond the last connection that there is room for."""
+
+    def answer() -> bytes:
+        counted()
+        error = BrokerError(Reason.OVERLOADED, "The broker has more callers than it can serve.", retry_after=1)
+        metrics.problem(error.reason)
+        body = orjson.dumps(_document(error, request_id()))
+        headers = problem_headers(error) | {
+            "Content-Type": CONTENT_TYPE,
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+        }
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return (
+            f"HTTP/1.1 {STATUS[error.reason]} {HTTPStatus(STATUS[error.reason]).phrase}\r\n{lines}\r\n".encode() + body
+        )
 
     return answer
 

@@ -1,5 +1,6 @@
 """The connection of a caller: aiohttp's, but for what it says about requests that are not HTTP."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,6 +13,10 @@ Malformed = Callable[[web.BaseRequest, int], web.Response]
 """Answers a request that aiohttp refuses with a status of its own."""
 
 
+HungUp = Callable[[asyncio.Task[Any]], None]
+"""Is told the task of a request whose caller went."""
+
+
 class Parting:
     """Whether the broker is about to go: then each answer is the last one on its connection."""
 
@@ -22,10 +27,28 @@ class Parting:
 class CallerConnection(web.RequestHandler):
     """Neither answers nor logs quote what a caller sent: a broken header may be the one with the credential."""
 
-    def __init__(self, server: web.Server, malformed: Malformed, parting: Parting, **options: Any) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        malformed: Malformed,
+        parting: Parting,
+        hung_up: HungUp,
+        gone: "Callable[[CallerConnection], None]",
+        **options: Any,
+    ) -> None:
         super().__init__(server, access_log=None, **options)  # type: ignore[arg-type] # None is what aiohttp documents
         self._malformed = malformed
         self._parting = parting
+        self._hung_up = hung_up
+        self._gone = gone
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Say that the connection is over, and whose request it was. aiohttp lets the request's task go on."""
+        task = self._task_handler
+        super().connection_lost(exc)
+        if task is not None:
+            self._hung_up(task)
+        self._gone(self)
 
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

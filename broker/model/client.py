@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 from broker.model.proof import AccountRule, CertificateRule, KeyRule, OidcRule
+from broker.model.rate import Rate
 
 API_GROUP = "tokenbroker.dev"
 API_VERSION = f"{API_GROUP}/v1alpha1"
@@ -114,6 +115,8 @@ class Client:
     grants: tuple[Grant, ...]
     rotate_requested: datetime | None = None
     """When somebody asked last for new versions in Vault."""
+    rate: Rate | None = None
+    """How many tokens it may be handed out; None: as many as the operator allows."""
 
     def grant(self, name: str) -> Grant | None:
         """Return the grant of that name, or None."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from broker.model.client import Grant, Revocation
 from broker.model.duration import format_duration
+from broker.model.rate import Rate
 
 OPT_IN, OPTED_IN = "tokenbroker.dev/clients", "enabled"
 """The label of namespaces in which the broker mints; admission holds it to the same (deploy/base/policies)."""
@@ -21,7 +22,8 @@ UNBOUND, UNBOUND_ALLOWED = "tokenbroker.dev/unbound-tokens", "allowed"
 class NamespaceLimits:
     """The bounds. ``proofs`` lists the kinds that count, as TokenClients name them; None: all of them.
 
-    ``max_ttl_seconds`` holds for tokens in Vault, too. ``opted_in`` is what the namespace's label says.
+    ``max_ttl_seconds`` holds for tokens in Vault, too. ``opted_in`` is what the namespace's label says. ``rate`` is how
+    many tokens each client may be handed out, whatever its own rate; None: no bound.
     """
 
     max_ttl_seconds: int | None = None
@@ -29,6 +31,7 @@ class NamespaceLimits:
     strong_accounts: bool = False
     unbound_tokens: bool = False
     opted_in: bool = True
+    rate: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)

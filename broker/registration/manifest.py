@@ -21,6 +21,7 @@ from broker.model.client import (
 )
 from broker.model.decision import MAX_REUSE_SECONDS, MAX_TTL_SECONDS, MIN_TTL_SECONDS
 from broker.model.duration import parse_duration
+from broker.model.rate import MAX_PER_MINUTE, Rate
 from broker.ports import Registration
 from broker.registration.kept_status import KeptStatus
 from broker.registration.proofs import Authentication, Label, Strict, Subdomain, read_proofs
@@ -50,6 +51,8 @@ _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Seconds = Annotated[int, BeforeValidator(_parsed)]
 _Actions = list[Annotated[str, Field(max_length=256, pattern=r"^[!-~]+( [!-~]+)+$"), AfterValidator(_action)]]
+
+_PerMinute = Annotated[int, Field(strict=True, ge=1, le=MAX_PER_MINUTE)]
 
 
 class _ServiceAccount(Strict):
@@ -82,8 +85,14 @@ class _Grant(Strict):
     vault: _Vault | None = None
 
 
+class _Rate(Strict):
+    perMinute: _PerMinute  # noqa: N815 - the resource's own spelling
+    burst: _PerMinute | None = None
+
+
 class _Spec(Strict):
     owner: Annotated[str, Field(max_length=253)] = ""
+    rate: _Rate | None = None
     notAfter: Moment | None = None  # noqa: N815 - the resource's own spelling
     suspend: bool = False
     authentication: list[Authentication] = Field(default=[], max_length=4)
@@ -139,6 +148,7 @@ def _client(client_id: ClientId, metadata: Mapping[str, Any], spec: _Spec) -> Cl
         proofs=read_proofs(spec.authentication),
         grants=grants,
         rotate_requested=_rotate_requested(metadata),
+        rate=None if spec.rate is None else Rate(spec.rate.perMinute, spec.rate.burst or spec.rate.perMinute),
     )
 
 

@@ -5,6 +5,7 @@ from broker.model.audit_record import Origin
 from broker.model.client import Client
 from broker.model.decision import Ask, Rules, decide_delivery
 from broker.ports import Clock
+from broker.services.client_rate import ClientRates
 from broker.services.issue import Issuer
 from broker.services.rotate import Delivered, Rotator
 
@@ -12,9 +13,10 @@ from broker.services.rotate import Delivered, Rotator
 class Deliverer:
     """Decides like :class:`Issuer`, and leaves the writing to the rotator, which owns the copy."""
 
-    def __init__(self, rotator: Rotator | None, issuer: Issuer, rules: Rules, clock: Clock) -> None:
+    def __init__(self, rotator: Rotator | None, issuer: Issuer, rates: ClientRates, rules: Rules, clock: Clock) -> None:
         self._rotator = rotator
         self._issuer = issuer
+        self._rates = rates
         self._rules = rules
         self._clock = clock
 
@@ -30,4 +32,9 @@ class Deliverer:
         allowed = self._issuer.permitted(decide_delivery(client, ask, self._rules, self._clock.now()))
         if self._rotator is None:
             raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This broker is not connected to a Vault.")
-        return await self._rotator.deliver(client, allowed.grant.name, origin)
+        self._rates.take(client)
+        try:
+            return await self._rotator.deliver(client, allowed.grant.name, origin)
+        except BaseException:  # also where the caller is gone
+            self._rates.give_back(client)
+            raise

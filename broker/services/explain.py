@@ -8,6 +8,7 @@ from broker.model.decision import Ask, Denied, Rules, Step, explain
 from broker.ports import Clock
 from broker.services.authenticate import Caller
 from broker.services.board import StatusBoard
+from broker.services.client_rate import ClientRates
 from broker.services.grant_book import GrantBook
 
 
@@ -26,8 +27,18 @@ class Explanation:
 class Explainer:
     """Explains from memory: no token is minted, and nobody is asked."""
 
-    def __init__(self, *, rules: Rules, clock: Clock, book: GrantBook, board: StatusBoard, in_vault: bool) -> None:
+    def __init__(
+        self,
+        *,
+        rules: Rules,
+        rates: ClientRates,
+        clock: Clock,
+        book: GrantBook,
+        board: StatusBoard,
+        in_vault: bool,
+    ) -> None:
         self._rules = rules
+        self._rates = rates
         self._clock = clock
         self._book = book
         self._board = board
@@ -41,8 +52,17 @@ class Explainer:
             *explain(client, ask, self._rules, self._clock.now(), delivery=delivery),
         )
         if steps[-1].denied is None:
+            steps = (*steps, self._rate(client))
+        if steps[-1].denied is None:
             steps = (*steps, self._readiness(client, ask, delivery=delivery))
         return Explanation(steps)
+
+    def _rate(self, client: Client) -> Step:
+        fault = self._rates.fault(client)
+        if fault is not None:
+            return Step("rate", fault.detail, Denied(fault.reason, fault.detail))
+        rate = self._rates.rate(client)
+        return Step("rate", f"Not used up: {rate}." if rate else "There is no limit on how many tokens it gets.")
 
     def _readiness(self, client: Client, ask: Ask, *, delivery: bool) -> Step:
         if delivery and not self._in_vault:

@@ -7,6 +7,7 @@ from broker.model.anchor import grant_anchor, is_below, vault_anchor
 from broker.model.client import Client, ClientId, Grant
 from broker.model.sensitive import Sensitive
 from broker.ports import LiveToken, Reviewer
+from broker.services.gate import Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +22,17 @@ class Introspected:
 class Introspector:
     """Knows tokens by the anchor that they are bound to: its name is made of the client's UID and the grant."""
 
-    def __init__(self, reviewer: Reviewer) -> None:
+    def __init__(self, reviewer: Reviewer, gate: Gate) -> None:
         self._reviewer = reviewer
+        self._gate = gate
 
     async def introspect(self, client: Client, token: Sensitive) -> Introspected | None:
         """Return what a token is, or None where it is not the client's, or not good any more.
 
-        Raises BrokerError: kubernetes_unavailable, kubernetes_timeout, broker_not_authorized.
+        Raises BrokerError: overloaded, kubernetes_unavailable, kubernetes_timeout, broker_not_authorized.
         """
-        live = await self._reviewer.inspect(token)
+        async with self._gate.turn(client.id):
+            live = await self._reviewer.inspect(token)
         if live is None:
             return None
         grant = next((grant for grant in client.grants if _is_of(client, grant, live)), None)

@@ -7,7 +7,8 @@ from broker.model.audit_record import Issuance, Origin, RefusedRequest
 from broker.model.client import Client, ClientId
 from broker.model.decision import Allowed, Ask, Denied, Rules, decide
 from broker.ports import AuditLog, Clock
-from broker.services.mint import GrantMinter, Issued
+from broker.services.client_rate import ClientRates
+from broker.services.mint import Issued
 from broker.services.shared_tokens import SharedTokens
 
 
@@ -24,14 +25,25 @@ class IssueMetrics(Protocol):
         """Count a request of an authenticated client that got no token."""
 
 
+class CallersMinter(Protocol):
+    """What is needed of :class:`broker.services.gated.GatedMinter`."""
+
+    async def mint(self, client: Client, allowed: Allowed) -> Issued:
+        """Return a fresh token. Raises BrokerError."""
+
+    def abandon(self, client: Client, issued: Issued) -> None:
+        """End a token that is not handed out after all, where it has an end of its own."""
+
+
 class Issuer:
     """Issues tokens to authenticated clients."""
 
     def __init__(
         self,
         *,
-        minter: GrantMinter,
+        minter: CallersMinter,
         shared: SharedTokens,
+        rates: ClientRates,
         audit: AuditLog,
         metrics: IssueMetrics,
         clock: Clock,
@@ -39,6 +51,7 @@ class Issuer:
     ) -> None:
         self._minter = minter
         self._shared = shared
+        self._rates = rates
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -51,12 +64,8 @@ class Issuer:
         """
         try:
             allowed = self.permitted(decide(client, ask, self._rules, self._clock.now()))
-            by = origin.proved_by
-            if allowed.grant.reuse_seconds and by is not None and by.tells_apart:
-                issued = await self._shared.mint(client, ask, by)
-            else:
-                issued = await self._minter.mint(client, allowed)
-            self._write_down(client, issued, origin)
+            self._rates.take(client)
+            issued = await self._counted(client, ask, allowed, origin)
         except BrokerError as error:
             self.note_refusal(client, ask, origin, error)
             raise
@@ -91,6 +100,20 @@ class Issuer:
                 reason=error.reason,
             )
         )
+
+    async def _counted(self, client: Client, ask: Ask, allowed: Allowed, origin: Origin) -> Issued:
+        """Return a token that was written down; one that is not handed out does not count against the client's rate."""
+        by = origin.proved_by
+        try:
+            if allowed.grant.reuse_seconds and by is not None and by.tells_apart:
+                issued = await self._shared.mint(client, ask, by)
+            else:
+                issued = await self._minter.mint(client, allowed)
+            self._write_down(client, issued, origin)
+        except BaseException:  # also where the caller is gone
+            self._rates.give_back(client)
+            raise
+        return issued
 
     def _write_down(self, client: Client, issued: Issued, origin: Origin) -> None:
         try:

@@ -186,3 +186,9 @@ class Leadership:
                     await self._store.write(released(record.term, self._clock.now()), record)
         except (BrokerError, TimeoutError) as error:
             log.warning("leader.not_released", detail=str(error) or "no answer in time")
+
+
+class Own:
+    """The lead over statuses that no other replica sees: those of clients in a directory (broker.ports.Leader)."""
+
+    leading = True

@@ -9,6 +9,7 @@ from broker.model.audit_record import Origin, Revoked
 from broker.model.client import Client, ClientId, Grant
 from broker.model.sensitive import Sensitive
 from broker.ports import AuditLog, Clock
+from broker.services.gate import Gate
 from broker.services.introspect import Introspector
 from broker.services.token_anchors import TokenAnchors
 
@@ -34,12 +35,14 @@ class Revoker:
         *,
         tokens: TokenAnchors,
         introspector: Introspector,
+        gate: Gate,
         audit: AuditLog,
         metrics: RevocationMetrics,
         clock: Clock,
     ) -> None:
         self._tokens = tokens
         self._introspector = introspector
+        self._gate = gate
         self._audit = audit
         self._metrics = metrics
         self._clock = clock
@@ -49,7 +52,7 @@ class Revoker:
 
         It is looked for under each of the client's grants, however they revoke now: it may have been issued before
         that was changed. So the answer follows from what the id looks like, and from nothing else.
-        Raises BrokerError: invalid_request, not_individually_revocable, broker_not_authorized,
+        Raises BrokerError: invalid_request, not_individually_revocable, overloaded, broker_not_authorized,
         kubernetes_unavailable, kubernetes_timeout.
         """
         if not TOKEN_ID.fullmatch(token_id):
@@ -72,7 +75,9 @@ class Revoker:
         await self._end(client, grant, token_id, origin)
 
     async def _end(self, client: Client, grant: Grant, token_id: str, origin: Origin) -> None:
-        if await self._tokens.delete(client, grant, token_id):
+        async with self._gate.turn(client.id):
+            was_there = await self._tokens.delete(client, grant, token_id)
+        if was_there:
             self._metrics.revoked(client.id, grant.name)
             self._audit.revoked(Revoked(self._clock.now(), origin, client.id, grant.name, token_id, "by_client"))
 

@@ -9,7 +9,7 @@ import asyncio
 import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Self
+from typing import Protocol, Self
 
 from broker.errors import BrokerError, Fault
 from broker.model.client import Client, ClientId
@@ -19,7 +19,7 @@ from broker.model.proof import ProvedBy
 from broker.ports import Clock
 from broker.services.decide_anew import Decider
 from broker.services.grant_book import not_ready
-from broker.services.mint import GrantMinter, Issued
+from broker.services.mint import Issued
 
 MAX_TOKENS = 4096
 """How many tokens are kept, each about 3 kB; the oldest goes first, which costs its client one TokenRequest more."""
@@ -113,10 +113,20 @@ class _Flight:
     fault: Fault | None = None
 
 
+class SharedMinter(Protocol):
+    """What is needed of :class:`broker.services.mint.GrantMinter`, or of what stands in front of it."""
+
+    def prepared(self, client: Client, allowed: Allowed) -> Prepared:
+        """Return by what tokens of a grant are minted. Raises BrokerError."""
+
+    async def mint(self, client: Client, allowed: Allowed) -> Issued:
+        """Return a fresh token. Raises BrokerError."""
+
+
 class SharedTokens:
     """Mints for grants with ``reuse``, and hands the same token out again."""
 
-    def __init__(self, *, minter: GrantMinter, decider: Decider, clock: Clock) -> None:
+    def __init__(self, *, minter: SharedMinter, decider: Decider, clock: Clock) -> None:
         self._minter = minter
         self._decider = decider
         self._clock = clock

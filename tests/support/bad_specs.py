@@ -60,6 +60,17 @@ BAD: dict[str, dict[str, Any]] = {
     "notAfter is no date": GOOD | {"notAfter": "tomorrow"},
     "notAfter is a number": GOOD | {"notAfter": 1798761600},
     "notAfter without a time": GOOD | {"notAfter": "2027-01-01"},
+    "rate is a number": GOOD | {"rate": 60},
+    "rate of nothing": GOOD | {"rate": {}},
+    "rate without a minute": GOOD | {"rate": {"burst": 5}},
+    "rate of none": GOOD | {"rate": {"perMinute": 0}},
+    "rate below zero": GOOD | {"rate": {"perMinute": -1}},
+    "rate too large": GOOD | {"rate": {"perMinute": 100_001}},
+    "rate with a fraction": GOOD | {"rate": {"perMinute": 1.5}},
+    "rate in words": GOOD | {"rate": {"perMinute": "60"}},
+    "rate as a truth": GOOD | {"rate": {"perMinute": True}},
+    "burst of none": GOOD | {"rate": {"perMinute": 60, "burst": 0}},
+    "burst too large": GOOD | {"rate": {"perMinute": 60, "burst": 100_001}},
     "proof of no kind": GOOD | {"authentication": [{}]},
     "no digests": GOOD | {"authentication": [{"clientSecret": {"digests": []}}]},
     "three digests": GOOD | {"authentication": [{"clientSecret": {"digests": [f"sha256:{n:064x}" for n in range(3)]}}]},
@@ -173,4 +184,10 @@ def largest() -> dict[str, Any]:
         }
         for number in range(8)
     ]
-    return {"owner": "o" * 253, "notAfter": "2100-01-01T00:00:00Z", "authentication": [proof] * 4, "grants": grants}
+    return {
+        "owner": "o" * 253,
+        "rate": {"perMinute": 100_000, "burst": 100_000},
+        "notAfter": "2100-01-01T00:00:00Z",
+        "authentication": [proof] * 4,
+        "grants": grants,
+    }

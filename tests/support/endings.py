@@ -23,8 +23,10 @@ from broker.model.vault_path import CopyKey
 from broker.ports import LiveToken, Registration, Reviewed
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
+from broker.services.client_rate import ClientRates
 from broker.services.decide_anew import Decider
 from broker.services.ending import Ender
+from broker.services.gated import GatedMinter
 from broker.services.grant_book import GrantBook
 from broker.services.introspect import Introspector
 from broker.services.issue import Issuer
@@ -38,6 +40,7 @@ from broker.services.token_anchors import TokenAnchors
 from broker.services.vault_shown import ShownCopies
 from tests.support import rotation
 from tests.support.fake_vault import FakeVault
+from tests.support.gates import a_gate
 from tests.support.processes import until
 from tests.support.rotation import KEY, PLACE, RULES, FakeCluster, HandClock, MemoryAudit, Power, fake_rotator, grant
 
@@ -265,10 +268,13 @@ class EndingWorld:
         self.reconciler = self._reconciler()
         minter = GrantMinter(minter=self.cluster, book=self.book, tokens=self.tokens, recheck=self.rechecked.append)
         decider = Decider(registry=self.cluster, rules=self.rules, clock=self.clock, locks=None)
-        self.shared = SharedTokens(minter=minter, decider=decider, clock=self.clock)
+        gate = a_gate(self.clock)
+        gated = GatedMinter(minter, gate)
+        self.shared = SharedTokens(minter=gated, decider=decider, clock=self.clock)
         self.issuer = Issuer(
-            minter=minter,
+            minter=gated,
             shared=self.shared,
+            rates=ClientRates(self.rules, self.clock),
             audit=self.audit,
             metrics=self.metrics,
             clock=self.clock,
@@ -276,7 +282,8 @@ class EndingWorld:
         )
         self.revoker = Revoker(
             tokens=self.tokens,
-            introspector=Introspector(Reviews(self.cluster)),
+            introspector=Introspector(Reviews(self.cluster), gate),
+            gate=gate,
             audit=self.audit,
             metrics=self.metrics,
             clock=self.clock,

@@ -13,6 +13,7 @@ from broker.model.limits import NamespaceLimits
 from broker.model.prepared import Prepared
 from broker.model.proof import ProvedBy
 from broker.model.token import MintedToken, TokenSpec
+from broker.services.client_rate import ClientRates
 from broker.services.decide_anew import Decider
 from broker.services.grant_book import GrantBook
 from broker.services.issue import Issuer
@@ -91,6 +92,7 @@ class Storm:
         self.issuer = Issuer(
             minter=minter,
             shared=self.shared,
+            rates=ClientRates(self.rules, self.clock),
             audit=self.audit,
             metrics=self.metrics,
             clock=self.clock,

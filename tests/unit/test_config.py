@@ -208,7 +208,7 @@ async def test_the_cluster_itself_is_no_oidc_issuer(tmp_path: Path, valid: dict[
     nothing: Any = None
 
     with pytest.raises(ConfigError, match="is this cluster"):
-        async with proof_checks(config, nothing, cluster, SystemClock(), Metrics()):
+        async with proof_checks(config, nothing, nothing, cluster, clock=SystemClock(), metrics=Metrics()):
             pass
 
 

@@ -1,0 +1,237 @@
+"""The way in to the API server for callers: so many calls at a time, the rest in turn, and no more than can be served.
+
+A caller who finds a slot free takes it at once. The others stand in queues, one for each flow (a client), and the
+flows are served in turn, one call of each: a storm of one client makes a long queue of its own, and nobody else's
+longer. Named after what API Priority and Fairness of Kubernetes calls its parts; it is round robin, since calls cost
+about the same (https://kubernetes.io/docs/concepts/cluster-administration/flow-control/).
+"""
+
+import asyncio
+import math
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol
+
+from broker.errors import BrokerError, Reason
+from broker.ports import Clock
+
+LONGEST_RETRY_SECONDS = 10
+_WEIGHT = 1 / 16
+"""Of the newest call in the average of how long calls take."""
+
+_Queue = OrderedDict["_Waiter", None]
+
+
+class Shed(StrEnum):
+    """Why a request was refused early."""
+
+    CLIENT_QUEUE_FULL = "client_queue_full"
+    QUEUE_FULL = "queue_full"
+    TOO_LATE = "too_late"
+    """Its turn would have come after the longest wait."""
+    WAITED = "waited"
+    """Its turn did not come within the longest wait."""
+    CONNECTIONS = "connections"
+    """There were too many connections to let its caller in."""
+
+
+class GateMetrics(Protocol):
+    """What is told about those who wait."""
+
+    def shed(self, why: Shed) -> None:
+        """Count a request that was refused early."""
+
+    def waited(self, seconds: float) -> None:
+        """Observe how long a request waited for its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many calls are made at a time, how many requests wait, altogether and of one flow, and how long at most."""
+
+    concurrency: int
+    waiting: int
+    waiting_each: int
+    wait_seconds: float
+
+
+class Gate:
+    """Lets callers in: ``async with gate.turn(flow)`` around what they cost.
+
+    A slot that is free is taken without a task, a future or a lock. An estimate of how long those who come now
+    would wait is made of how long calls took lately. A request that would wait too long is refused at once, so that no
+    queue builds up before an API server that hangs, and whoever comes first after that is served first.
+    """
+
+    def __init__(self, bounds: Bounds, clock: Clock, metrics: GateMetrics) -> None:
+        self._bounds = bounds
+        self._clock = clock
+        self._metrics = metrics
+        self._free = bounds.concurrency
+        self._flows: OrderedDict[Hashable, _Queue] = OrderedDict()
+        self._tasks: dict[asyncio.Task[object], _Waiter] = {}
+        self._average = 0.0
+        self._failing = 0.0
+        self._began_at = clock.monotonic()
+        self.waiting = 0
+        """How many requests wait."""
+
+    def turn(self, flow: Hashable) -> "Turn":
+        """Return the turn of a request, to be entered. Entering it raises BrokerError(overloaded)."""
+        return Turn(self, flow)
+
+    def hung_up(self, task: asyncio.Task[object]) -> None:
+        """Take the request of a task out of its queue, because its caller went. One that has its turn goes on."""
+        waiter = self._tasks.get(task)
+        if waiter is not None:
+            self._remove(waiter)
+            waiter.turn.cancel()
+
+    async def enter(self, flow: Hashable) -> float:
+        """Wait for a slot and return when the call began, for :meth:`leave`."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(flow)
+        self._began_at = self._clock.monotonic()
+        return self._began_at
+
+    def leave(self, began: float, error: BaseException | None) -> None:
+        """Give a slot back, to whose turn it is."""
+        took = self._clock.monotonic() - began
+        if error is None:
+            self._average += (took - self._average) * (_WEIGHT if self._average else 1)
+            self._failing = 0.0
+        elif isinstance(error, BrokerError):
+            self._failing = took
+        self._hand_on()
+
+    async def _wait(self, flow: Hashable) -> None:
+        came = self._clock.monotonic()
+        self._admit(flow)
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(flow, loop.create_future())
+        self._add(waiter)
+        task = _this_task()
+        self._tasks[task] = waiter
+        timer = loop.call_later(self._bounds.wait_seconds, self._shed, waiter, Shed.WAITED)
+        try:
+            await waiter.turn
+        except asyncio.CancelledError:
+            if waiter.has_its_turn():
+                self._hand_on()
+            raise
+        finally:
+            timer.cancel()
+            del self._tasks[task]
+            self._remove(waiter)
+        self._metrics.waited(self._clock.monotonic() - came)
+
+    def _admit(self, flow: Hashable) -> None:
+        """Make room for one more that waits. Raises BrokerError(overloaded).
+
+        Of few flows one request each may wait however long it seems: there may be news by then.
+        """
+        bounds, own = self._bounds, len(self._flows.get(flow, ()))
+        if own >= bounds.waiting_each:
+            raise self._refusal(Shed.CLIENT_QUEUE_FULL, own)
+        if (own or len(self._flows) >= bounds.concurrency) and self._expected(own) > bounds.wait_seconds:
+            raise self._refusal(Shed.TOO_LATE, own)
+        if self.waiting >= bounds.waiting:
+            longest = max(self._flows.values(), key=len)
+            if len(longest) <= own + 1:
+                raise self._refusal(Shed.QUEUE_FULL, own)
+            self._shed(next(reversed(longest)), Shed.QUEUE_FULL)
+
+    def _expected(self, own: int) -> float:
+        """Return how many seconds a request would wait, at most, behind so many of its own flow.
+
+        As many of each other flow come before it. All calls that are being made are as old, at least, as the one that
+        began last: so an average from before the API server began to hang counts for nothing.
+        """
+        ahead = min(self.waiting, (own + 1) * len(self._flows)) + 1
+        each = max(self._average, self._failing, self._clock.monotonic() - self._began_at)
+        return math.ceil(ahead / self._bounds.concurrency) * each
+
+    def _add(self, waiter: "_Waiter") -> None:
+        self._flows.setdefault(waiter.flow, OrderedDict())[waiter] = None
+        self.waiting += 1
+
+    def _remove(self, waiter: "_Waiter") -> None:
+        queue = self._flows.get(waiter.flow)
+        if queue is not None and waiter in queue:
+            del queue[waiter]
+            self.waiting -= 1
+            if not queue:
+                del self._flows[waiter.flow]
+
+    def _hand_on(self) -> None:
+        """Give a slot to the first of the flow whose turn it is, or keep it free."""
+        if not self._flows:
+            self._free += 1
+            return
+        flow = next(iter(self._flows))
+        waiter = next(iter(self._flows[flow]))
+        self._flows.move_to_end(flow)
+        self._remove(waiter)
+        if waiter.turn.done():  # its task was cancelled, and did not run since
+            self._hand_on()
+        else:
+            waiter.turn.set_result(None)
+
+    def _shed(self, waiter: "_Waiter", why: Shed) -> None:
+        self._remove(waiter)
+        if not waiter.turn.done():
+            waiter.turn.set_exception(self._refusal(why, len(self._flows.get(waiter.flow, ()))))
+
+    def _refusal(self, why: Shed, own: int) -> BrokerError:
+        """Return what a request is told: to come again when those who wait of its flow were served."""
+        self._metrics.shed(why)
+        seconds = min(LONGEST_RETRY_SECONDS, max(1, math.ceil(self._expected(own))))
+        return BrokerError(
+            Reason.OVERLOADED,
+            "The broker has more requests than it can serve in time.",
+            operator_detail=f"refused early: {why}; {self.waiting} requests wait",
+            retry_after=seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    """A request that waits for its turn."""
+
+    flow: Hashable
+    turn: asyncio.Future[None]
+
+    def has_its_turn(self) -> bool:
+        """Tell whether it was given a slot: perhaps in the moment in which its task was cancelled."""
+        return self.turn.done() and not self.turn.cancelled() and self.turn.exception() is None
+
+
+class Turn:
+    """One request's turn at a gate; see :meth:`Gate.turn`."""
+
+    __slots__ = ("_began", "_flow", "_gate")
+
+    def __init__(self, gate: Gate, flow: Hashable) -> None:
+        self._gate = gate
+        self._flow = flow
+        self._began = 0.0
+
+    async def __aenter__(self) -> None:
+        self._began = await self._gate.enter(self._flow)
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._gate.leave(self._began, error)
+
+
+def _this_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("nobody waits outside a task")
+    return task
