@@ -53,6 +53,7 @@ async def test_every_step_of_a_request_that_would_be_granted(broker: BrokerProce
         "permission": "A grant of this kind is allowed.",
         "audience": "b, as asked for.",
         "ttl": "20m, as asked for; the API server may shorten it.",
+        "rate": "There is no limit on how many tokens it gets.",
         "ready": "The grant is prepared, and its last trial succeeded.",
     }
     assert all(step["ok"] for step in said["steps"])
@@ -90,7 +91,8 @@ async def test_delivery_to_vault_is_explained(broker: BrokerProcess, caller: Reg
     said = await explained(broker, caller, grant="kept", deliver="vault")
 
     assert said["allowed"]
-    assert [step["step"] for step in said["steps"]] == ["proof", "standing", "grant", "permission", "delivery", "ready"]
+    decided = ["proof", "standing", "grant", "permission", "delivery"]
+    assert [step["step"] for step in said["steps"]] == [*decided, "rate", "ready"]
 
 
 async def test_nothing_is_handed_out_or_written_down(broker: BrokerProcess, caller: Registered) -> None:

@@ -208,6 +208,7 @@ async def test_entitled_user_resumes(editor: User, tenant: Tenant) -> None:
 
 CHANGES: dict[str, Any] = {
     "owner": "me",
+    "rate": {"perMinute": 6000},
     "notAfter": "2099-01-01T00:00:00Z",
     "authentication": [secret_proof(OTHER_DIGEST)],
     "grants": [{"serviceAccount": {"name": "other"}, "vault": {}}],
