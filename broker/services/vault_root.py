@@ -1,5 +1,6 @@
 """The anchor above those of all versions of a copy: where it is deleted, every token in Vault is worth nothing."""
 
+from broker.errors import BrokerError
 from broker.model.anchor import vault_anchor
 from broker.model.decision import standing
 from broker.model.token import Anchor
@@ -34,23 +35,25 @@ class VaultRoots:
         Raises BrokerError: anchor_missing, registry_stale, and those of :meth:`broker.ports.Anchors.ensure`.
         """
         which = vault_anchor(target.client.uid, target.grant)
-        if self._leader.leading:
-            made = await self._anchors.ensure(target.client, which)
-            await self._not_overtaken(target, made)
-            return made
         found = await self._anchors.find(target.client, which)
-        if found is None:
+        if found is not None:  # what ends tokens meanwhile ends this one by its name
+            self._require_unchanged(target)
+            return found
+        if not self._leader.leading:
             raise not_ready()
-        return found
+        made = await self._anchors.ensure(target.client, which)
+        try:
+            self._require_unchanged(target)
+        except BrokerError:  # tokens may have been ended while it was made, and nothing hangs below it yet
+            await self._anchors.delete(target.client.id.namespace, made.name, made.uid)
+            raise
+        return made
 
-    async def _not_overtaken(self, target: Target, made: Anchor) -> None:
-        """Take an anchor away again where the client's tokens were ended while it was made."""
+    def _require_unchanged(self, target: Target) -> None:
+        """Raise BrokerError where the client is not what it was, or may have no token of the grant any more."""
         registration = self._registry.get(target.key.client)
         client = registration.client if registration is not None and not registration.deleting else None
         grant = client.grant(target.grant.name) if client is not None and client.uid == target.client.uid else None
         if client is None or standing(client, self._clock.now()) is not None or grant != target.grant:
-            await self._anchors.delete(target.client.id.namespace, made.name, made.uid)
             raise not_ready()
-        if self._book.get(target.client, target.grant) is None:
-            await self._anchors.delete(target.client.id.namespace, made.name, made.uid)
-            self.require(target)
+        self.require(target)

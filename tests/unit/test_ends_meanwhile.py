@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from broker.errors import BrokerError, Fault, Reason
-from broker.model.anchor import grant_anchor
+from broker.model.anchor import AnchorId, grant_anchor, vault_anchor
 from broker.model.client import Client, ClientId, Expect
 from broker.model.former_grants import listed_anchor
 from broker.model.limits import NamespaceLimits
 from broker.model.prepared import Prepared
+from broker.model.token import Anchor
 from broker.ports import Registration
 from tests.support.endings import AWAY, FORBIDDEN, SINGLY, TOGETHER, WEB, EndingWorld, web
 from tests.support.rotation import KEY, grant
@@ -261,6 +262,46 @@ async def test_labels_that_forbid_nothing_give_up_no_visit(world: EndingWorld) -
 
     assert allowed == ([], [WEB])
     assert (hurried, planned) == ([WEB], [WEB, WEB])
+
+
+async def test_a_copy_outlives_a_change_that_ends_nothing_while_it_is_looked_at(world: EndingWorld) -> None:
+    """A specification that cannot be read, in the middle of a visit: what is in Vault goes on to work."""
+    find, ensure, token = world.cluster.find, world.cluster.ensure, world.in_vault()
+    assert token is not None
+
+    async def found(client: Client, which: AnchorId) -> Anchor | None:
+        invalid(world, suspended=False)
+        return await find(client, which)
+
+    async def made(client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
+        invalid(world, suspended=False)
+        return await ensure(client, which, parent)
+
+    world.cluster.find, world.cluster.ensure = found, made  # type: ignore[method-assign]
+    with pytest.raises(BrokerError, match="anchor_missing"):
+        await world.rotator.visit(KEY)
+
+    assert world.accepts(token)
+
+
+async def test_an_anchor_that_is_made_while_its_client_is_suspended_is_taken_away(world: EndingWorld) -> None:
+    """Or it would be there when tokens have ended, with nobody to look for it."""
+    ensure, made = world.cluster.ensure, list[str]()
+    name = vault_anchor("uid-1", web().grants[0]).name
+    await world.cluster.delete("shop", name)
+
+    async def meanwhile(client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
+        found = await ensure(client, which, parent)
+        made.append(which.name)
+        world.change(suspended=True)
+        return found
+
+    world.cluster.ensure = meanwhile  # type: ignore[method-assign]
+    with pytest.raises(BrokerError, match="anchor_missing"):
+        await world.rotator.visit(KEY)
+
+    assert made == [name]
+    assert name not in world.cluster.anchors
 
 
 @pytest.mark.parametrize("leading", [True, False])
