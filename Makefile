@@ -2,7 +2,7 @@
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: help needed test chaos demo bench lint types imports clean
+.PHONY: monitoring help needed test chaos demo bench lint types imports clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/'
@@ -38,6 +38,9 @@ demo: .venv/.synced ## The whole story on a real cluster and a real Vault; ONCE=
 bench: .venv/.synced ## The broker, the API server alone and OpenBao's kubernetes engine, side by side
 	$(RUN) python -m bench
 	$(RUN) python -m bench.timing
+
+monitoring: .venv/.synced ## Make the dashboard and the operator's rules anew, from the metrics and rules.yaml
+	$(RUN) python -m monitoring
 
 clean: ## Remove what the commands above made in this folder
 	rm -rf .venv .uv .demo .mypy_cache .ruff_cache .pytest_cache

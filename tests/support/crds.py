@@ -34,3 +34,7 @@ EXTERNAL_SECRETS = Schemas("github.com/external-secrets/external-secrets", "v1.3
 CERTIFICATES = Schemas(
     "github.com/cert-manager/cert-manager", "v1.19.1", "deploy/crds/cert-manager.io_certificates.yaml"
 )
+_PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator", "v0.85.0"
+_EXAMPLES = "example/prometheus-operator-crd/monitoring.coreos.com"
+SERVICE_MONITORS = Schemas(*_PROMETHEUS_OPERATOR, f"{_EXAMPLES}_servicemonitors.yaml")
+PROMETHEUS_RULES = Schemas(*_PROMETHEUS_OPERATOR, f"{_EXAMPLES}_prometheusrules.yaml")

@@ -1,0 +1,1 @@
+"""Alerts and the dashboard, against a real promtool and a real Prometheus."""
