@@ -17,6 +17,7 @@ from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.rotate import Rotator
 from broker.services.sweep import Sweeper
+from broker.services.vault_current import CurrentCopies
 from broker.services.vault_pulse import VaultPulse
 from broker.services.vault_root import VaultRoots
 from broker.services.vault_shown import ShownCopies
@@ -79,24 +80,29 @@ def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
         cluster=cluster_info(around.config),
         place=place,
     )
+    roots = VaultRoots(
+        registry=around.registry, anchors=around.anchors, book=around.book, leader=around.leader, clock=around.clock
+    )
+    shown = ShownCopies(around.board, place, around.metrics, around.leader)
+    current = CurrentCopies(
+        writer=writer,
+        roots=roots,
+        shown=shown,
+        book=around.book,
+        rules=around.rules,
+        clock=around.clock,
+        new_request_id=new_request_id,
+    )
     return Rotator(
         registry=around.registry,
         store=around.store,
         writer=writer,
-        roots=VaultRoots(
-            registry=around.registry,
-            anchors=around.anchors,
-            book=around.book,
-            leader=around.leader,
-            clock=around.clock,
-        ),
-        shown=ShownCopies(around.board, place, around.metrics, around.leader),
-        book=around.book,
+        current=current,
+        shown=shown,
         leader=around.leader,
         place=place,
         rules=around.rules,
         clock=around.clock,
-        new_request_id=new_request_id,
     )
 
 

@@ -5,7 +5,7 @@ seconds. Anchors form one chain of owners, so that the garbage collector deletes
 and the broker needs no right to list Secrets::
 
     TokenClient -> grant -> bucket -> token     what is handed out; bucket and token where the grant revokes by Token
-    TokenClient -> vault -> version             one for each version in Vault
+    TokenClient -> vault -> version             what tokens in Vault are bound to: a new one where one is replaced early
     TokenClient -> trial                        what the broker tries a grant out with
 
 Names are computed and never remembered: a broker that was started again finds what the one before has made. They are

@@ -34,6 +34,14 @@ class GrantsPreparer:
         self._leader = leader
         self._prepared = prepared
 
+    def take_over(self, registration: Registration, client: Client) -> None:
+        """Let the grants of a client that is new to this process be issued for by the word of the leader before.
+
+        Else a broker that was started again would serve nobody until it has looked at everybody.
+        """
+        for grant in client.grants:
+            self._preparer.take_over(client, grant, listed_anchor(registration.status, client.generation, grant))
+
     async def prepare(self, registration: Registration, client: Client, not_ended: list[NotEnded]) -> float:
         """Prepare all grants but those whose tokens from before have not ended.
 

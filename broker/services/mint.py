@@ -67,12 +67,13 @@ class GrantMinter:
         return Issued(token.jti, token, allowed, spec.namespace, spec.subject)
 
     async def mint_below(self, client: Client, allowed: Allowed, anchor: Anchor) -> MintedToken:
-        """Return a fresh token that is bound to an anchor of its own. Raises BrokerError like :meth:`mint`."""
+        """Return a fresh token that is bound to another anchor than the grant's. Raises what :meth:`mint` does."""
         prepared = self.prepared(client, allowed)
         try:
             return await self._minter.mint(_spec(client, allowed, prepared, anchor))
         except BrokerError as error:
-            self._learn(client, prepared, error)
+            if error.reason is not Reason.ANCHOR_MISSING:  # which says nothing about the grant's own
+                self._learn(client, prepared, error)
             raise
 
     def abandon(self, client: Client, issued: Issued) -> None:

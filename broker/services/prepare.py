@@ -84,6 +84,12 @@ class Preparer:
                 self._book.failed(client, grant, Fault.of(error))
             raise
 
+    def take_over(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> None:
+        """Let a grant be issued for by the word of the leader before, until this replica has looked at it itself."""
+        prepared = _by_word(client, grant, listed)
+        if prepared is not None:
+            self._book.put(client, prepared)
+
     def wait(self, client: Client) -> float:
         """Return for how many seconds those grants of a client have to wait that need nothing but another look."""
         ready = [grant for grant in client.grants if self._book.get(client, grant) is not None]
@@ -133,11 +139,12 @@ class Preparer:
 
     async def _follow(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> Prepared:
         """Return what the leader has prepared: by its word, or where there is none yet, by the anchor that it made."""
-        which, known = grant_anchor(client.uid, grant), self._book.get(client, grant)
-        if listed is not None and listed.uid and listed.current:
-            return Prepared(grant, Anchor(which.name, listed.uid), listed.account_uid)
+        prepared, known = _by_word(client, grant, listed), self._book.get(client, grant)
+        if prepared is not None:
+            return prepared
         if listed is not None and known is not None and known.anchor.uid == listed.uid:
             return known  # the grant has not changed, whatever else the leader has not seen yet
+        which = grant_anchor(client.uid, grant)
         anchor = await self._hands.anchors.find(client, which) if listed is None else None
         if anchor is None:
             if known is not None:
@@ -199,3 +206,10 @@ class Preparer:
         self._trials[client.id].pop(grant.name, None)
         if self._hands.leader.leading:
             await self._hands.ender.end_barred(client.id, client.uid, grant, str(error.reason))
+
+
+def _by_word(client: Client, grant: Grant, listed: ListedAnchor | None) -> Prepared | None:
+    """Return what the leader says that it has prepared a grant with, as the grant stands now, or None."""
+    if listed is None or not listed.uid or not listed.current:
+        return None
+    return Prepared(grant, Anchor(grant_anchor(client.uid, grant).name, listed.uid), listed.account_uid)

@@ -81,6 +81,8 @@ class Reconciler:
         self._of_namespace.setdefault(client_id.namespace, set()).add(client_id)
         if not now.is_news_after(before, following=not self._leader.leading):
             return
+        if before is None and registration.client is not None:
+            self._grants.take_over(registration, registration.client)
         if before is not None and self._leader.leading:
             for name in self._overdue.note(registration, self._denied(registration)):
                 self._book.withdraw(client_id, name)

@@ -5,7 +5,6 @@ deletes the anchor above those of all versions. When that anchor has to be made 
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from weakref import WeakValueDictionary
@@ -19,12 +18,10 @@ from broker.model.client import Client, ClientId
 from broker.model.decision import Rules, standing
 from broker.model.schedule import spread
 from broker.model.stored_copy import StoredCopy
-from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Clock, Leader, Registry, VaultStore
-from broker.services.grant_book import GrantBook
-from broker.services.vault_copy import Target, due, left_over, owned, renewal, target_of
-from broker.services.vault_root import VaultRoots
+from broker.services.vault_copy import Target, left_over, owned, renewal, target_of
+from broker.services.vault_current import CurrentCopies
 from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
 from broker.services.workqueue import WorkQueue
@@ -66,27 +63,23 @@ class Rotator:
         registry: Registry,
         store: VaultStore,
         writer: CopyWriter,
-        roots: VaultRoots,
+        current: CurrentCopies,
         shown: ShownCopies,
-        book: GrantBook,
         leader: Leader,
         place: VaultPlace,
         rules: Rules,
         clock: Clock,
-        new_request_id: Callable[[], str],
         workers: int = 4,
     ) -> None:
         self._registry = registry
         self._store = store
         self._writer = writer
-        self._roots = roots
+        self._current = current
         self._shown = shown
-        self._book = book
         self._leader = leader
         self._place = place
         self._rules = rules
         self._clock = clock
-        self._new_request_id = new_request_id
         self._seen: dict[ClientId, tuple[_News, frozenset[CopyKey]]] = {}
         self._locks: WeakValueDictionary[CopyKey, asyncio.Lock] = WeakValueDictionary()
         self.queue: WorkQueue[CopyKey] = WorkQueue("rotate", self.visit, workers=workers)
@@ -160,8 +153,7 @@ class Rotator:
             if target is None or target.client.uid != client.uid:
                 raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
             try:
-                self._roots.require(target)
-                copy = await self._replace(target, await self._own(target), await self._roots.ensure(target), origin)
+                copy = await self._current.replace(target, await self._own(target), origin)
             except BrokerError as error:
                 self._shown.failed(target, error)
                 self.queue.add(key)  # so that what is shown does not stay wrong for longer than the failure
@@ -177,13 +169,12 @@ class Rotator:
 
     async def _keep(self, target: Target) -> float:
         active = standing(target.client, self._clock.now()) is None
-        if active and not self._roots.looked_at(target):
+        if active and not self._current.looked_at(target):
             return CHECK_SECONDS  # or when it was
         try:
             copy = await self._own(target)
             if active:
-                self._roots.require(target)
-                copy = await self._current(target, copy)
+                copy = await self._current.keep(target, copy)
             if copy is None:
                 return self._wait(target, None, active=active)
             copy = await self._writer.tidy(copy)
@@ -192,15 +183,6 @@ class Rotator:
             raise
         self._shown.show(target, copy)
         return self._wait(target, copy, active=active)
-
-    async def _current(self, target: Target, copy: StoredCopy | None) -> StoredCopy:
-        """Return a copy that is as it should be, written now where need be."""
-        root = await self._roots.ensure(target)
-        prepared = self._book.get(target.client, target.grant)
-        account_uid = prepared.account_uid if prepared is not None else ""
-        if copy is None or due(copy, target, root, account_uid, self._clock.now()):
-            return await self._replace(target, copy, root, Origin(self._new_request_id()))
-        return copy
 
     async def _own(self, target: Target) -> StoredCopy | None:
         """Return the target's own copy, or None where its path is free. Raises BrokerError(vault_path_taken)."""
@@ -212,12 +194,6 @@ class Rotator:
         # A TokenClient of this name was deleted and made again: the path is its predecessor's.
         await self._clear(copy)
         return None
-
-    async def _replace(self, target: Target, copy: StoredCopy | None, root: Anchor, origin: Origin) -> StoredCopy:
-        self._rules.limits(target.client.id.namespace)  # raises where nobody knows any more what is allowed there
-        written = await self._writer.write(target, copy, root, origin)
-        self._shown.written(target, written)
-        return written
 
     async def _remove(self, key: CopyKey) -> None:
         copy = await self._store.inspect(self._place.path(key))

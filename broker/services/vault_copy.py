@@ -80,11 +80,19 @@ def due(copy: StoredCopy, target: Target, root: Anchor, account_uid: str, now: d
     So are those of another account than the one of ``account_uid``, which is empty where it is not known.
     """
     label = copy.label
-    if label is None or not copy.intact or label.version != copy.current_version or label.root_uid != root.uid:
+    if label is None or label.root_uid != root.uid or not as_it_should_be(copy, target, account_uid, now):
         return True
+    return now >= renewal(label, target)
+
+
+def as_it_should_be(copy: StoredCopy, target: Target, account_uid: str, now: datetime) -> bool:
+    """Tell whether nothing but time can make a new version due, as far as the copy itself shows."""
+    label = copy.label
+    if label is None or not copy.intact or label.version != copy.current_version:
+        return False
     if label.account_uid and account_uid and label.account_uid != account_uid:
-        return True
-    return not _as_asked(label, target) or _requested(label, target, now) or now >= renewal(label, target)
+        return False
+    return _as_asked(label, target) and not _requested(label, target, now)
 
 
 def _requested(label: CopyLabel, target: Target, now: datetime) -> bool:

@@ -1,12 +1,13 @@
 """One change of a copy in Vault, in an order that heals after a crash between any two steps.
 
-Each version has an anchor of its own, found by the version's number, so that the next attempt finds what the
-last one made. What only a label could tell is written there before it is needed: anchors that still have to
-be deleted are in the label of the current version. An anchor that is missed all the same (two crashes in a row,
-a label that somebody removed) goes with the anchor that all of them hang below, and its token ends by itself.
+A version that was asked for has an anchor of its own, found by the version's number, so that the next attempt finds
+what the last one made; one whose time had come shares that of the version before. What only a label could tell is
+written there before it is needed: anchors that still have to be deleted are in the label of the current version. An
+anchor that is missed all the same (two crashes in a row, a label that somebody removed) goes with the anchor that all
+of them hang below, and its token ends by itself.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from broker.errors import BrokerError, Reason
 from broker.model.account import account_user
@@ -22,6 +23,15 @@ from broker.model.vault_secret import vault_secret
 from broker.ports import Anchors, AuditLog, Clock, VaultStore
 from broker.services.mint import GrantMinter
 from broker.services.vault_copy import MAX_RETIRED, Target, out_of_use, replaced, undescribed
+
+
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """What a version's token is bound to, what that hangs below, and what is kept for versions before it."""
+
+    anchor: Anchor
+    root_uid: str
+    retired: tuple[RetiredAnchor, ...]
 
 
 class CopyWriter:
@@ -54,9 +64,20 @@ class CopyWriter:
         """
         current = copy.current_version if copy else 0
         anchor, retired = await self._anchor(target, copy, root, current + 1)
-        token = await self._mint(target, anchor)
+        return await self._put(target, current, _Below(anchor, root.uid, retired), origin)
+
+    async def renew(self, target: Target, label: CopyLabel, origin: Origin) -> StoredCopy:
+        """Write a fresh token on top of the version that ``label`` describes, whose time has come, and return it.
+
+        It is bound to the anchor of the one before, which is left to end by itself: an anchor of its own would be made
+        only to be deleted then. Raises BrokerError like :meth:`write`; anchor_missing where that anchor is gone.
+        """
+        return await self._put(target, label.version, _Below(label.anchor, label.root_uid, label.retired), origin)
+
+    async def _put(self, target: Target, current: int, below: _Below, origin: Origin) -> StoredCopy:
+        token = await self._mint(target, below.anchor)
         self._audit.issued(self._record(target, token, origin))
-        label = replace(_label(target, current + 1, token, anchor, retired), root_uid=root.uid)
+        label = _label(target, current + 1, token, below)
         path = self._place.path(target.key)
         data = vault_secret(self._cluster, target.client.id.namespace, target.grant.service_account, token)
         if current == 0:
@@ -111,13 +132,17 @@ class CopyWriter:
         if len(kept) >= MAX_RETIRED:
             return label.anchor, over + kept
         anchor = await self._version(target, root, version)
-        gone = (replaced(label, target, now), *await self._cut_short(target, copy, root))
+        gone = await self._cut_short(target, copy, label, root) or [replaced(label, target, now)]
         return anchor, tuple(one for one in (*over, *kept, *gone) if one.anchor != anchor)
 
-    async def _cut_short(self, target: Target, copy: StoredCopy, root: Anchor) -> list[RetiredAnchor]:
-        """Return the anchors of versions that were written and never described; readers may hold their tokens."""
-        until = out_of_use(target, self._clock.now())
-        return [RetiredAnchor(await self._version(target, root, version), until) for version in undescribed(copy)]
+    async def _cut_short(self, target: Target, copy: StoredCopy, label: CopyLabel, root: Anchor) -> list[RetiredAnchor]:
+        """Return the anchors of versions that were written and never described; readers may hold their tokens.
+
+        Among them that of the described one, which the next may share, and which must not end when its own token does.
+        """
+        until, versions = out_of_use(target, self._clock.now()), undescribed(copy)
+        own = [RetiredAnchor(await self._version(target, root, version), until) for version in versions]
+        return [RetiredAnchor(label.anchor, until), *own] if own else []
 
     async def _version(self, target: Target, root: Anchor, version: int) -> Anchor:
         which = version_anchor(vault_anchor(target.client.uid, target.grant), root, version)
@@ -150,9 +175,7 @@ def _key(label: CopyLabel) -> CopyKey:
     return CopyKey(label.client, label.grant)
 
 
-def _label(
-    target: Target, version: int, token: MintedToken, anchor: Anchor, retired: tuple[RetiredAnchor, ...]
-) -> CopyLabel:
+def _label(target: Target, version: int, token: MintedToken, below: _Below) -> CopyLabel:
     return CopyLabel(
         client_uid=target.client.uid,
         client=target.client.id,
@@ -165,7 +188,8 @@ def _label(
         issued_at=token.issued_at,
         expires_at=token.expires_at,
         jti=token.jti,
-        anchor=anchor,
-        retired=retired,
+        anchor=below.anchor,
+        retired=below.retired,
+        root_uid=below.root_uid,
         account_uid=token.account_uid,
     )

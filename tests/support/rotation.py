@@ -21,6 +21,7 @@ from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.rotate import Rotator
 from broker.services.token_anchors import TokenAnchors
+from broker.services.vault_current import CurrentCopies
 from broker.services.vault_root import VaultRoots
 from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
@@ -288,18 +289,25 @@ def fake_rotator(
         place=PLACE,
     )
     numbers = itertools.count()
-    return Rotator(
-        registry=registry,
-        store=vault,
+    current = CurrentCopies(
         writer=writer,
         roots=VaultRoots(registry=registry, anchors=cluster, book=book, leader=cluster, clock=clock),
         shown=shown,
         book=book,
+        rules=rules,
+        clock=clock,
+        new_request_id=lambda: f"request-{next(numbers)}",
+    )
+    return Rotator(
+        registry=registry,
+        store=vault,
+        writer=writer,
+        current=current,
+        shown=shown,
         leader=cluster,
         place=PLACE,
         rules=rules,
         clock=clock,
-        new_request_id=lambda: f"request-{next(numbers)}",
     )
 
 
@@ -317,7 +325,7 @@ class World:
         self.reads: list[tuple[datetime, str]] = []
         self.rotator = self.restart()
 
-    def restart(self) -> Rotator:
+    def restart(self, rules: Rules = RULES) -> Rotator:
         """Start a broker that remembers nothing."""
         self.power.cut_at, self.power.calls = None, []
         self.watcher = Watcher()
@@ -329,6 +337,7 @@ class World:
             clock=self.clock,
             book=self.registry.book,
             shown=ShownCopies(self.watcher, PLACE, self.watcher, self.cluster),
+            rules=rules,
         )
         return self.rotator
 

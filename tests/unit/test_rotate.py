@@ -10,12 +10,13 @@ from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import AnchorId, vault_anchor
 from broker.model.audit_record import Origin
 from broker.model.client import Client, ClientId, VaultCopy
+from broker.model.limits import NamespaceLimits
 from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey
 from broker.services.rotate import CHECK_SECONDS
 from broker.services.sweep import Sweeper
 from broker.vault.answer import unavailable
-from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, TTL, PowerCut, World, client, grant
+from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, RULES, TTL, PowerCut, World, client, grant
 
 PATH = PLACE.path(KEY)
 TOP = vault_anchor("uid-1", grant())
@@ -110,6 +111,71 @@ async def test_a_due_copy_is_replaced_and_both_tokens_work(world: World) -> None
     assert new is not None
     assert old != new
     assert not world.broken_readers()
+
+
+async def test_a_copy_whose_time_has_come_costs_one_call_to_the_api_server(world: World) -> None:
+    """Ten thousand of them may be due at once: no anchor is made that would be deleted when its token ends anyway."""
+    await world.visit()
+    await until_renewal(world)
+    anchors, world.power.calls = dict(world.cluster.anchors), []
+
+    await world.visit()
+
+    assert [call for call in world.power.calls if call in {"ensure", "find", "mint", "delete"}] == ["mint"]
+    assert world.cluster.anchors == anchors
+    assert world.facts().version == 2
+    assert world.audit.records[-1].origin.request_id
+
+
+async def test_a_renewed_version_ends_with_the_anchor_that_it_shares(world: World) -> None:
+    """Once somebody asks for another one, its anchor goes as that of every version that was replaced."""
+    await world.visit()
+    await until_renewal(world)
+    await world.visit()
+    shared = world.token()
+    await world.rotator.deliver(client(), "default", Origin("r"))
+    assert len(world.cluster.versions) == 2
+
+    world.clock.pass_(RENEW_BEFORE + 61)
+    await world.visit()
+
+    assert shared is not None
+    assert not world.cluster.accepts(shared)
+    assert len(world.cluster.versions) == 1
+    assert not world.broken_readers()
+
+
+@pytest.mark.parametrize("top", [True, False], ids=["the one above all", "its own"])
+async def test_a_renewal_whose_anchor_is_gone_gets_a_new_one(world: World, top: bool) -> None:  # noqa: FBT001
+    """Somebody has deleted it: nothing is issued below it, and what is issued beside the copy goes on."""
+    await world.visit()
+    await until_renewal(world)
+    gone = TOP.name if top else world.cluster.versions[0]
+    await world.cluster.delete("shop", gone)
+
+    await world.visit()
+
+    token = world.token()
+    assert token is not None
+    assert world.cluster.accepts(token)
+    assert world.facts().version == 2
+    assert world.registry.book.get(client(), grant()) is not None
+
+
+async def test_nothing_is_renewed_where_nobody_knows_what_is_allowed(world: World) -> None:
+    """The labels of the namespace are too old: the operator may have taken back what they allowed."""
+    await world.visit()
+    await until_renewal(world)
+    before = world.token()
+
+    def unknown(_namespace: str) -> NamespaceLimits:
+        raise BrokerError(Reason.REGISTRY_STALE, "labels")
+
+    world.restart(replace(RULES, limits=unknown))
+    with pytest.raises(BrokerError, match="registry_stale"):
+        await world.visit()
+
+    assert world.token() == before
 
 
 async def test_the_anchor_of_a_replaced_version_goes_when_its_time_is_over(world: World) -> None:
@@ -674,7 +740,8 @@ async def test_the_copy_of_a_client_that_is_being_deleted_is_removed(world: Worl
 async def test_grant_that_is_barred_while_its_anchor_is_made_gets_no_version(world: World) -> None:
     """Who barred it has deleted the anchors before this one was there, and would not do so again."""
     await world.visit()
-    await until_renewal(world)
+    world.registry.put(client(rotate_requested=world.clock.now() + timedelta(seconds=1)))
+    world.clock.pass_(2)
     before = world.token()
     barred, ensure = Fault(Reason.ACCOUNT_TOO_STRONG, "strong"), world.cluster.ensure
 

@@ -29,6 +29,18 @@ STEPS = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(STEPS, max_size=25))
 @example([("visit", None), *[("overwrite", None)] * 3, ("crash", (7, True)), ("overwrite", None)])
+@example(
+    [
+        ("visit", None),
+        *[("wait", RENEW_BEFORE)] * 2,
+        ("crash", (3, True)),  # a renewal, after the write and before its label
+        *[("wait", 1800)] * 2,
+        ("visit", None),
+        *[("wait", 1800)] * 6,
+        ("wait", 1),
+        ("visit", None),
+    ]
+)
 def test_no_history_breaks_a_reader_or_leaves_an_anchor(history: list[tuple[str, object]]) -> None:
     """No reader that looks as often as it should holds a dead token; in the end one anchor is left.
 

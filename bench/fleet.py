@@ -1,0 +1,105 @@
+"""Very many registered clients on the real API server, made by many hands at once."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import aiohttp
+import orjson
+
+from bench.errors import BenchError
+from broker.identity import secret
+from tests.support.broker import Tenant, token_client
+from tests.support.cluster import Cluster
+
+HANDS = 24
+"""How many requests are made at a time."""
+
+PER_NAMESPACE = 100
+ACCOUNT = "reader"
+CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Clients ``fleet-NN/client-NNNNN``, a hundred a namespace, that share one secret, and an account a namespace.
+
+    Each has one grant, which is kept in Vault too.
+    """
+
+    cluster: Cluster
+    session: aiohttp.ClientSession
+    secret: str
+    size: int = 0
+    namespaces: list[Tenant] = field(default_factory=list)
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, cluster: Cluster) -> AsyncIterator[Self]:
+        """Begin without any."""
+        trust = ssl.create_default_context(cafile=str(cluster.ca_file))
+        headers = {"Authorization": f"Bearer {cluster.admin_token}"}
+        connector = aiohttp.TCPConnector(limit=HANDS, ssl=trust)
+        async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+            yield cls(cluster, session, secret.generate().reveal())
+
+    def id(self, number: int) -> str:
+        """Return a client's id."""
+        return f"{self._namespace(number)}/{_name(number)}"
+
+    async def grow(self, size: int) -> None:
+        """Register clients until there are so many. Raises BenchError."""
+        for number in range(len(self.namespaces), -(-size // PER_NAMESPACE)):
+            tenant = await Tenant.create(self.cluster, f"fleet-{number:03}")
+            await tenant.account(ACCOUNT)
+            self.namespaces.append(tenant)
+        digests = [secret.format_digest(secret.digest(self.secret))]
+        await self.each(range(self.size, size), lambda number: self._register(number, digests))
+        self.size = size
+
+    async def each(self, numbers: Iterable[int], act: Callable[[int], Awaitable[None]]) -> None:
+        """Do something with many clients."""
+        left = iter(numbers)
+
+        async def work() -> None:
+            for number in left:
+                await act(number)
+
+        async with asyncio.TaskGroup() as hands:
+            for _ in range(HANDS):
+                hands.create_task(work())
+
+    async def patch(self, number: int, change: dict[str, Any]) -> None:
+        """Change a client. Raises BenchError."""
+        await self._call("PATCH", self._path(number), change, 200)
+
+    async def _register(self, number: int, digests: list[str]) -> None:
+        body = token_client(
+            self._namespace(number),
+            _name(number),
+            authentication=[{"clientSecret": {"digests": digests}}],
+            grants=[{"serviceAccount": {"name": ACCOUNT}, "vault": {"ttl": "12h", "renewBefore": "4h"}}],
+        )
+        await self._call("POST", self._path(number).rpartition("/")[0], body, 201)
+
+    async def _call(self, method: str, path: str, body: dict[str, Any], expected: int) -> None:
+        content = {"Content-Type": CONTENT_TYPES.get(method, "application/json")}
+        url = self.cluster.server + path
+        async with self.session.request(method, url, data=orjson.dumps(body), headers=content) as answer:
+            text = await answer.text()
+            if answer.status != expected:
+                raise BenchError(f"{method} {path} answered {answer.status}: {text[:300]}")
+
+    def _namespace(self, number: int) -> str:
+        return f"fleet-{number // PER_NAMESPACE:03}"
+
+    def _path(self, number: int) -> str:
+        namespace = self._namespace(number)
+        return f"/apis/tokenbroker.dev/v1alpha1/namespaces/{namespace}/tokenclients/{_name(number)}"
+
+
+def _name(number: int) -> str:
+    return f"client-{number:05}"

@@ -1,0 +1,93 @@
+"""Bring a copy in Vault up to date, by as few calls as what made it due lets."""
+
+from collections.abc import Callable
+
+from broker.errors import BrokerError, Reason
+from broker.model.audit_record import Origin
+from broker.model.decision import Rules
+from broker.model.stored_copy import CopyLabel, StoredCopy
+from broker.ports import Clock
+from broker.services.grant_book import GrantBook
+from broker.services.vault_copy import Target, as_it_should_be, due, renewal
+from broker.services.vault_root import VaultRoots
+from broker.services.vault_shown import ShownCopies
+from broker.services.vault_write import CopyWriter
+
+
+class CurrentCopies:
+    """Writes new versions and shows them. Whoever calls sees to it that one call at a time is for one path.
+
+    All raise BrokerError: why no token may be issued for the grant, and that of the minter, anchors, audit and store.
+    """
+
+    def __init__(
+        self,
+        *,
+        writer: CopyWriter,
+        roots: VaultRoots,
+        shown: ShownCopies,
+        book: GrantBook,
+        rules: Rules,
+        clock: Clock,
+        new_request_id: Callable[[], str],
+    ) -> None:
+        self._writer = writer
+        self._roots = roots
+        self._shown = shown
+        self._book = book
+        self._rules = rules
+        self._clock = clock
+        self._new_request_id = new_request_id
+
+    def looked_at(self, target: Target) -> bool:
+        """Tell whether it is known whether tokens may be issued for the grant."""
+        return self._roots.looked_at(target)
+
+    async def keep(self, target: Target, copy: StoredCopy | None) -> StoredCopy:
+        """Return a copy that is as it should be, written now where ``copy``, the target's own, is not."""
+        self._roots.require(target)
+        prepared, now = self._book.get(target.client, target.grant), self._clock.now()
+        account_uid = prepared.account_uid if prepared is not None else ""
+        if copy is None or not as_it_should_be(copy, target, account_uid, now):
+            return await self.replace(target, copy, Origin(self._new_request_id()))
+        renewed = await self._renewed(target, copy)
+        if renewed is not None:
+            return renewed
+        root = await self._roots.ensure(target)
+        if due(copy, target, root, account_uid, self._clock.now()):
+            return await self.replace(target, copy, Origin(self._new_request_id()))
+        return copy
+
+    async def replace(self, target: Target, copy: StoredCopy | None, origin: Origin) -> StoredCopy:
+        """Write a version on top of ``copy``, due or not, and return it."""
+        self._roots.require(target)
+        root = await self._roots.ensure(target)
+        self._still_known(target)
+        return self._show(target, await self._writer.write(target, copy, root, origin))
+
+    async def _renewed(self, target: Target, copy: StoredCopy) -> StoredCopy | None:
+        """Return the next version where its time has come, and None where it has not, or its anchor is gone.
+
+        No anchor is asked about first: the API server mints for none that is not there.
+        """
+        label = copy.label
+        if label is None or not self._is_over(label, target):
+            return None
+        self._still_known(target)
+        try:
+            return self._show(target, await self._writer.renew(target, label, Origin(self._new_request_id())))
+        except BrokerError as error:
+            if error.reason is not Reason.ANCHOR_MISSING:
+                raise
+        return None
+
+    def _is_over(self, label: CopyLabel, target: Target) -> bool:
+        return label.root_uid != "" and self._clock.now() >= renewal(label, target)
+
+    def _show(self, target: Target, written: StoredCopy) -> StoredCopy:
+        self._shown.written(target, written)
+        return written
+
+    def _still_known(self, target: Target) -> None:
+        """Raise BrokerError(registry_stale) where nobody knows any more what is allowed in the namespace."""
+        self._rules.limits(target.client.id.namespace)

@@ -1,0 +1,72 @@
+"""A broker that was started again serves by what the leader before has found, until it has looked itself."""
+
+from dataclasses import replace
+
+import pytest
+
+from broker.errors import BrokerError
+from tests.support.endings import SINGLY, TOGETHER, WEB, EndingWorld, web
+
+
+@pytest.fixture
+async def world() -> EndingWorld:
+    """Return a world whose client was looked at by a broker that is no more; the next has heard of nobody yet."""
+    world = EndingWorld()
+    world.register(web())
+    await world.settle()
+    await world.settle()
+    world.restart()
+    return world
+
+
+async def test_tokens_are_handed_out_before_anything_was_looked_at(world: EndingWorld) -> None:
+    """With ten thousand clients a look at each takes minutes; hearing of them is enough, and calls nobody."""
+    world.reconciler.changed(WEB)
+    heard = list(world.power.calls)
+    tokens = [(await world.issue(grant_name=name))[1] for name in (SINGLY, TOGETHER)]
+
+    assert heard == []
+    assert all(map(world.accepts, tokens))
+
+
+async def test_what_is_looked_at_then_counts(world: EndingWorld) -> None:
+    """An account that was given what its owner denies ends what was handed out by the word of the leader before."""
+    world.reconciler.changed(WEB)
+    token = (await world.issue(grant_name=TOGETHER))[1]
+    world.cluster.denied = {"reporter"}
+    with pytest.raises(BrokerError, match="access_not_as_declared"):
+        await world.reconciler.visit(WEB)
+
+    assert not world.accepts(token)
+    with pytest.raises(BrokerError, match="access_not_as_declared"):
+        await world.issue(grant_name=TOGETHER)
+
+
+async def test_what_has_changed_since_is_looked_at_first(world: EndingWorld) -> None:
+    """The leader before has not seen the specification as it is now: the client may have been suspended in between."""
+    world.register(web(generation=2))
+    world.reconciler.changed(WEB)
+
+    with pytest.raises(BrokerError, match="anchor_missing"):
+        await world.issue(grant_name=TOGETHER)
+
+
+async def test_who_is_suspended_gets_nothing(world: EndingWorld) -> None:
+    """Whatever the status says yet."""
+    it = world.cluster.resources[WEB]
+    it.client = replace(it.client, suspended=True)
+    world.reconciler.changed(WEB)
+
+    with pytest.raises(BrokerError, match="client_suspended"):
+        await world.issue(grant_name=TOGETHER)
+
+
+async def test_what_the_leader_before_has_barred_stays_so(world: EndingWorld) -> None:
+    """Its status names no anchor then."""
+    it = world.cluster.resources[WEB]
+    listed = [{key: value for key, value in one.items() if key != "anchorUID"} for one in it.status["grants"]]
+    it.status = {**it.status, "grants": listed}
+    world.reconciler.changed(WEB)
+
+    with pytest.raises(BrokerError, match="anchor_missing"):
+        await world.issue(grant_name=TOGETHER)
