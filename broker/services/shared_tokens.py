@@ -222,7 +222,6 @@ class SharedTokens:
         return replace(kept.issued, age_seconds=max(1, age))
 
     def _keep(self, now: _Decided, kept: _Kept) -> None:
-        self._drop(now.key)
         of = self._of.setdefault(now.client.id, {})
         if len(of) >= MAX_TOKENS_OF_A_CLIENT:
             self._drop(next(iter(of)))

@@ -106,6 +106,20 @@ class FaultProxy:
         return await asyncio.open_connection(server.hostname, server.port or 443, ssl=tls)
 
 
+class HoldingProxy(FaultProxy):
+    """Keeps the answers to callers' TokenRequests back while ``open`` is not set: the tokens are minted."""
+
+    def __init__(self, server: Server, ca_file: Path) -> None:
+        super().__init__(server, ca_file)
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def _pass_on(self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if _TOKEN_REQUEST.match(request) is not None and _TRIAL not in request:
+            await self.open.wait()
+        await super()._pass_on(request, reader, writer)
+
+
 async def relay(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event | None = None
 ) -> None:

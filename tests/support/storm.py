@@ -36,6 +36,7 @@ class HeldMints:
     cluster: FakeCluster
     open: asyncio.Event = field(default_factory=asyncio.Event)
     fault: Exception | None = None
+    faults: list[Exception] = field(default_factory=list)
     asked: int = 0
 
     async def mint(self, spec: TokenSpec) -> MintedToken:
@@ -44,7 +45,13 @@ class HeldMints:
         await self.open.wait()
         if self.fault is not None:
             raise self.fault
+        if self.faults:
+            raise self.faults.pop()
         return await self.cluster.mint(spec)
+
+    def fail_once(self, fault: Exception) -> None:
+        """Let the next mint that is let through fail, and no other."""
+        self.faults.append(fault)
 
     async def rehearse(self, spec: TokenSpec) -> MintedToken:
         """Never called by what hands out tokens."""

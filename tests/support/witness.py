@@ -67,6 +67,15 @@ def written_to_kubernetes(folder: Path) -> Iterator[str]:
         yield json.dumps(entry)
 
 
+def token_requests(folder: Path, namespace: str) -> int:
+    """Return for how many tokens of a namespace's accounts the broker has asked the API server."""
+    asked = (entry for entry in _entries(_kubernetes_log(folder)) if entry["user"]["username"] == BROKER)
+    return sum(
+        entry["objectRef"].get("subresource") == "token" and entry["objectRef"]["namespace"] == namespace
+        for entry in asked
+    )
+
+
 def labelled_in_vault(folder: Path) -> Iterator[str]:
     """Yield what was written next to tokens, where more people may read."""
     for entry in _entries(_openbao_log(folder)):

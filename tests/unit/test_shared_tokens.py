@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -307,6 +308,29 @@ async def test_a_client_with_many_tokens_pushes_out_its_own(monkeypatch: pytest.
 
     assert (await storm.ask(neighbour)).reused
     assert len(storm.shared) == 5
+
+
+async def test_no_timer_is_left_of_a_token_that_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take the new one out of memory before its time, and keep the old one in it."""
+    timers: list[asyncio.TimerHandle] = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def noted(*args: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(*args))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    storm = await Storm.of(instances())
+    await storm.ask()
+    storm.clock.pass_(REUSE)
+    await storm.ask()
+    left = [timer.cancelled() for timer in timers]
+    storm.registry.known.clear()
+    storm.shared.changed(CLIENT.id)
+
+    assert left == [True, False]
+    assert all(timer.cancelled() for timer in timers)
 
 
 async def test_a_token_is_in_memory_for_no_longer_than_it_is_handed_out() -> None:

@@ -183,9 +183,74 @@ async def test_who_waits_gets_a_new_token_where_that_is_allowed(what: str) -> No
     assert len(storm.cluster.tokens) == 2
 
 
+async def test_a_mint_of_before_an_edit_that_fails_is_no_failure_of_those_who_wait() -> None:
+    """They go on with one of their own, but for the one whose request it was."""
+    storm = await Storm.of(instances(), held=True)
+    asking = [storm.ask() for _ in range(5)]
+    await storm.waiting()
+    edited(owner="somebody else")(storm)
+    storm.mints.fail_once(BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away"))
+    storm.mints.open.set()
+    first, *others = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert isinstance(first, BrokerError)
+    assert [one for one in others if isinstance(one, BaseException)] == []
+    assert len(jtis(storm.audit.records)) == 1
+    assert storm.mints.asked == 2
+
+
+async def test_an_edit_that_prepares_nothing_anew_is_told_apart_too() -> None:
+    """The grants are what they were, and so is the book."""
+    storm = await Storm.of(instances(), held=True)
+    asking = [storm.ask() for _ in range(5)]
+    await storm.waiting()
+    edited(owner="somebody else")(storm)
+    storm.mints.open.set()
+    issued = await asyncio.gather(*asking)
+
+    assert {one.token.jti for one in issued} == jtis(storm.audit.records)
+    assert [len(jtis(storm.audit.records)), storm.mints.asked, len(storm.shared)] == [1, 2, 1]
+
+
+async def test_who_waits_while_the_grant_is_taken_out_and_put_back_gets_a_new_token() -> None:
+    """On the same anchor: what was begun before the finding is handed out to nobody."""
+    storm = await Storm.of(instances(), held=True)
+    asking = [storm.ask() for _ in range(5)]
+    await storm.waiting()
+    barred(storm)
+    await storm.register(instances())
+    storm.mints.open.set()
+    issued = await asyncio.gather(*asking)
+
+    _, second = storm.cluster.tokens
+
+    assert {one.token.value.reveal() for one in issued} == {second}
+
+
+async def test_who_waits_while_sharing_is_switched_off_comes_again() -> None:
+    """For a token of his own."""
+    storm = await Storm.of(instances(), held=True)
+    asking = [storm.ask() for _ in range(5)]
+    await storm.waiting()
+    single = tuple(replace(one, reuse_seconds=0) for one in instances().grants)
+    await storm.register(instances(grants=single, generation=GENERATION + 1))
+    storm.mints.open.set()
+    told = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert [one.reason for one in told if isinstance(one, BrokerError)] == [Reason.ANCHOR_MISSING] * 5
+
+
+def revoked(storm: Storm) -> None:
+    """Ask for new tokens (``client revoke-all``), which is no edit."""
+    registration = storm.registry.known[ID]
+    client = replace(storm.client, rotate_requested=storm.clock.now())
+    storm.registry.known[ID] = replace(registration, client=client)
+    storm.shared.changed(ID)
+
+
 @pytest.mark.parametrize(
     "change",
-    [edited(suspended=True), removed, deleting, invalid, edited(rotate_requested=Storm().clock.now()), edited()],
+    [edited(suspended=True), removed, deleting, invalid, revoked, edited()],
     ids=["suspended", "removed", "deleting", "invalid", "revoked", "edited"],
 )
 async def test_what_a_change_makes_worthless_leaves_the_memory_at_once(change: Change) -> None:
@@ -198,6 +263,7 @@ async def test_what_a_change_makes_worthless_leaves_the_memory_at_once(change: C
     change(storm)
 
     assert (kept, len(storm.shared)) == (2, 0)
+    assert storm.shared._of == {}
 
 
 @pytest.mark.parametrize("change", [barred, ended, forgotten])
@@ -218,7 +284,11 @@ async def test_what_was_minted_on_an_anchor_or_account_of_before_is_not_handed_o
     """The book knows another one by now."""
     storm = await Storm.of(instances())
     first = await storm.ask()
-    anchor = next(name for name, uid in storm.cluster.anchors.items() if uid == storm.cluster.tokens["token-3"][0])
+    anchor = next(
+        name
+        for name, uid in storm.cluster.anchors.items()
+        if uid == storm.cluster.tokens[first.token.value.reveal()][0]
+    )
     del storm.cluster.anchors[anchor]
     await storm.register(storm.client)
     again = await storm.ask()
