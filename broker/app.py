@@ -38,7 +38,6 @@ from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import Verifier
 from broker.services.workqueue import WorkQueue
 from broker.serving import Shared, services
-from broker.vault.store import KvStore
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
@@ -75,7 +74,7 @@ def _joined(parts: Parts) -> Broker:
     book, board = GrantBook(), _board(parts)
     tokens = TokenAnchors(parts.clients.anchors, parts.clock)
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
-    copies = _copies(parts, parts.vault, minter, book, board) if parts.vault is not None else None
+    copies = _copies(parts, minter, book, board)
     keeper = rotator(copies, new_request_id) if copies else None
     gated = GatedMinter(minter, parts.gate)
     reused = SharedTokens(minter=gated, decider=parts.decider, clock=parts.clock)
@@ -210,6 +209,7 @@ def _follow(parts: Parts, shared: Shared, reconciler: Reconciler) -> None:
     parts.leadership.on_change = led
     if parts.pulse is not None and keeper is not None:
         parts.pulse.lost = keeper.revisit
+        parts.pulse.back = keeper.reached_again
 
 
 def _not_ready(parts: Parts) -> str | None:
@@ -232,11 +232,14 @@ def _board(parts: Parts) -> StatusBoard:
     )
 
 
-def _copies(parts: Parts, vault: KvStore, minter: GrantMinter, book: GrantBook, board: StatusBoard) -> Around:
+def _copies(parts: Parts, minter: GrantMinter, book: GrantBook, board: StatusBoard) -> Around | None:
+    if parts.vault is None or parts.pulse is None:
+        return None
     return Around(
         config=parts.config,
         registry=parts.clients.registry,
-        store=vault,
+        store=parts.vault,
+        reach=parts.pulse,
         anchors=parts.clients.anchors,
         minter=minter,
         book=book,

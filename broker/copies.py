@@ -18,6 +18,7 @@ from broker.services.mint import GrantMinter
 from broker.services.rotate import Rotator
 from broker.services.sweep import Sweeper
 from broker.services.vault_current import CurrentCopies
+from broker.services.vault_outage import Outage, Reach
 from broker.services.vault_pulse import VaultPulse
 from broker.services.vault_root import VaultRoots
 from broker.services.vault_shown import ShownCopies
@@ -57,6 +58,7 @@ class Around:
     config: Config
     registry: LiveRegistry
     store: VaultStore
+    reach: Reach
     anchors: Anchors
     minter: GrantMinter
     book: GrantBook
@@ -99,6 +101,7 @@ def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
         writer=writer,
         current=current,
         shown=shown,
+        outage=Outage(around.reach),
         leader=around.leader,
         place=place,
         rules=around.rules,

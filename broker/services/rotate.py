@@ -5,6 +5,7 @@ deletes the anchor above those of all versions. When that anchor has to be made 
 """
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from weakref import WeakValueDictionary
@@ -22,6 +23,7 @@ from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Clock, Leader, Registry, VaultStore
 from broker.services.vault_copy import Target, left_over, owned, renewal, target_of
 from broker.services.vault_current import CurrentCopies
+from broker.services.vault_outage import Outage
 from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
 from broker.services.workqueue import WorkQueue
@@ -33,6 +35,9 @@ CHECK_SECONDS = 600.0
 
 SHORTEST_WAIT_SECONDS = 30.0
 """No copy is visited more often, even where the clocks of broker and API server disagree by more than a TTL."""
+
+WORKERS = 8
+"""How many copies are looked at at a time. More make rotating many of them no faster, and issuing slower meanwhile."""
 
 
 _News = tuple[str, int, datetime | None]
@@ -65,17 +70,19 @@ class Rotator:
         writer: CopyWriter,
         current: CurrentCopies,
         shown: ShownCopies,
+        outage: Outage,
         leader: Leader,
         place: VaultPlace,
         rules: Rules,
         clock: Clock,
-        workers: int = 4,
+        workers: int = WORKERS,
     ) -> None:
         self._registry = registry
         self._store = store
         self._writer = writer
         self._current = current
         self._shown = shown
+        self._outage = outage
         self._leader = leader
         self._place = place
         self._rules = rules
@@ -112,6 +119,10 @@ class Rotator:
             if client_id.namespace == namespace:
                 self._add(keys)
 
+    def reached_again(self) -> None:
+        """Visit the copies that were not looked at while Vault was away."""
+        self._add(self._outage.over())
+
     def prepared(self, client_id: ClientId, grant: str) -> None:
         """Visit the copy of a grant that may be issued for from now on."""
         key = CopyKey(client_id, grant)
@@ -136,11 +147,29 @@ class Rotator:
         async with self._lock(key):
             if not self._leader.leading:
                 return CHECK_SECONDS
-            if self.unwanted(key):
-                await self._remove(key)
+            away = self._outage.away
+            if away is not None:
+                self._put_off(key, away)
                 return None
-            target = self._target(key)
-            return None if target is None else await self._keep(target)
+            try:
+                return await self._look(key)
+            except BrokerError as error:
+                self._outage.met(key, error)
+                raise
+
+    async def _look(self, key: CopyKey) -> float | None:
+        if self.unwanted(key):
+            await self._remove(key)
+            return None
+        target = self._target(key)
+        return None if target is None else await self._keep(target)
+
+    def _put_off(self, key: CopyKey, away: BrokerError) -> None:
+        """Leave a copy alone until Vault is back."""
+        self._outage.missed(key)
+        target = self._target(key)
+        if target is not None:
+            self._shown.failed(target, away)
 
     async def deliver(self, client: Client, grant: str, origin: Origin) -> Delivered:
         """Write a fresh version now, due or not, for an authenticated client that may have it.
@@ -229,7 +258,7 @@ class Rotator:
             ),
         )
 
-    def _add(self, keys: frozenset[CopyKey]) -> None:
+    def _add(self, keys: Iterable[CopyKey]) -> None:
         for key in keys:
             self.queue.add(key)
 

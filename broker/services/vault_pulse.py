@@ -7,17 +7,21 @@ could lead in place of one that is cut off (:class:`broker.services.leadership.F
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
 
-from broker.errors import BrokerError
+from broker.errors import BrokerError, Reason
 from broker.model.vault_path import VaultPlace
 from broker.ports import Clock, VaultStore
 
 log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 20.0
+
+AWAY_SECONDS = 3.0
+"""How often it is asked while it gives no answer."""
 
 FIT_SECONDS = 50.0
 """For so long an answer shows that this replica reaches Vault: two times of asking, and their deadlines."""
@@ -38,8 +42,9 @@ class PulseMetrics(Protocol):
 class VaultPulse:
     """Asks for the namespaces that have copies; ``lost`` is told of each one that was there and is no more.
 
-    So a Vault that came back without its data, or whose engine was made anew, is filled again at once. Implements
-    :class:`broker.services.leadership.Fitness`.
+    So a Vault that came back without its data, or whose engine was made anew, is filled again at once. ``back`` is
+    told when Vault answers again. Implements :class:`broker.services.leadership.Fitness` and
+    :class:`broker.services.vault_outage.Reach`.
     """
 
     def __init__(self, *, store: VaultStore, place: VaultPlace, clock: Clock, metrics: PulseMetrics) -> None:
@@ -51,7 +56,10 @@ class VaultPulse:
         self._reached_at: float | None = None
         self._since = clock.monotonic()
         self._failure = ""
+        self._doubted = asyncio.Event()
+        self.away: BrokerError | None = None
         self.lost: Callable[[str], None] = lambda _namespace: None
+        self.back: Callable[[], None] = lambda: None
 
     @property
     def fit(self) -> bool:
@@ -63,26 +71,37 @@ class VaultPulse:
         """Tell whether it has not done so for long."""
         return self._clock.monotonic() - self._since >= UNFIT_SECONDS
 
+    def doubt(self) -> None:
+        """Ask soon: somebody got no answer."""
+        self._doubted.set()
+
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
             await self.beat()
             early = EARLIEST + (1 - EARLIEST) * random.random()  # noqa: S311 - jitter, not a secret
-            await asyncio.sleep(EVERY_SECONDS * early)
+            await asyncio.sleep(AWAY_SECONDS * early)
+            self._doubted.clear()  # those who got no answer before this one was asked for say nothing new
+            if self.away is None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout((EVERY_SECONDS - AWAY_SECONDS) * early):
+                        await self._doubted.wait()
 
     async def beat(self) -> None:
         """Ask once; the first of several failures alike is logged, and when it is over."""
         try:
             names = await self._store.children(self._place.root)
         except BrokerError as error:
+            self.away = error if error.reason is Reason.VAULT_UNAVAILABLE else None
             self._failed(str(error.reason), error.operator_detail)
             return
         if self._failure:
             log.info("vault.reached_again")
-        self._failure = ""
+        self._failure, self.away = "", None
         self._reached_at = self._since = self._clock.monotonic()
         self._metrics.vault_reached(reached=True)
         self._compare(frozenset(name.removesuffix("/") for name in names))
+        self.back()
 
     def _compare(self, namespaces: frozenset[str]) -> None:
         before, self._namespaces = self._namespaces, namespaces

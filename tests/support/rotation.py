@@ -22,6 +22,7 @@ from broker.services.mint import GrantMinter
 from broker.services.rotate import Rotator
 from broker.services.token_anchors import TokenAnchors
 from broker.services.vault_current import CurrentCopies
+from broker.services.vault_outage import Outage, Reach
 from broker.services.vault_root import VaultRoots
 from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
@@ -264,6 +265,18 @@ class Watcher:
         self.expiry.clear()
 
 
+class FakeReach:
+    """Implements Reach: Vault is there until a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.away: BrokerError | None = None
+        self.doubts = 0
+
+    def doubt(self) -> None:
+        """Count it."""
+        self.doubts += 1
+
+
 def fake_rotator(
     *,
     registry: Registry,
@@ -276,6 +289,7 @@ def fake_rotator(
     recheck: Callable[[ClientId], None] | None = None,
     rules: Rules = RULES,
     minter: Minter | None = None,
+    reach: Reach | None = None,
 ) -> Rotator:
     """Return a rotator that remembers nothing, in a cluster whose one broker leads, and mints unless told otherwise."""
     tokens, told = TokenAnchors(cluster, clock), recheck or (lambda _: None)
@@ -304,6 +318,7 @@ def fake_rotator(
         writer=writer,
         current=current,
         shown=shown,
+        outage=Outage(reach or FakeReach()),
         leader=cluster,
         place=PLACE,
         rules=rules,
@@ -323,6 +338,7 @@ class World:
         self.audit = MemoryAudit(self.power)
         self.watcher = Watcher()
         self.reads: list[tuple[datetime, str]] = []
+        self.reach = FakeReach()
         self.rotator = self.restart()
 
     def restart(self, rules: Rules = RULES) -> Rotator:
@@ -338,6 +354,7 @@ class World:
             book=self.registry.book,
             shown=ShownCopies(self.watcher, PLACE, self.watcher, self.cluster),
             rules=rules,
+            reach=self.reach,
         )
         return self.rotator
 
