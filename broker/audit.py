@@ -17,6 +17,7 @@ from broker.errors import BrokerError, Reason
 from broker.model.audit_record import Issuance, Origin, RefusedRequest, Revoked
 from broker.model.client import DNS_LABEL
 from broker.model.times import timestamp
+from broker.tracing import noted
 
 log = structlog.get_logger(__name__)
 
@@ -146,4 +147,5 @@ def _caller(origin: Origin) -> dict[str, str]:
         "remote": origin.remote,
         "proof": proved_by.method if proved_by else "",
         "proof_subject": proved_by.subject[:MAX_SUBJECT_CHARACTERS] if proved_by else "",
+        **noted(),
     }

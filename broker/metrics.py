@@ -19,6 +19,7 @@ from broker.model.client import ClientId
 from broker.model.policies import TRIED
 from broker.scraped import Scraped
 from broker.series import ClientSeries
+from broker.tracing import exemplar
 from broker.waits import Waits
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -222,11 +223,11 @@ class Metrics:
     def answered(self, seconds: float) -> None:
         """Count one request for a token out, and observe the time that it took."""
         self._in_flight.dec()
-        self._requests.observe(seconds)
+        self._requests.observe(seconds, exemplar())
 
     def token_requested(self, seconds: float) -> None:
         """Observe the time that one TokenRequest took."""
-        self._token_requests.observe(seconds)
+        self._token_requests.observe(seconds, exemplar())
 
     def token_request_failed(self, reason: Reason) -> None:
         """Count a TokenRequest that made no token."""

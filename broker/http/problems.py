@@ -8,10 +8,13 @@ from typing import Protocol
 import orjson
 import structlog
 from aiohttp import web
+from multidict import istr
 
 from broker.errors import BrokerError, Reason
 from broker.http.protocol import Malformed
 from broker.model.client import ClientId
+from broker.model.trace import TraceContext
+from broker.tracing import following, noted
 
 log = structlog.get_logger(__name__)
 
@@ -20,6 +23,8 @@ TYPE_BASE = "https://tokenbroker.dev/errors/"
 CHALLENGES = 'Basic realm="tokenbroker", charset="UTF-8", Bearer realm="tokenbroker"'
 """Both ways to prove oneself with a header, in one line (RFC 9110, 11.6.1)."""
 
+
+TRACEPARENT = istr("traceparent")
 
 STATUS: Mapping[Reason, int] = {
     Reason.INVALID_CLIENT: 401,
@@ -130,10 +135,11 @@ def guarded(
 ) -> Handler:
     """Return a handler that answers every error in its own way, and never with a stack trace.
 
-    It wraps handlers one by one because a middleware costs more on the hot path.
+    It wraps handlers one by one because a middleware costs more on the hot path. A request that belongs to a trace
+    is answered as a part of it.
     """
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def guard(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except BrokerError as error:
@@ -141,13 +147,25 @@ def guarded(
         except ConnectionError:
             raise  # the caller went away: there is nobody to answer
         except Exception:
-            log.exception("http.internal_error", path=request.path)
+            log.exception("http.internal_error", path=request.path, **noted())
             failed = BrokerError(Reason.INTERNAL_ERROR, "The broker met an error of its own.")
         known = request.get("request_id") or request_id()
         _note(failed, known, metrics, _caller(request))
         return respond(failed, known)
 
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if TRACEPARENT not in request.headers:
+            return await guard(request)
+        with following(_trace(request)):
+            return await guard(request)
+
     return answer
+
+
+def _trace(request: web.Request) -> TraceContext | None:
+    """Return what the one header says; two of them contradict each other."""
+    said = request.headers.getall(TRACEPARENT)
+    return TraceContext.parse(said[0]) if len(said) == 1 else None
 
 
 def malformed(request_id: Callable[[], str], metrics: ProblemMetrics) -> Malformed:
@@ -203,4 +221,5 @@ def _caller(request: web.Request) -> dict[str, str]:
 def _note(error: BrokerError, request_id: str, metrics: ProblemMetrics, caller: dict[str, str]) -> None:
     metrics.problem(error.reason)
     level = log.warning if STATUS[error.reason] >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
-    level("http.refused", request_id=request_id, reason=error.reason.value, detail=error.operator_detail, **caller)
+    said = {"reason": error.reason.value, "detail": error.operator_detail, **caller, **noted()}
+    level("http.refused", request_id=request_id, **said)

@@ -18,6 +18,7 @@ from broker.kube.connection import OversizedError
 from broker.kube.pool import ConnectionPool
 from broker.model.duration import retry_after_seconds
 from broker.model.sensitive import Sensitive
+from broker.tracing import current
 
 CREDENTIALS_REFRESH_SECONDS = 30.0
 """How often the token and CA files are looked at; the kubelet replaces a token at 80 % of its life."""
@@ -127,6 +128,8 @@ class KubeSession:
         """
         changed = {"Authorization": f"Bearer {bearer.reveal()}"} if bearer else {}
         changed |= {"Accept": accept} if accept else {}
+        trace = current()
+        changed |= {"traceparent": trace.header()} if trace is not None else {}
         head = self._head_of(changed) if changed else self._head
         request = self._request(method, path, b"" if body is None else orjson.dumps(body), content_type, head)
         deadline = asyncio.get_running_loop().time() + self._timeout

@@ -14,6 +14,7 @@ from yarl import URL
 
 from broker.model.duration import retry_after_seconds
 from broker.model.sensitive import Sensitive
+from broker.tracing import current
 from broker.vault.answer import Answer, unavailable
 
 MAX_CONNECTIONS = 16
@@ -109,6 +110,9 @@ class VaultTransport:
         headers = {"X-Vault-Request": "true", "Content-Type": "application/json"}
         if token is not None:
             headers["X-Vault-Token"] = token.reveal()
+        trace = current()
+        if trace is not None:
+            headers["traceparent"] = trace.header()
         return self._client.request(
             method,
             URL(self._address + path, encoded=True),

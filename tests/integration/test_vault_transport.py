@@ -11,6 +11,8 @@ from aiohttp import web
 
 from broker.errors import BrokerError, Reason
 from broker.model.sensitive import Sensitive
+from broker.model.trace import TraceContext
+from broker.tracing import following
 from broker.vault.answer import checked
 from broker.vault.transport import MAX_ANSWER_BYTES, VaultTransport
 from tests.support.certificates import Authority
@@ -198,3 +200,20 @@ async def test_every_kind_of_outage_is_one_and_ends() -> None:
         assert await reason() is Reason.VAULT_UNAVAILABLE
         await server.restart()
         assert await reason() is None
+
+
+async def test_a_call_for_a_traced_request_says_so() -> None:
+    """Vault can be told to keep the header in its own audit log; the next call has none."""
+    sent: list[str | None] = []
+
+    async def note(request: web.BaseRequest) -> web.StreamResponse:
+        sent.append(request.headers.get("traceparent"))
+        return web.json_response({})
+
+    header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with answering(note) as address, VaultTransport(address, None, 10) as transport:
+        with following(TraceContext.parse(header)):
+            await transport.call("GET", "/v1/a", None, token=TOKEN)
+        await transport.call("GET", "/v1/a", None, token=TOKEN)
+
+    assert sent == [header, None]

@@ -8,6 +8,8 @@ import pytest
 from broker.errors import BrokerError, Reason
 from broker.kube.answer import Answer
 from broker.kube.session import ACCEPT, KubeSession
+from broker.model.trace import TraceContext
+from broker.tracing import following
 from tests.support.certificates import Authority
 from tests.support.scripted import answer, says, says_and_closes, scripted
 
@@ -158,3 +160,15 @@ async def test_retry_after_is_taken_from_the_answer(files: Files, value: bytes, 
 def test_answer_does_not_print_its_body() -> None:
     """It may hold a token."""
     assert "secret" not in repr(Answer(201, b"secret"))
+
+
+async def test_a_call_for_a_traced_request_says_so(files: Files) -> None:
+    """The next call does not."""
+    trace = TraceContext.parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
+    async with scripted(says(answer(200)), says(answer(200))) as server, files.session(server.url) as session:
+        with following(trace):
+            await session.call("GET", "/x")
+        await session.call("GET", "/x")
+
+    line = b"\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n"
+    assert [request.count(line) for request in server.requests] == [1, 0]

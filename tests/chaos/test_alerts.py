@@ -1,0 +1,201 @@
+"""A real Prometheus with the rules that operators get says when something breaks: whom it harms, why, what to do."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+import pytest_asyncio
+
+from tests.monitoring.rules import ALERTS, RULES, RUNBOOKS
+from tests.support.broker import BrokerProcess, Registered, Tenant
+from tests.support.installed import install
+from tests.support.lab import Lab
+from tests.support.processes import ProgramError, until
+from tests.support.watching import Labels, Watching, hurried
+
+NAME = "night"
+BINDING = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/tokenbroker-secrets"
+KEPT = {"ttl": "10m", "renewBefore": "9m"}
+"""A copy that is due within a minute, so that nobody has to wait for it long."""
+WHOLE = ("0.5 * (", "1.0 * (")
+"""And an alert on it not when half of what was set aside is used up, but when the rest begins to be."""
+QUIET_SECONDS = 5.0
+TROUBLED_SECONDS = 120.0
+
+CLIENT = {"namespace": NAME, "client": "web"}
+KEEPER = {"namespace": NAME, "client": "keeper"}
+TROUBLE: dict[str, tuple[Labels, str]] = {
+    "TokenbrokerClientNotReady": (
+        {**CLIENT, "reason": "ServiceAccountMissing"},
+        "night/web is not ready: ServiceAccountMissing.",
+    ),
+    "TokenbrokerVaultUnreachable": ({}, "cannot use Vault"),
+    "TokenbrokerVaultTokenExpiring": (
+        {**KEEPER, "grant": "default", "reason": "VaultUnavailable"},
+        "The token of night/keeper (grant default) in Vault expires in",
+    ),
+    "TokenbrokerPolicyMissing": ({"policy": "tokenbroker-secrets"}, "tokenbroker-secrets does not hold the broker"),
+    "TokenbrokerUnready": ({"reason": "policy_missing"}, "is not ready: policy_missing."),
+}
+"""What is to fire when an account was deleted, Vault sealed and a policy taken away."""
+
+OUTAGE: dict[str, tuple[Labels, str]] = {
+    "TokenbrokerTokenRequestsFailing": ({"reason": "kubernetes_unavailable"}, "fail: kubernetes_unavailable."),
+    "TokenbrokerNoLeader": ({"job": "tokenbroker"}, "No replica of the broker leads."),
+    "TokenbrokerRegistryStale": ({"source": "clients"}, "has not heard of clients for 1m"),
+    "TokenbrokerUnready": ({"reason": "registry_stale"}, "is not ready: registry_stale."),
+}
+"""What is to fire when the API server is away."""
+
+
+@dataclass(slots=True)
+class Night:
+    """A broker, what watches it, and the alerts that fired so far."""
+
+    lab: Lab
+    broker: BrokerProcess
+    watching: Watching
+    tenant: Tenant
+    client: Registered
+    keeper: Registered
+    fired: list[dict[str, Labels]] = field(default_factory=list)
+
+    async def ask(self, client: Registered, **body: str) -> int:
+        """Ask for a token, and return the status."""
+        return (await self.broker.call("POST", "/v1/tokens", body, auth=client.auth)).status
+
+    async def until_fired(self, expected: dict[str, tuple[Labels, str]], ask: Callable[[], Awaitable[object]]) -> None:
+        """Keep what fires until all of the expected alerts did, or for two minutes; callers go on asking meanwhile."""
+
+        async def all_fired() -> bool:
+            await ask()
+            self.fired = await self.watching.firing()
+            return all(found(self.fired, name, labels) for name, (labels, _) in expected.items())
+
+        try:
+            await until(all_fired, what="all alerts fire", seconds=TROUBLED_SECONDS)
+        except ProgramError:
+            return  # each test says which one did not
+
+
+def found(fired: list[dict[str, Labels]], name: str, labels: Labels) -> list[dict[str, Labels]]:
+    """Return the alerts of that name with those labels."""
+    wanted = {"alertname": name, **labels}
+    return [alert for alert in fired if wanted.items() <= alert["labels"].items()]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def night(harmed: Lab) -> AsyncIterator[Night]:
+    """Start a broker with two clients, and a Prometheus that watches it."""
+    rules = hurried(RULES)
+    expiring = next(
+        rule for group in rules["groups"] for rule in group["rules"] if rule["alert"].endswith("TokenExpiring")
+    )
+    assert WHOLE[0] in expiring["expr"]
+    expiring["expr"] = expiring["expr"].replace(*WHOLE)
+    tenant = await Tenant.create(harmed.cluster, NAME)
+    async with BrokerProcess.start(harmed, NAME) as broker:
+        client = await tenant.ready_client("web", "reader")
+        keeper = await tenant.ready_client("keeper", "kept")
+        async with Watching.start(harmed, broker, rules) as watching:
+            yield Night(harmed, broker, watching, tenant, client, keeper)
+        await harmed.cluster.request("DELETE", f"/api/v1/namespaces/{NAME}")
+
+
+@asynccontextmanager
+async def troubled(night: Night) -> AsyncIterator[None]:
+    """Delete an account, seal Vault and take a policy away; and mend it all."""
+    cluster = night.lab.cluster
+    await cluster.request("DELETE", f"/api/v1/namespaces/{NAME}/serviceaccounts/reader")
+    await until(partial(_is, night, night.client, 409), what="the account is missed")
+    await until(partial(_has_condition, night, "ServiceAccountMissing"), what="the condition says so")
+    await night.lab.vault.seal()
+    await cluster.request("DELETE", BINDING)
+    try:
+        yield
+    finally:
+        await night.lab.vault.unseal()
+        await install(cluster)
+
+
+async def _is(night: Night, client: Registered, status: int) -> bool:
+    return await night.ask(client) == status
+
+
+async def _has_condition(night: Night, reason: str) -> bool:
+    return (await night.tenant.condition("web")).get("reason") == reason
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def trouble(night: Night) -> list[dict[str, Labels]]:
+    """Let three things break at once, and return what fires."""
+    await night.tenant.patch("keeper", {"grants": [{"serviceAccount": {"name": "kept"}, "vault": KEPT}]})
+    await until(partial(_copied, night), what="the token is in Vault")
+    async with troubled(night):
+        await night.until_fired(TROUBLE, partial(night.ask, night.keeper, deliver="vault"))
+    return night.fired
+
+
+async def _copied(night: Night) -> bool:
+    return (await night.tenant.condition("keeper", "VaultSynced")).get("status") == "True"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def outage(night: Night, trouble: list[dict[str, Labels]]) -> list[dict[str, Labels]]:
+    """End the API server, when all is well again, and return what fires."""
+    assert trouble is night.fired
+    await until(partial(_is, night, night.keeper, 200), what="tokens are issued again", seconds=90)
+    cluster = night.lab.cluster
+    await cluster.api_server.kill()
+    try:
+        await night.until_fired(OUTAGE, partial(night.ask, night.keeper))
+    finally:
+        cluster.api_server.start()
+        await cluster.ready()
+    return night.fired
+
+
+async def test_nothing_fires_while_all_is_well(night: Night) -> None:
+    """Over more time than the rules wait here, with callers and a copy in Vault."""
+    for client in (night.client, night.keeper):
+        assert await night.ask(client) == 200
+    await asyncio.sleep(QUIET_SECONDS)  # nothing says that nothing will happen
+
+    assert await night.watching.firing() == []
+
+
+@pytest.mark.parametrize("alert", TROUBLE)
+async def test_what_breaks_is_told(alert: str, trouble: list[dict[str, Labels]]) -> None:
+    """By an alert that names the client, the reason and the runbook."""
+    assert_told(trouble, alert, *TROUBLE[alert])
+
+
+@pytest.mark.parametrize("alert", OUTAGE)
+async def test_an_outage_of_the_api_server_is_told(alert: str, outage: list[dict[str, Labels]]) -> None:
+    """By an alert that names the reason and the runbook."""
+    assert_told(outage, alert, *OUTAGE[alert])
+
+
+def assert_told(fired: list[dict[str, Labels]], alert: str, labels: Labels, summary: str) -> None:
+    """Assert that one such alert fired, and what it says."""
+    told = found(fired, alert, labels)
+    assert len(told) == 1, f"{alert} {labels} did not fire, but: {[one['labels'] for one in fired]}"
+    assert summary in told[0]["annotations"]["summary"]
+    assert told[0]["annotations"]["runbook_url"] == f"{RUNBOOKS}{alert}"
+    assert told[0]["labels"]["severity"] == ALERTS[alert]["labels"]["severity"]
+
+
+async def test_nothing_fires_when_all_is_well_again(night: Night, outage: list[dict[str, Labels]]) -> None:
+    """Alerts end with their causes; what goes by a rate over minutes may take those."""
+    assert outage
+    await night.tenant.account("reader")
+    lasting = {name for name, rule in ALERTS.items() if "[" in rule["expr"]}
+
+    async def ended() -> bool:
+        return {alert["labels"]["alertname"] for alert in await night.watching.firing()} <= lasting
+
+    await until(ended, what="the alerts end", seconds=TROUBLED_SECONDS, programs=[night.broker.program])
+    assert await ended()
