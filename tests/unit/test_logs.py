@@ -1,8 +1,11 @@
 """Every line of the log is one JSON object, whoever wrote it."""
 
 import json
+import os
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 SAY = """
 import logging, structlog
@@ -26,6 +29,22 @@ set_up_logging("info")
 name = os.fsdecode(b"caf\\xc3\\xa9\\xff.yaml")
 structlog.get_logger("ours").warning("said", file=name, **{name: [name, object()]})
 logging.getLogger("theirs").warning("heard %s", name)
+"""
+
+
+SAY_A_LOT = """
+import logging, structlog, sys
+from broker.logs import set_up_logging
+set_up_logging("info")
+log = structlog.get_logger("ours")
+def say():
+    for number in range(2000):
+        log.info("said", number=number, text="x" * (number % 7000))
+        logging.getLogger("theirs").warning("heard %d", number)
+say()
+print("said it all", flush=True)
+sys.stdin.readline()
+log.info("last")
 """
 
 
@@ -74,3 +93,45 @@ def test_text_that_is_not_utf8_is_logged_all_the_same() -> None:
     assert ours["file"] == name
     assert ours[name][0] == name
     assert theirs["event"] == f"heard {name}"
+
+
+def test_nobody_waits_for_who_reads_the_log() -> None:
+    """A pipe that is full costs lines, which are counted, and no time; afterwards lines are whole again."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SAY_A_LOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as said:
+        assert said.stdin is not None
+        assert said.stdout is not None
+        assert said.stderr is not None
+        done = said.stdout.readline()
+        os.set_blocking(said.stderr.fileno(), False)
+        kept = said.stderr.read()
+        os.set_blocking(said.stderr.fileno(), True)
+        _, rest = said.communicate(b"go on\n", timeout=60)
+    lines = (kept + rest).split(b"\n")
+    whole = [json.loads(line) for line in lines if line.endswith(b"}")]
+    lost = [line["lines"] for line in whole if line["event"] == "log.lost"]
+
+    assert done == b"said it all\n"
+    assert len(kept) >= 32768
+    assert whole[-1]["event"] == "last"
+    assert len(lost) == 1
+    assert len(whole) - 2 + lost[0] == 4000
+    assert len([line for line in lines if line and not line.endswith(b"}")]) <= 1
+
+
+def test_a_full_disk_costs_lines_and_no_more(tmp_path: Path) -> None:
+    """A file that may grow no further (EFBIG, as with ENOSPC) ends nobody."""
+    log = tmp_path / "log"
+    with log.open("ab") as file:
+        subprocess.run(
+            [sys.executable, "-c", SAY_A_LOT],
+            stdin=subprocess.DEVNULL,
+            stderr=file,
+            check=True,
+            timeout=60,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        )
+
+    assert log.stat().st_size == 100_000
+    assert json.loads(log.read_bytes().split(b"\n")[0])["event"] == "said"
