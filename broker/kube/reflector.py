@@ -23,7 +23,14 @@ MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Sixteen times what a page of usual TokenClients takes. Decoded it takes several times as much memory."""
 
 STALE_SECONDS = 90.0
-"""The API server sends a bookmark each minute: a watch that is silent for longer may be half open."""
+"""What was not heard of for so long may have changed since: nobody is served by it."""
+
+SILENT_PART = 7 / 9
+"""A watch that is silent for this part of it, 70 s, may be half open: all is listed again, before anything is stale.
+
+The API server sends a bookmark each minute, but none where the kind has not changed since the list was made, unless
+its etcd reports progress (``--watch-progress-notify-interval``).
+"""
 
 WATCH_SECONDS = (300, 600)
 """Watches end by themselves after a time from this range, so that they do not all end together."""
@@ -54,6 +61,10 @@ class WatchMetrics(Protocol):
 
     def watch_restarted(self, reason: str) -> None:
         """Count a watch that ended before its time."""
+
+
+class Silent(Exception):  # noqa: N818 - what it is: no failure, where nothing has happened
+    """A watch said nothing for long."""
 
 
 class Reflector(Generic[Essence]):
@@ -94,6 +105,8 @@ class Reflector(Generic[Essence]):
                 failures += 1
                 self._broken("gone", "the resource version is too old")
                 await self._pause(failures - 1)
+            except Silent:
+                self._broken("silent", "nothing was heard for long, so all is listed again")
             except BrokerError as error:
                 failures += 1
                 self._broken(str(error.reason), error.operator_detail)
@@ -166,12 +179,12 @@ class Reflector(Generic[Essence]):
         async with self._session.stream(f"{self._path}?{query}") as lines:
             while True:
                 try:
-                    async with asyncio.timeout(STALE_SECONDS):
+                    async with asyncio.timeout(STALE_SECONDS * SILENT_PART):
                         line = await anext(lines)
                 except StopAsyncIteration:
                     return
                 except TimeoutError:
-                    raise unavailable(f"the watch on {self._kind} fell silent") from None
+                    raise Silent from None
                 self._event(line)
 
     def _event(self, line: bytes) -> None:

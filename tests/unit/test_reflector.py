@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from broker.kube import reflector as watching
-from broker.kube.reflector import PAGE, STALE_SECONDS, WATCH_SECONDS, Reflector, Resource
+from broker.kube.reflector import PAGE, SILENT_PART, STALE_SECONDS, WATCH_SECONDS, Reflector, Resource
 from tests.support.asked import answered, document, line, status
 from tests.support.scripted import Reply, ScriptedServer, answer, says, says_and_closes
 
@@ -179,20 +179,21 @@ async def test_a_watch_asks_for_bookmarks_and_ends_by_itself(tmp_path: Path, tol
     assert all(one.startswith(f"GET {PATH}?watch=1&allowWatchBookmarks=true&") for one in lines)
     assert len(times) == 3
     assert all(WATCH_SECONDS[0] <= seconds <= WATCH_SECONDS[1] for seconds in times)
-    assert STALE_SECONDS > 60  # the API server sends a bookmark each minute
+    assert STALE_SECONDS * SILENT_PART > 62  # the API server sends a bookmark each minute, and a little more
+    assert STALE_SECONDS * (1 - SILENT_PART) > 15  # for the list
 
 
 async def test_a_watch_that_is_silent_is_broken_off(
     tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be half open: all is listed again, and nothing was heard in between."""
+    """It may be half open: all is listed again at once, before what is known is too old."""
     monkeypatch.setattr(watching, "STALE_SECONDS", 0.05)
     async with following(tmp_path, told, page("a"), watch(("ADDED", thing("b", "11"))), page("a", "b")) as server:
         requests = asked(server)
 
     assert requests[2] == f"limit={PAGE}"
     assert told.said[-2:] == [("heard", None), ("listed", ["a", "b"])]
-    assert (told.restarts, told.waited) == (["kubernetes_unavailable"], [1])
+    assert (told.restarts, told.waited) == (["silent"], [])
 
 
 async def test_failures_in_a_row_are_waited_for_longer_and_longer(tmp_path: Path, told: Told) -> None:
