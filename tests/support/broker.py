@@ -6,7 +6,7 @@ import json as jsonlib
 import secrets
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -56,15 +56,22 @@ class BrokerProcess:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, lab: Lab, name: str = "broker", **overrides: Any) -> AsyncIterator[Self]:
-        """Start one as the account of deploy/base, which is applied already, and stop it on leaving."""
-        async with cls.start_unready(lab, name, **overrides) as broker:
+    async def start(
+        cls, lab: Lab, name: str = "broker", *, program: Sequence[str] = ("broker",), **overrides: Any
+    ) -> AsyncIterator[Self]:
+        """Start one as the account of deploy/base, which is applied already, and stop it on leaving.
+
+        ``program`` is Python's module to run, with its options before those of the broker.
+        """
+        async with cls.start_unready(lab, name, program=program, **overrides) as broker:
             await broker.ready()
             yield broker
 
     @classmethod
     @asynccontextmanager
-    async def start_unready(cls, lab: Lab, name: str = "broker", **overrides: Any) -> AsyncIterator[Self]:
+    async def start_unready(
+        cls, lab: Lab, name: str = "broker", *, program: Sequence[str] = ("broker",), **overrides: Any
+    ) -> AsyncIterator[Self]:
         """Start one like :meth:`start`, and do not wait until it is ready."""
         folder = lab.folder / name
         folder.mkdir()
@@ -74,7 +81,7 @@ class BrokerProcess:
         config["listen"] = NO_DELAY | config["listen"]
         path = folder / CONFIG
         path.write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "broker", "serve", "--config", str(path)]
+        command = [sys.executable, "-m", *program, "serve", "--config", str(path)]
         broker = cls(lab.processes.program(name, command), config, folder)
         broker.program.start()
         try:

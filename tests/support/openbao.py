@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from asyncio import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ class OpenBao:
         self.root_token = ""
         self._unseal_key = ""
         self._rest = rest
+        self._data = ca_file.parent / "data"
 
     @classmethod
     @asynccontextmanager
@@ -97,6 +99,15 @@ class OpenBao:
         self.program.start()
         await self._until_health(_SEALED)
         await self.unseal()
+
+    async def restart_empty(self) -> None:
+        """Start the server again without its data: with another root token, and nothing in it."""
+        await self.program.stop()
+        for one in self._data.iterdir():
+            shutil.rmtree(one) if one.is_dir() else one.unlink()
+        self.program.start()
+        await self._until_health(_NOT_INITIALISED)
+        await self._initialise()
 
     def pause(self) -> None:
         """Freeze the server: connections open, nothing answers."""

@@ -32,7 +32,7 @@ class Copy:
             return [f"{self.app.what}: its metadata is gone ({status})"]
         versions, label = answer["data"]["versions"], read_label(answer["data"]["custom_metadata"] or {})
         newest = int(answer["data"]["current_version"])
-        found = [f"{self.app.what}: {one}" for one in _gaps(versions, newest)]
+        found = [f"{self.app.what}: {one}" for one in _gaps(versions, newest, self.app.spoiled)]
         tokens = self._tokens(Kept(lab, tenant), label, newest, audit)
         return found + [f"{self.app.what}: {one}" async for one in tokens]
 
@@ -40,7 +40,7 @@ class Copy:
         if label is None or label.version != newest:
             yield f"version {newest} is described as {label.version if label else 'nothing'}"
             return
-        for version in range(max(1, newest - 1), newest + 1):
+        for version in {newest} | ({max(1, newest - 1)} - self.app.spoiled):
             held = await self.app.token(version)
             if held is None or not await kept.accepted(held[1]):
                 yield f"version {version} of {newest} is not accepted"
@@ -58,12 +58,12 @@ class Copy:
         return datetime.now(UTC) - (label.expires_at - self.renew_before) if label else timedelta.max
 
 
-def _gaps(versions: dict[str, Any], newest: int) -> Iterable[str]:
+def _gaps(versions: dict[str, Any], newest: int, spoiled: Collection[int]) -> Iterable[str]:
     there = sorted(map(int, versions))
     if there != list(range(there[0], newest + 1)) or (there[0] > 1 and len(there) < KEPT_VERSIONS):
         yield f"versions {there} of {newest} are there"
     for number, one in versions.items():
-        if one["destroyed"] or one["deletion_time"]:
+        if int(number) not in spoiled and (one["destroyed"] or one["deletion_time"]):
             yield f"version {number} was deleted"
 
 
@@ -79,7 +79,8 @@ async def anchors(lab: Lab, namespace: str) -> list[dict[str, Any]]:
 class Explained:
     """Which anchors there have to be: of grants at the top, of versions that labels name, of tokens handed out.
 
-    ``unknown`` is how many tokens may have been handed out to callers who never got the answer.
+    ``unknown`` is how many tokens may have been handed out to callers who never got the answer; ``forgotten`` versions
+    may have an anchor, or none.
     """
 
     tops: dict[str, int]
@@ -87,6 +88,7 @@ class Explained:
     versions: frozenset[str]
     tokens: Collection[str]
     unknown: int
+    forgotten: Collection[str] = ()
 
     def unexplained(self, found: list[dict[str, Any]]) -> str:
         """Return how what there is differs, or nothing."""
@@ -104,7 +106,7 @@ class Explained:
         missing, more = {*self.tokens} - tokens, tokens - {*self.tokens}
         facts = {
             "at the top": "" if tops == self.tops else f"{tops} instead of {self.tops}",
-            "versions": _difference(versions, self.versions),
+            "versions": _difference(versions - {*self.forgotten}, self.versions - {*self.forgotten}),
             "tokens without an anchor": ", ".join(sorted(missing)),
             "anchors of no token": "" if len(more) <= self.unknown else ", ".join(sorted(more)),
         }

@@ -101,6 +101,8 @@ class VaultApp:
     audit: AuditTail
     pause: float = 0.3
     versions: dict[int, str] = field(default_factory=dict)
+    spoiled: set[int] = field(default_factory=set)
+    """Versions that somebody else wrote or deleted: nobody can use them."""
 
     @property
     def path(self) -> str:
@@ -132,10 +134,10 @@ class VaultApp:
 
     async def _use(self) -> str:
         newest = await self.token()
-        if newest is None:
+        if newest is None or newest[0] in self.spoiled:
             return NO_ANSWER
         self._seen(*newest)
-        before = await self.token(newest[0] - 1) if newest[0] > 1 else None
+        before = await self.token(newest[0] - 1) if newest[0] > 1 and newest[0] - 1 not in self.spoiled else None
         for held in filter(None, (newest, before)):
             path = f"/api/v1/namespaces/{self.client.id.partition('/')[0]}/pods?limit=1"
             status, _ = await self.lab.cluster.request("GET", path, token=held[1])

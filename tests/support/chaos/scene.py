@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -48,19 +48,30 @@ class Scene:
     outcomes: list[Outcome] = field(default_factory=list)
     """One for each fault so far."""
     levels: list[Level] = field(default_factory=list)
+    forgotten: set[str] = field(default_factory=set)
+    """UIDs of anchors that nobody knows of any more, because Vault has lost what named them."""
     ended: float = 0.0
     """When the last fault was over."""
 
     @classmethod
     @asynccontextmanager
     async def start(
-        cls, lab: Lab, name: str, *, replicas: int = 1, proxied: bool = False, **overrides: Any
+        cls,
+        lab: Lab,
+        name: str,
+        *,
+        replicas: int = 1,
+        proxied: bool = False,
+        each: Sequence[Mapping[str, Any]] = (),
+        tail: AuditTail | None = None,
+        **overrides: Any,
     ) -> AsyncIterator[Self]:
         """Start ``replicas`` brokers, register clients and let the load begin; on leaving, nothing of them may be left.
 
         ``name`` is a DNS label of the scene's own, which is the only one in the lab as long as it lasts.
         A ``proxied`` broker reaches the API server by its proxy.
-        ``overrides`` are sections of the configuration, as for :class:`BrokerProcess`.
+        ``overrides`` are sections of the configuration, as for :class:`BrokerProcess`, and ``each`` has one replica's.
+        ``tail`` knows where audit records are found that are in no file.
         """
         async with AsyncExitStack() as stack:
             brokers, proxies = [], []
@@ -68,9 +79,10 @@ class Scene:
                 own = f"{name}-{number}"
                 proxies += [await stack.enter_async_context(proxy_of(lab, own))] if proxied else []
                 more = sections(lab, own, name, proxies[-1] if proxied else None) | overrides
+                more |= each[number] if each else {}
                 brokers.append(await stack.enter_async_context(BrokerProcess.start(lab, own, **more)))
             tenant, clients = await registered(lab, name)
-            ledger, audit = Ledger(), AuditTail()
+            ledger, audit = Ledger(), tail or AuditTail()
             callers, apps = load(lab, brokers, clients, ledger, audit)
             scene = cls(lab, tenant, brokers, proxies, clients, callers, apps, ledger, audit)
             for broker in brokers:
@@ -224,7 +236,7 @@ class Scene:
         single = next(caller for caller in self.callers if caller.what == SINGLE)
         unknown = self.ledger.outcomes(SINGLE, 0.0, self.now)[NO_ANSWER]
         versions, found = await named_versions(self.lab, self.apps), await self.anchors()
-        return Explained(TOPS, versions, single.ids, unknown).unexplained(found)
+        return Explained(TOPS, versions, single.ids, unknown, self.forgotten).unexplained(found)
 
     async def anchors(self) -> list[dict[str, Any]]:
         """Return all anchors of the scene's clients."""

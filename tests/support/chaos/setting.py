@@ -25,10 +25,10 @@ GRANTS: list[dict[str, Any]] = [
     {"name": "together", **READER},
     {"name": "single", "revocation": "Token", **READER},
 ]
-ON_DEMAND, BY_ITSELF = {"ttl": "1h", "renewBefore": "20m"}, {"ttl": "10m", "renewBefore": "590s"}
-"""The second is replaced every 9 to 10 s: the shortest life of a token is ten minutes."""
+ON_DEMAND, BY_ITSELF = {"ttl": "1h", "renewBefore": "20m"}, {"ttl": "10m", "renewBefore": "565s"}
+"""The second is replaced every 31 to 35 s: no copy is visited more often than each 30 s."""
 
-RENEW_BEFORE = {DELIVERED: timedelta(minutes=20), ROTATED: timedelta(seconds=590)}
+RENEW_BEFORE = {DELIVERED: timedelta(minutes=20), ROTATED: timedelta(seconds=565)}
 """The same, by who reads the copy."""
 
 TOPS = {

@@ -1,0 +1,175 @@
+"""Faults of Vault: issuing goes on, and what Vault holds comes back by itself. One broker, and one after the other."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.support.chaos.invariants import named_versions
+from tests.support.chaos.load import VaultApp
+from tests.support.chaos.report import Outcome
+from tests.support.chaos.scene import Scene
+from tests.support.chaos.setting import DELIVER, DELIVERED, ISSUE, ROTATED, SINGLE
+from tests.support.lab import Lab
+from tests.support.openbao import SETUP, configure_for_broker
+
+UNAVAILABLE, DENIED = "503 vault_unavailable", "503 vault_denied"
+POLICY = "sys/policies/acl/tokenbroker"
+FILLED_SECONDS = 60.0
+"""docs/rotation.md says that a Vault without its data is filled again within a minute."""
+
+VISITED_SECONDS = 15.0
+"""Bound for a visit that is due, on a busy machine."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def standing(harmed: Lab) -> AsyncIterator[Scene]:
+    """Start a broker for all faults of Vault."""
+    async with Scene.start(harmed, "vault-faults") as running:
+        yield running
+
+
+def issuing_went_on(outcome: Outcome) -> bool:
+    """Tell whether callers who want nothing of Vault noticed nothing."""
+    return all(set(outcome.seen[what]) <= {"200"} for what in (ISSUE, SINGLE))
+
+
+async def test_sealed(scene: Scene) -> None:
+    """Deliveries are refused with a reason, and go on when it is unsealed."""
+    async with scene.fault("Vault: sealed, unsealed"):
+        await scene.lab.vault.seal()
+        await scene.sees(DELIVER, UNAVAILABLE, times=3)
+        await scene.lab.vault.unseal()
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert outcome.healed[DELIVER] < 10
+
+
+async def test_restarted_with_its_data(scene: Scene) -> None:
+    """Nobody has to log the broker in again."""
+    async with scene.fault("Vault: ended, started again with its data"):
+        await scene.lab.vault.stop()
+        await scene.sees(DELIVER, UNAVAILABLE, times=2)
+        await scene.lab.vault.restart()
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert outcome.healed[DELIVER] < 10
+
+
+async def test_paused(scene: Scene) -> None:
+    """Deliveries wait for vault.timeout_seconds, twice where one waits for another; issuing waits for nothing."""
+    async with scene.fault("Vault: paused (SIGSTOP)"):
+        scene.lab.vault.pause()
+        try:
+            await scene.sees(DELIVER, UNAVAILABLE, times=2)
+        finally:
+            scene.lab.vault.resume()
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert outcome.slowest[ISSUE] < 2
+    assert outcome.slowest[DELIVER] < 2 * 3 + 2
+
+
+async def test_token_of_the_broker_revoked(scene: Scene) -> None:
+    """It logs in again, at the latest ten seconds after its last login."""
+    async with scene.fault("Vault: the broker's token revoked"):
+        status, _ = await scene.lab.vault.api("PUT", "sys/leases/revoke-prefix/auth/kubernetes/login", {})
+        assert status in {200, 204}
+        await scene.sees(DELIVER, "200")
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert set(outcome.seen[DELIVER]) <= {"200", DENIED}
+    assert outcome.lasted < 15
+
+
+async def test_policy_taken_away(scene: Scene) -> None:
+    """Who has to mend it is told; when it is back, so are deliveries."""
+    async with scene.fault("Vault: policy taken away, given back"):
+        await scene.lab.vault.api("PUT", POLICY, {"policy": 'path "nothing" { capabilities = ["read"] }'})
+        await scene.sees(DELIVER, DENIED, times=3)
+        await scene.lab.vault.api("PUT", POLICY, {"policy": (SETUP / "policy.hcl").read_text()})
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert outcome.healed[DELIVER] < 15
+
+
+@pytest.mark.parametrize("how", ["deleted", "destroyed"])
+async def test_newest_version_gone(scene: Scene, how: str) -> None:
+    """A user deletes what readers get: the next visit writes another version, on top."""
+    app = _app(scene, ROTATED)
+    async with scene.fault(f"Vault: newest version {how} by a user"):
+        newest = await app.token()
+        assert newest is not None
+        app.spoiled.add(newest[0])
+        if how == "deleted":
+            status, _ = await scene.lab.vault.api("DELETE", f"secret/data/{app.path}")
+        else:
+            status, _ = await scene.lab.vault.api("PUT", f"secret/destroy/{app.path}", {"versions": [newest[0]]})
+        assert status in {200, 204}
+        await _visited(scene)
+        await scene.sees(ROTATED, "200")
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert outcome.lasted < VISITED_SECONDS
+
+
+async def test_written_by_somebody_else(scene: Scene) -> None:
+    """Their version stays below that of the broker, and the one before goes on working."""
+    app = _app(scene, ROTATED)
+    async with scene.fault("Vault: somebody else wrote the path"):
+        theirs = await _write(scene, app)
+        await _visited(scene)
+        await scene.sees(ROTATED, "200")
+        _, kept = await scene.lab.vault.api("GET", f"secret/data/{app.path}?version={theirs}")
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert outcome.lasted < VISITED_SECONDS
+    assert kept["data"]["data"] == {"token": "theirs"}
+
+
+async def test_restarted_without_its_data(scene: Scene) -> None:
+    """Configured anew, it is filled again by itself within a minute.
+
+    What only its labels knew, the anchors of the last versions, is used again or goes with the TokenClients.
+    """
+    async with scene.fault("Vault: started again without its data, then configured"):
+        scene.forgotten |= await named_versions(scene.lab, scene.apps)
+        await scene.lab.vault.restart_empty()
+        for app in scene.apps:
+            app.versions.clear()
+        await scene.sees(DELIVER, DENIED)
+        await configure_for_broker(scene.lab.vault, scene.lab.cluster)
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert max(outcome.healed[what] for what in (DELIVERED, ROTATED)) < FILLED_SECONDS
+
+
+async def _visited(scene: Scene) -> None:
+    """Have the broker look at the copy now, not at some time within twenty minutes: its TokenClient has changed."""
+    await scene.tenant.patch("kept", {"owner": uuid.uuid4().hex})
+
+
+def _app(scene: Scene, what: str) -> VaultApp:
+    return next(app for app in scene.apps if app.what == what)
+
+
+async def _write(scene: Scene, app: VaultApp) -> int:
+    """Write a version that is none of the broker's, which readers know before they can see it."""
+    while True:
+        newest = await app.token()
+        assert newest is not None
+        app.spoiled.add(newest[0] + 1)
+        body = {"options": {"cas": newest[0]}, "data": {"token": "theirs"}}
+        status, _ = await scene.lab.vault.api("POST", f"secret/data/{app.path}", body)
+        if status == 200:
+            return newest[0] + 1
+        app.spoiled.discard(newest[0] + 1)

@@ -1,0 +1,117 @@
+"""The network between a broker and a server: bytes are passed on, held up, or the connection is cut."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.support.lab import Lab
+
+_BYTES = 65536
+
+
+@dataclass
+class Link:
+    """Passes bytes on to a server, TLS and all: its certificate is for every port of this address."""
+
+    server: str
+    port: int = 0
+    cut: bool = False
+    _open: set[asyncio.StreamWriter] = field(default_factory=set)
+    _passing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    @asynccontextmanager
+    async def to(cls, server: str) -> AsyncIterator["Link"]:
+        """Listen on a free port of loopback for the length of the block."""
+        link = cls(server)
+        link._passing.set()
+        listening = await asyncio.start_server(link._serve, "127.0.0.1", 0, backlog=1024)
+        link.port = listening.sockets[0].getsockname()[1]
+        try:
+            yield link
+        finally:
+            listening.close()
+            link.sever()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"https://127.0.0.1:{self.port}"
+
+    def sever(self) -> None:
+        """End all connections, and each new one at once."""
+        self.cut = True
+        for writer in self._open:
+            writer.transport.abort()
+
+    def hold_up(self) -> None:
+        """Let connections be made, and nothing go through them: packets are lost, and nobody says so."""
+        self._passing.clear()
+
+    def mend(self) -> None:
+        """Pass everything on again."""
+        self.cut = False
+        self._passing.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        upstream: asyncio.StreamWriter | None = None
+        try:
+            if self.cut:
+                return
+            where = urlsplit(self.server)
+            back, upstream = await asyncio.open_connection(where.hostname, where.port)
+            self._open.add(upstream)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._pump(reader, upstream))
+                tasks.create_task(self._pump(back, writer))
+        except* OSError:
+            pass  # either side has gone
+        finally:
+            for one in filter(None, (writer, upstream)):
+                self._open.discard(one)
+                one.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(_BYTES):
+            await self._passing.wait()
+            writer.write(data)
+            await writer.drain()
+        with suppress(OSError):
+            writer.write_eof() if writer.can_write_eof() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """A replica's ways to the API server and to Vault."""
+
+    kubernetes: Link
+    vault: Link
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, lab: Lab) -> AsyncIterator["Links"]:
+        """Open both."""
+        async with Link.to(lab.cluster.server) as kubernetes, Link.to(lab.vault.address) as vault:
+            yield cls(kubernetes, vault)
+
+    def sections(self, lab: Lab, broker: str) -> dict[str, Any]:
+        """Return the sections of a broker, of that name, which has no other way."""
+        folder = lab.folder / broker
+        return {
+            "kubernetes": {
+                "server": self.kubernetes.url,
+                "ca_file": str(lab.cluster.ca_file),
+                "token_file": str(folder / "token"),
+                "timeout_seconds": 2,
+            },
+            "vault": {
+                "address": self.vault.url,
+                "ca_file": str(lab.vault.ca_file),
+                "token_file": str(folder / "vault-token"),
+                "timeout_seconds": 3,
+            },
+        }
