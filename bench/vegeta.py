@@ -15,6 +15,9 @@ from tests.support.go import installed
 VERSION = "v12.13.0"
 MODULE = "github.com/tsenart/vegeta/v12"
 _SPARE_SECONDS = 60.0
+_OUT_OF_TARGETS = "no targets to attack"
+"""What each worker writes down when a volley is over; it is no answer."""
+
 _LINE_LIMIT = 1024 * 1024
 
 
@@ -58,12 +61,24 @@ class Generator:
 
         Raises BenchError where the generator fails.
         """
+        return await self._attack(target, connections, self._write(target), f"-duration={seconds}s", seconds=seconds)
+
+    async def volley(self, target: Target, connections: int, count: int) -> Path:
+        """Ask ``count`` times as fast as ``connections`` connections can; return the file of all answers.
+
+        Raises BenchError where the generator fails.
+        """
+        return await self._attack(target, connections, self._write(target, times=count), "-duration=0", "-lazy")
+
+    async def _attack(
+        self, target: Target, connections: int, targets: Path, *options: str, seconds: float = 0.0
+    ) -> Path:
         results = self._folder / f"{target.name}-{connections}.bin"
         command = [
-            *(str(self._program), "attack", "-rate=0", f"-duration={seconds}s", "-http2=false", "-keepalive"),
+            *(str(self._program), "attack", "-rate=0", *options, "-http2=false", "-keepalive"),
             *(f"-workers={connections}", f"-max-workers={connections}"),
             *(f"-connections={connections}", f"-max-connections={connections}"),
-            *(f"-targets={self._write(target)}", f"-output={results}"),
+            *(f"-targets={targets}", f"-output={results}"),
             *((f"-root-certs={target.authority}",) if target.authority else ()),
         ]
         process = await asyncio.create_subprocess_exec(*command, process_group=self._group)
@@ -81,15 +96,17 @@ class Generator:
         if process.stdout is None:
             raise BenchError("vegeta encode has no output")
         async for line in process.stdout:
-            yield _hit(line)
+            hit = _hit(line)
+            if hit.error != _OUT_OF_TARGETS:
+                yield hit
         await _finished(process, _SPARE_SECONDS)
 
-    def _write(self, target: Target) -> Path:
+    def _write(self, target: Target, *, times: int = 1) -> Path:
         body = self._folder / f"{target.name}.body"
         body.write_bytes(target.body)
         lines = [f"POST {target.url}", *(f"{name}: {value}" for name, value in target.headers.items()), f"@{body}"]
         path = self._folder / f"{target.name}.targets"
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text(("\n".join(lines) + "\n\n") * times)
         return path
 
 
