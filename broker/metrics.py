@@ -139,11 +139,11 @@ class Metrics:
         )
         self._vault_logins = self._counter("tokenbroker_vault_logins", "Logins and renewals, by outcome.", ["outcome"])
 
-    def _counter_of(self, name: str, text: str, *labels: str) -> ClientSeries[Counter]:
-        return ClientSeries(self._counter(f"tokenbroker_{name}", text, ["namespace", "client", *labels]))
+    def _counter_of(self, name: str, text: str, *labels: str) -> ClientSeries:
+        return ClientSeries(self.registry, "counter", f"tokenbroker_{name}", text, labels)
 
-    def _gauge_of(self, name: str, text: str, *labels: str) -> ClientSeries[Gauge]:
-        return ClientSeries(self._gauge(f"tokenbroker_{name}", text, ["namespace", "client", *labels]))
+    def _gauge_of(self, name: str, text: str, *labels: str) -> ClientSeries:
+        return ClientSeries(self.registry, "gauge", f"tokenbroker_{name}", text, labels)
 
     def _start_at_zero(self) -> None:
         self._vault_reached.set(float("nan"))  # it is not asked where none is configured
@@ -162,20 +162,20 @@ class Metrics:
 
     def issued(self, client: ClientId, grant: str) -> None:
         """Count a token that was handed out."""
-        self._issued.of(client, grant).inc()
+        self._issued.inc(client, grant)
 
     def reused(self, client: ClientId, grant: str) -> None:
         """Count a token that was handed out though somebody else has it, too."""
-        self._reused.of(client, grant).inc()
+        self._reused.inc(client, grant)
 
     def revoked(self, client: ClientId, grant: str) -> None:
         """Count a token that its client has ended."""
-        self._revoked.of(client, grant).inc()
+        self._revoked.inc(client, grant)
 
     def orphans(self, client: ClientId, grants: int) -> None:
         """Set of how many grants of a client tokens may live that should not; a client without any has no series."""
         if grants:
-            self._orphans.of(client).set(grants)
+            self._orphans.set(grants, client)
         else:
             self._orphans.drop(client)
 
@@ -194,7 +194,7 @@ class Metrics:
 
     def refused(self, client: ClientId, reason: Reason) -> None:
         """Count a request of an authenticated client that got no token."""
-        self._refused.of(client, reason.value).inc()
+        self._refused.inc(client, reason.value)
 
     def problem(self, reason: Reason) -> None:
         """Count a problem document."""
@@ -252,13 +252,13 @@ class Metrics:
 
     def client_ready(self, client: ClientId, *, ready: bool) -> None:
         """Set whether a client is ready."""
-        self._ready.of(client).set(1 if ready else 0)
+        self._ready.set(1 if ready else 0, client)
 
     def client_conditions(self, client: ClientId, not_true: Collection[tuple[str, str]]) -> None:
         """Set which conditions of a client are not True: type and reason of each."""
         self._conditions.keep(client, not_true)
         for labels in not_true:
-            self._conditions.of(client, *labels).set(1)
+            self._conditions.set(1, client, *labels)
 
     def nobody_ready(self) -> None:
         """Drop of all clients whether they are ready, and why not: another replica tells."""
@@ -267,12 +267,12 @@ class Metrics:
 
     def vault_written(self, client: ClientId, grant: str, outcome: str) -> None:
         """Count an attempt to bring a token in Vault up to date."""
-        self._vault_writes.of(client, grant, outcome).inc()
+        self._vault_writes.inc(client, grant, outcome)
 
     def vault_times(self, client: ClientId, grant: str, *, expiry: float, renewal: float) -> None:
         """Set when the token in Vault expires, and when it is to be replaced."""
-        self._vault_expiry.of(client, grant).set(expiry)
-        self._vault_renewal.of(client, grant).set(renewal)
+        self._vault_expiry.set(expiry, client, grant)
+        self._vault_renewal.set(renewal, client, grant)
 
     def vault_removed(self, client: ClientId, grant: str) -> None:
         """Drop the times of a copy that was removed."""

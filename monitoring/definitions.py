@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
 
 from broker.metrics import Metrics
+from broker.series import ClientSeries
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,16 @@ class Definition:
 
 def definitions() -> dict[str, Definition]:
     """Return all of the broker's own metrics by their names."""
-    registry = Metrics().registry
-    found = [it for it in registry._collector_to_names if isinstance(it, MetricWrapperBase)]  # noqa: SLF001 - no other way
-    return {made.name: made for made in map(_definition, found)}
+    collectors = Metrics().registry._collector_to_names  # noqa: SLF001 - no other way
+    return {made.name: made for made in map(_definition, collectors) if made is not None}
 
 
-def _definition(metric: MetricWrapperBase) -> Definition:
-    name, kind = metric._name, str(metric._type)  # noqa: SLF001 - as above
-    labels = tuple(str(label) for label in metric._labelnames)  # noqa: SLF001 - as above
-    return Definition(f"{name}_total" if kind == "counter" else name, kind, metric._documentation, labels)  # noqa: SLF001
+def _definition(metric: Collector) -> Definition | None:
+    if isinstance(metric, ClientSeries):
+        name, kind, text, labels = metric.name, metric.kind, metric.text, metric.labels
+    elif isinstance(metric, MetricWrapperBase):
+        name, kind, text = metric._name, str(metric._type), metric._documentation  # noqa: SLF001 - as above
+        labels = tuple(str(label) for label in metric._labelnames)  # noqa: SLF001 - as above
+    else:
+        return None
+    return Definition(f"{name}_total" if kind == "counter" else name, kind, text, labels)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
-from prometheus_client.metrics import MetricWrapperBase
 
 from broker.errors import Reason
 from broker.metrics import Metrics
 from broker.model.client import ClientId
+from monitoring.definitions import Definition, definitions
 from tests.support.prometheus import promtool
 
 ROOT = Path(__file__).parents[2]
@@ -35,15 +35,9 @@ Signature = tuple[str, str]
 """A metric's type, and its labels as the page writes them."""
 
 
-def defined(metrics: Metrics) -> dict[str, MetricWrapperBase]:
-    """Return the broker's own metrics by the names that Prometheus knows them by."""
-    found = [it for it in metrics.registry._collector_to_names if isinstance(it, MetricWrapperBase)]
-    return {f"{it._name}_total" if it._type == "counter" else it._name: it for it in found}
-
-
-def signature(metric: MetricWrapperBase) -> Signature:
+def signature(metric: Definition) -> Signature:
     """Return what the page has to say of a metric."""
-    return str(metric._type), ", ".join(f"`{label}`" for label in metric._labelnames)
+    return metric.kind, ", ".join(f"`{label}`" for label in metric.labels)
 
 
 def documented() -> dict[str, Signature]:
@@ -52,26 +46,26 @@ def documented() -> dict[str, Signature]:
     return {name: (kind, labels.strip()) for name, kind, labels, _meaning, _bound in rows}
 
 
-@pytest.mark.parametrize(("name", "metric"), defined(Metrics()).items(), ids=defined(Metrics()))
-def test_a_metric_is_documented(name: str, metric: MetricWrapperBase) -> None:
+@pytest.mark.parametrize(("name", "metric"), definitions().items(), ids=definitions())
+def test_a_metric_is_documented(name: str, metric: Definition) -> None:
     """With its type, its labels, what it means, and how many series it can have."""
     kind, labels = signature(metric)
-    row = f"| `{name}` | {kind} | {labels} | {metric._documentation} | HOW MANY SERIES AT MOST |"
+    row = f"| `{name}` | {kind} | {labels} | {metric.text} | HOW MANY SERIES AT MOST |"
 
     assert documented().get(name) == (kind, labels), f"docs/metrics.md needs this row (say the bound):\n{row}"
 
 
 def test_no_metric_is_documented_that_is_not_there() -> None:
     """Who builds an alert on the page gets what it promises."""
-    gone = documented().keys() - defined(Metrics())
+    gone = documented().keys() - definitions()
 
     assert not gone, f"docs/metrics.md has rows of what the broker does not have: {', '.join(sorted(gone))}"
 
 
 def test_no_label_grows_without_bound() -> None:
     """Of clients only their names are labels, which the registry bounds."""
-    metrics = defined(Metrics())
-    wrong = {name: sorted(NOT_BOUNDED & set(metric._labelnames)) for name, metric in metrics.items()}
+    metrics = definitions()
+    wrong = {name: sorted(NOT_BOUNDED & set(metric.labels)) for name, metric in metrics.items()}
 
     assert not {name: labels for name, labels in wrong.items() if labels}
 
