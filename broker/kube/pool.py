@@ -27,6 +27,10 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
 
+    def trust(self, tls: ssl.SSLContext) -> None:
+        """Make connections with this from now on."""
+        self._tls = tls if self._tls else None
+
     async def exchange(
         self, request: bytes, deadline: float, *, repeatable: bool, largest: int | None = None
     ) -> Answer:

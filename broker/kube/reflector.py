@@ -35,6 +35,12 @@ its etcd reports progress (``--watch-progress-notify-interval``).
 WATCH_SECONDS = (300, 600)
 """Watches end by themselves after a time from this range, so that they do not all end together."""
 
+LONGEST_PAUSE_SECONDS = 15.0
+"""Between two attempts."""
+
+HELD_SECONDS = 15.0
+"""A watch that lasted longer was a success, whatever broke it then."""
+
 Resource = dict[str, Any]
 
 Essence = TypeVar("Essence")
@@ -91,31 +97,39 @@ class Reflector(Generic[Essence]):
         self._essence = essence
         self._version = ""
         self._limit = PAGE
+        self._watching_since: float | None = None
 
     async def run(self) -> None:
         """List, watch, and list again when the watch breaks, until cancelled."""
         failures = 0
         while True:
+            self._watching_since = None
             try:
                 await self._list()
                 while True:
+                    self._watching_since = asyncio.get_running_loop().time()
                     await self._watch()
                     failures = 0
             except Gone:
-                failures += 1
+                failures = self._failures(failures)
                 self._broken("gone", "the resource version is too old")
                 await self._pause(failures - 1)
             except Silent:
                 self._broken("silent", "nothing was heard for long, so all is listed again")
             except BrokerError as error:
-                failures += 1
+                failures = self._failures(failures)
                 self._broken(str(error.reason), error.operator_detail)
                 await self._pause(failures)
+
+    def _failures(self, before: int) -> int:
+        """Return how many there were in a row with this one."""
+        since, now = self._watching_since, asyncio.get_running_loop().time()
+        return 1 if since is not None and now - since > HELD_SECONDS else before + 1
 
     async def _pause(self, failures: int) -> None:
         """Wait after so many failures in a row; a list that could be read is no success if its watch breaks at once."""
         if failures:
-            await asyncio.sleep(backoff(failures, random.random(), longest=15))  # noqa: S311 - jitter
+            await asyncio.sleep(backoff(failures, random.random(), longest=LONGEST_PAUSE_SECONDS))  # noqa: S311 - jitter
 
     def _broken(self, reason: str, detail: str) -> None:
         self._metrics.watch_restarted(reason)

@@ -3,8 +3,9 @@
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -15,13 +16,16 @@ from yarl import URL
 
 from broker.kube.answer import Answer, OversizedAnswerError, timed_out, unavailable
 from broker.kube.connection import OversizedError
+from broker.kube.credentials import Credentials
 from broker.kube.pool import ConnectionPool
 from broker.model.duration import retry_after_seconds
 from broker.model.sensitive import Sensitive
 from broker.tracing import current
 
 CREDENTIALS_REFRESH_SECONDS = 30.0
-"""How often the token and CA files are looked at; the kubelet replaces a token at 80 % of its life."""
+"""How often the token and CA files are looked at, beside when a call is refused for what they hold.
+
+The kubelet replaces a token at 80 % of its life."""
 
 ACCEPT = "application/json, application/jwk-set+json;q=0.9"
 """The second is how the API server calls its own public keys."""
@@ -32,7 +36,6 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 """RFC 9110, 9.2.2."""
 
-_TOKEN = re.compile(r"[!-~]+")
 _TARGET = re.compile(r"/[!-~]*")
 """What may stand in a request line: no spaces, no line ends (RFC 9112, 3.2)."""
 
@@ -40,26 +43,24 @@ _TARGET = re.compile(r"/[!-~]*")
 class KubeSession:
     """Calls to the API server: pooled, with a deadline on each, never through a proxy of the environment.
 
-    The token file is read again every 30 s and stripped; a changed CA file is trusted in addition.
+    The files of the token, which is stripped, and of the CA are read again every 30 s, and at once where the API server
+    does not take the token (401) or is not vouched for: then the call is made again if they hold something else.
     """
 
     def __init__(self, server: str, ca_file: Path, token_file: Path, timeout_seconds: float) -> None:
         self.server = server.rstrip("/")
         self._host, self._prefix = urlsplit(self.server)[1:3]
-        self._ca_file = ca_file
-        self._token_file = token_file
+        self._credentials = Credentials(ca_file, token_file)
         self._timeout = timeout_seconds
-        self._tls = ssl.create_default_context(cafile=str(ca_file))
-        self._ca = ca_file.read_bytes()
         self._headers: dict[str, str] = {}
         self._head = b""
-        self._pool = ConnectionPool(self.server, self._tls)
+        self._pool = ConnectionPool(self.server, self._credentials.tls)
         self._client: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self.refresh()
         self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_WATCHES, ssl=self._tls, force_close=True),
+            connector=aiohttp.TCPConnector(limit=MAX_WATCHES, force_close=True),
             timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -76,24 +77,24 @@ class KubeSession:
     @property
     def token(self) -> str:
         """The broker's own token, as last read."""
-        return self._headers["Authorization"].removeprefix("Bearer ")
+        return self._credentials.token
 
     def refresh(self) -> None:
         """Read the token and CA files again. Raises OSError where they are gone or hold something else."""
-        # What is no ASCII becomes a sign that no token has: a UnicodeDecodeError would carry the whole file.
-        token = self._token_file.read_text(encoding="ascii", errors="replace").strip()
-        if not _TOKEN.fullmatch(token):
-            raise OSError(f"{self._token_file} does not hold one token")
-        self._headers = {
-            "Authorization": f"Bearer {token}",
-            "Accept": ACCEPT,
-            "User-Agent": "tokenbroker",
-        }
+        try:
+            self._credentials.refresh()
+        finally:
+            self._use_credentials()
+
+    def _use_credentials(self) -> None:
+        authorization = f"Bearer {self._credentials.token}"
+        self._headers = {"Authorization": authorization, "Accept": ACCEPT, "User-Agent": "tokenbroker"}
         self._head = self._head_of({})
-        ca = self._ca_file.read_bytes()
-        if ca != self._ca:
-            self._tls.load_verify_locations(cafile=str(self._ca_file))
-            self._ca = ca
+        self._pool.trust(self._credentials.tls)
+
+    def _look_again(self) -> None:
+        self._credentials.look_again()
+        self._use_credentials()
 
     async def refresh_forever(self) -> None:
         """Keep credentials and connections current until cancelled; a file that is gone for a moment is tried again."""
@@ -130,12 +131,14 @@ class KubeSession:
         changed |= {"Accept": accept} if accept else {}
         trace = current()
         changed |= {"traceparent": trace.header()} if trace is not None else {}
-        head = self._head_of(changed) if changed else self._head
-        request = self._request(method, path, b"" if body is None else orjson.dumps(body), content_type, head)
+        payload = b"" if body is None else orjson.dumps(body)
+        request = partial(self._request, method, path, payload, content_type, changed)
         deadline = asyncio.get_running_loop().time() + self._timeout
+        exchange = partial(
+            self._pool.exchange, deadline=deadline, repeatable=repeatable or method in _IDEMPOTENT, largest=largest
+        )
         try:
-            again = repeatable or method in _IDEMPOTENT
-            return await self._pool.exchange(request, deadline, repeatable=again, largest=largest)
+            return await (self._accepted(request, exchange) if bearer is None else exchange(request()))
         except TimeoutError:
             raise timed_out(self._timeout) from None
         except OversizedError:
@@ -143,11 +146,33 @@ class KubeSession:
         except OSError as error:
             raise unavailable(str(error) or type(error).__name__) from None
 
+    async def _accepted(self, request: Callable[[], bytes], exchange: Callable[[bytes], Awaitable[Answer]]) -> Answer:
+        """Return the answer to a request with the broker's own credentials, or with those that are in the files now.
+
+        One that was answered 401 was not carried out, whatever its method.
+        """
+        used = self._credentials.version
+        try:
+            answer = await exchange(request())
+        except ssl.SSLCertVerificationError:
+            if not self._renewed(used):
+                raise
+        else:
+            if answer.status != 401 or not self._renewed(used):  # noqa: PLR2004 - 401 Unauthorized
+                return answer
+        return await exchange(request())
+
+    def _renewed(self, used: int) -> bool:
+        """Tell whether other credentials can be had than those of that version."""
+        self._look_again()
+        return self._credentials.version != used
+
     def _head_of(self, changed: Mapping[str, str]) -> bytes:
         lines = {"Host": self._host, **self._headers, **changed}.items()
         return "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
 
-    def _request(self, method: str, path: str, body: bytes, content_type: str, head: bytes) -> bytes:
+    def _request(self, method: str, path: str, body: bytes, content_type: str, changed: Mapping[str, str]) -> bytes:
+        head = self._head_of(changed) if changed else self._head
         if not _TARGET.fullmatch(path):
             raise ValueError(f"{path!r} is not an encoded path")
         start = f"{method} {self._prefix}{path} HTTP/1.1\r\n".encode()
@@ -163,13 +188,19 @@ class KubeSession:
         try:
             async with asyncio.timeout(self._timeout):
                 response = await self._open().get(
-                    URL(self.server + path, encoded=True), headers=self._headers, allow_redirects=False
+                    URL(self.server + path, encoded=True),
+                    headers=self._headers,
+                    ssl=self._credentials.tls,
+                    allow_redirects=False,
                 )
         except TimeoutError:
             raise timed_out(self._timeout) from None
         except (aiohttp.ClientError, ConnectionError) as error:
+            self._look_again()
             raise unavailable(type(error).__name__) from None
         try:
+            if response.status == 401:  # noqa: PLR2004 - 401 Unauthorized
+                self._look_again()
             await _check_stream(response)
             yield _lines(response)
         finally:

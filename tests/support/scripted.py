@@ -1,6 +1,7 @@
 """A server that says byte by byte what it is told to, for what no well-behaved server would say."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ class ScriptedServer:
 
     replies: list[Reply]
     port: int = 0
+    scheme: str = "http"
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
     closed: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
@@ -27,7 +29,7 @@ class ScriptedServer:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def asked(self, times: int) -> None:
         """Wait until so many requests have arrived. Raises TimeoutError."""
@@ -55,10 +57,10 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def scripted(*replies: Reply) -> AsyncIterator[ScriptedServer]:
-    """Run a server on a free port of loopback."""
-    served = ScriptedServer(list(replies))
-    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+async def scripted(*replies: Reply, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
+    """Run a server on a free port of loopback; with ``tls``, it shows the certificate of that."""
+    served = ScriptedServer(list(replies), scheme="https" if tls else "http")
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=tls)
     served.port = server.sockets[0].getsockname()[1]
     try:
         yield served

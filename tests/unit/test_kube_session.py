@@ -1,13 +1,16 @@
 """What the broker says to the API server, and what it makes of a failure."""
 
 import asyncio
+import ssl
 from pathlib import Path
 
 import pytest
 
 from broker.errors import BrokerError, Reason
 from broker.kube.answer import Answer
+from broker.kube.credentials import LOOK_AGAIN_SECONDS
 from broker.kube.session import ACCEPT, KubeSession
+from broker.model.sensitive import Sensitive
 from broker.model.trace import TraceContext
 from broker.tracing import following
 from tests.support.certificates import Authority
@@ -172,3 +175,112 @@ async def test_a_call_for_a_traced_request_says_so(files: Files) -> None:
 
     line = b"\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n"
     assert [request.count(line) for request in server.requests] == [1, 0]
+
+
+async def test_token_that_is_not_taken_any_more_is_read_anew_at_once(files: Files) -> None:
+    """What was answered 401 was not carried out: with the token that the file holds by now it is, whatever it is."""
+    replies = says(answer(401)), says(answer(201)), says(answer(200))
+    async with scripted(*replies) as server, files.session(server.url) as session:
+        files.token.write_text("new.token")
+        made = await session.call("POST", "/x", {"a": 1})
+        await session.call("GET", "/y")
+
+    assert made.status == 201
+    assert [b"Bearer new.token\r\n" in request for request in server.requests] == [False, True, True]
+    assert server.requests[0].endswith(b'{"a":1}')
+    assert server.requests[1].endswith(b'{"a":1}')
+
+
+async def test_refused_token_that_nobody_replaced_is_shown_once(files: Files) -> None:
+    """A second try with the same token would get the same answer."""
+    async with scripted(says(answer(401)), says(answer(401))) as server, files.session(server.url) as session:
+        statuses = [(await session.call("GET", "/x")).status for _ in range(2)]
+
+    assert statuses == [401, 401]
+    assert len(server.requests) == 2
+
+
+async def test_somebody_elses_token_that_is_refused_says_nothing_of_the_brokers(files: Files) -> None:
+    """The call is not made again with another token than its caller's."""
+    async with scripted(says(answer(401))) as server, files.session(server.url) as session:
+        files.token.write_text("new.token")
+        refused = await session.call("GET", "/x", bearer=Sensitive("their.token"))
+
+    assert refused.status == 401
+    assert [b"Bearer their.token\r\n" in request for request in server.requests] == [True]
+    assert session.token == TOKEN
+
+
+async def test_files_are_not_read_at_each_refusal(files: Files) -> None:
+    """A storm of refused calls reads them once a second."""
+    async with scripted(says(answer(401)), says(answer(401))) as server, files.session(server.url) as session:
+        await session.call("GET", "/x")  # they are looked at, and hold nothing new
+        files.token.write_text("new.token")
+        status = (await session.call("GET", "/x")).status
+
+    assert status == 401
+    assert len(server.requests) == 2
+
+
+async def test_all_calls_that_were_refused_get_what_one_has_read(files: Files) -> None:
+    """Those that did not read the files themselves are made again, too."""
+    replies = [says(answer(401))] * 3 + [says(answer(200))] * 3
+    async with scripted(*replies) as server, files.session(server.url) as session:
+        files.token.write_text("new.token")
+        answers = await asyncio.gather(*(session.call("GET", "/x") for _ in range(3)))
+
+    assert [one.status for one in answers] == [200] * 3
+
+
+async def test_watch_that_is_refused_has_the_token_read_anew(files: Files) -> None:
+    """Whoever follows begins again, with the new one."""
+    async with scripted(says(answer(401))) as server, files.session(server.url) as session:
+        files.token.write_text("new.token")
+        with pytest.raises(BrokerError):
+            async with session.stream("/x?watch=1"):
+                pass
+
+        assert session.token == "new.token"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["call", "watch"])
+async def test_authority_is_replaced_at_once(tmp_path: Path, *, stream: bool) -> None:
+    """The CA file is read when it does not vouch for a server; the former authority is not trusted any more."""
+    former, present = [Authority.create(made(tmp_path / name), name) for name in ("former", "present")]
+    token, file, shown = tmp_path / "token", tmp_path / "ca.crt", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    token.write_text(TOKEN)
+    file.write_bytes(former.file.read_bytes())
+    show(shown, present)
+    replies = [says_and_closes(answer(200))] * 3
+    async with scripted(*replies, tls=shown) as server, KubeSession(server.url, file, token, 5) as session:
+        before = await reached(session, stream=stream)
+        file.write_bytes(present.file.read_bytes())
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        after = [await reached(session, stream=stream) for _ in range(2)]
+        show(shown, former)
+        back = await reached(session, stream=stream)
+
+    assert (before, after, back) == (False, [not stream, True], False)
+
+
+async def reached(session: KubeSession, *, stream: bool) -> bool:
+    """Tell whether the server was believed to be who it is."""
+    try:
+        if not stream:
+            return (await session.call("GET", "/x")).ok
+        async with session.stream("/x?watch=1"):
+            return True
+    except BrokerError:
+        return False
+
+
+def made(folder: Path) -> Path:
+    """Make a folder."""
+    folder.mkdir()
+    return folder
+
+
+def show(tls: ssl.SSLContext, authority: Authority) -> None:
+    """Have a server show a certificate of this authority."""
+    files = authority.server("server")
+    tls.load_cert_chain(files.certificate, files.key)

@@ -14,7 +14,7 @@ import pytest
 from broker.kube import reflector as watching
 from broker.kube.reflector import PAGE, SILENT_PART, STALE_SECONDS, WATCH_SECONDS, Reflector, Resource
 from tests.support.asked import answered, document, line, status
-from tests.support.scripted import Reply, ScriptedServer, answer, says, says_and_closes
+from tests.support.scripted import Reply, ScriptedServer, answer, resets, says, says_and_closes
 
 PATH = "/apis/example.dev/v1/things"
 
@@ -204,6 +204,23 @@ async def test_failures_in_a_row_are_waited_for_longer_and_longer(tmp_path: Path
 
     assert told.waited == [1, 2, 3, 4]
     assert told.restarts == ["kubernetes_unavailable"] * 4
+
+
+async def test_a_watch_that_held_for_a_while_ends_a_row_of_failures(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something on the way that cuts each watch after some minutes does not make the broker wait longer and longer."""
+    monkeypatch.setattr(watching, "HELD_SECONDS", 0.05)
+
+    async def held(writer: asyncio.StreamWriter) -> None:
+        await watch()(writer)
+        await asyncio.sleep(0.1)
+        await resets()(writer)
+
+    async with following(tmp_path, told, page(), held, page(), held, page(), held):
+        pass
+
+    assert told.waited == [1, 1, 1]
 
 
 @pytest.mark.parametrize("code", [403, 500, 429])

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from broker.kube.token_requests import unverified_claims
@@ -20,10 +20,9 @@ KEPT_VERSIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy in Vault whose versions an app has read. ``renew_before`` is the grant's."""
+    """A copy in Vault whose versions an app has read."""
 
     app: VaultApp
-    renew_before: timedelta
 
     async def broken(self, lab: Lab, tenant: Tenant, audit: AuditTail) -> list[str]:
         """Return what does not hold of it."""
@@ -51,11 +50,10 @@ class Copy:
         if label.expires_at <= datetime.now(UTC):
             yield f"version {newest} has expired"
 
-    async def late(self, lab: Lab) -> timedelta:
-        """Return for how long the newest version should have been replaced; negative where its time has not come."""
+    async def label(self, lab: Lab) -> CopyLabel | None:
+        """Return what stands next to the newest version, or None where Vault does not say."""
         status, answer = await lab.vault.api("GET", f"secret/metadata/{self.app.path}")
-        label = read_label(answer["data"]["custom_metadata"]) if status == 200 else None
-        return datetime.now(UTC) - (label.expires_at - self.renew_before) if label else timedelta.max
+        return read_label(answer["data"]["custom_metadata"] or {}) if status == 200 else None
 
 
 def _gaps(versions: dict[str, Any], newest: int, spoiled: Collection[int]) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from broker.kube.token_requests import unverified_claims
 from tests.support.broker import BrokerProcess, Registered, Reply
 from tests.support.chaos.ledger import NO_ANSWER, AuditTail, Ledger
 from tests.support.lab import Lab
@@ -153,6 +155,8 @@ class VaultApp:
             self.ledger.forbid(f"{self.what}: version {version} came after {max(self.versions)}")
         if self.versions.setdefault(version, digest) != digest:
             self.ledger.forbid(f"{self.what}: version {version} was overwritten")
+        if unverified_claims(token)["exp"] <= time.time():
+            self.ledger.forbid(f"{self.what}: version {version} is there, and has expired")
         if len(self.audit.of(token)) != 1:
             self.ledger.forbid(f"{self.what}: version {version} has {len(self.audit.of(token))} audit records")
 

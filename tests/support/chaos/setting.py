@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 from tests.support.broker import BrokerProcess, Registered, Tenant
@@ -27,9 +26,6 @@ GRANTS: list[dict[str, Any]] = [
 ]
 ON_DEMAND, BY_ITSELF = {"ttl": "1h", "renewBefore": "20m"}, {"ttl": "10m", "renewBefore": "565s"}
 """The second is replaced every 31 to 35 s: no copy is visited more often than each 30 s."""
-
-RENEW_BEFORE = {DELIVERED: timedelta(minutes=20), ROTATED: timedelta(seconds=565)}
-"""The same, by who reads the copy."""
 
 TOPS = {
     "web trial": 2,
