@@ -56,26 +56,30 @@ class Generator:
         self._folder = folder
         self._group = group
 
-    async def attack(self, target: Target, connections: int, seconds: float) -> Path:
+    async def attack(self, target: Target, connections: int, seconds: float, rate: int = 0) -> Path:
         """Ask as fast as ``connections`` connections can for so long; return the file of all answers.
 
+        With a ``rate`` ask so often a second instead, whether answers have come or not.
         Raises BenchError where the generator fails.
         """
-        return await self._attack(target, connections, self._write(target), f"-duration={seconds}s", seconds=seconds)
+        options = (f"-rate={rate}", f"-duration={seconds}s")
+        return await self._attack(target, connections, self._write(target), *options, seconds=seconds)
 
     async def volley(self, target: Target, connections: int, count: int) -> Path:
         """Ask ``count`` times as fast as ``connections`` connections can; return the file of all answers.
 
         Raises BenchError where the generator fails.
         """
-        return await self._attack(target, connections, self._write(target, times=count), "-duration=0", "-lazy")
+        return await self._attack(
+            target, connections, self._write(target, times=count), "-rate=0", "-duration=0", "-lazy"
+        )
 
     async def _attack(
         self, target: Target, connections: int, targets: Path, *options: str, seconds: float = 0.0
     ) -> Path:
         results = self._folder / f"{target.name}-{connections}.bin"
         command = [
-            *(str(self._program), "attack", "-rate=0", *options, "-http2=false", "-keepalive"),
+            *(str(self._program), "attack", *options, "-http2=false", "-keepalive"),
             *(f"-workers={connections}", f"-max-workers={connections}"),
             *(f"-connections={connections}", f"-max-connections={connections}"),
             *(f"-targets={targets}", f"-output={results}"),

@@ -41,8 +41,8 @@ class Acceptor(Generic[ProtocolT]):
         """Listen, and return where. Raises OSError."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, *_, where in dict.fromkeys(found):
-            self._sockets.append(_bound(family, where))
+        for family, _, protocol, _, where in dict.fromkeys(found):
+            self._sockets.append(_bound(family, protocol, where))
         for listening in self._sockets:
             self._start(self._accept(listening))
         return [str(listening.getsockname()) for listening in self._sockets]
@@ -105,8 +105,10 @@ class Acceptor(Generic[ProtocolT]):
         task.add_done_callback(self._tasks.discard)
 
 
-def _bound(family: int, where: tuple[object, ...]) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM)
+def _bound(family: int, protocol: int, where: tuple[object, ...]) -> socket.socket:
+    listening = socket.socket(
+        family, socket.SOCK_STREAM, protocol
+    )  # named, so that TCP_NODELAY is set on what it accepts
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

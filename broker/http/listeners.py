@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import structlog
 from aiohttp import web
@@ -88,7 +88,7 @@ class TlsReloader:
         return tuple(path.read_bytes() for path in files)
 
 
-def _let_go_on(_task: asyncio.Task[Any]) -> None:
+def _let_go_on(_who: object) -> None:
     """Let the request of a caller who went go on."""
 
 

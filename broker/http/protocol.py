@@ -1,11 +1,14 @@
 """The connection of a caller: aiohttp's, but for what it says about requests that are not HTTP."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
 from aiohttp import web
+
+from broker.services.gate import caller
 
 log = structlog.get_logger(__name__)
 
@@ -13,8 +16,8 @@ Malformed = Callable[[web.BaseRequest, int], web.Response]
 """Answers a request that aiohttp refuses with a status of its own."""
 
 
-HungUp = Callable[[asyncio.Task[Any]], None]
-"""Is told the task of a request whose caller went."""
+HungUp = Callable[[object], None]
+"""Is told of a caller that went, as :data:`broker.services.gate.caller` names it."""
 
 
 class Parting:
@@ -42,12 +45,16 @@ class CallerConnection(web.RequestHandler):
         self._hung_up = hung_up
         self._gone = gone
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, in a context in which it is known whose requests come: aiohttp makes the tasks for them in it."""
+        context = contextvars.copy_context()
+        context.run(caller.set, self)
+        context.run(super().connection_made, transport)
+
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Say that the connection is over, and whose request it was. aiohttp lets the request's task go on."""
-        task = self._task_handler
+        """Say that the caller went. aiohttp lets the request that is being answered go on."""
         super().connection_lost(exc)
-        if task is not None:
-            self._hung_up(task)
+        self._hung_up(self)
         self._gone(self)
 
     def finish_response(

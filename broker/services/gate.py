@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Hashable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -21,6 +22,9 @@ from broker.ports import Clock
 LONGEST_RETRY_SECONDS = 10
 _WEIGHT = 1 / 16
 """Of the newest call in the average of how long calls take."""
+
+caller: ContextVar[object] = ContextVar("caller", default=None)
+"""Who asks, in the task of a request: what :meth:`Gate.hung_up` is told. None where nobody can hang up."""
 
 _Queue = OrderedDict["_Waiter", None]
 
@@ -72,7 +76,7 @@ class Gate:
         self._metrics = metrics
         self._free = bounds.concurrency
         self._flows: OrderedDict[Hashable, _Queue] = OrderedDict()
-        self._tasks: dict[asyncio.Task[object], _Waiter] = {}
+        self._callers: dict[object, _Waiter] = {}
         self._average = 0.0
         self._failing = 0.0
         self._began_at = clock.monotonic()
@@ -83,9 +87,9 @@ class Gate:
         """Return the turn of a request, to be entered. Entering it raises BrokerError(overloaded)."""
         return Turn(self, flow)
 
-    def hung_up(self, task: asyncio.Task[object]) -> None:
-        """Take the request of a task out of its queue, because its caller went. One that has its turn goes on."""
-        waiter = self._tasks.get(task)
+    def hung_up(self, who: object) -> None:
+        """Take a caller's request out of its queue, because he went. One that has its turn goes on."""
+        waiter = self._callers.get(who)
         if waiter is not None:
             self._remove(waiter)
             waiter.turn.cancel()
@@ -115,8 +119,9 @@ class Gate:
         loop = asyncio.get_running_loop()
         waiter = _Waiter(flow, loop.create_future())
         self._add(waiter)
-        task = _this_task()
-        self._tasks[task] = waiter
+        who = caller.get()
+        if who is not None:
+            self._callers[who] = waiter
         timer = loop.call_later(self._bounds.wait_seconds, self._shed, waiter, Shed.WAITED)
         try:
             await waiter.turn
@@ -126,7 +131,7 @@ class Gate:
             raise
         finally:
             timer.cancel()
-            del self._tasks[task]
+            self._callers.pop(who, None)
             self._remove(waiter)
         self._metrics.waited(self._clock.monotonic() - came)
 
@@ -228,10 +233,3 @@ class Turn:
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._gate.leave(self._began, error)
-
-
-def _this_task() -> asyncio.Task[object]:
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("nobody waits outside a task")
-    return task

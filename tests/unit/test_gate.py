@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import BrokerError, Reason
-from broker.services.gate import Bounds, Shed
+from broker.services.gate import Bounds, Shed, caller
 from tests.support.gates import GateNotes, a_gate
 from tests.support.pages import DOCS
 from tests.support.rotation import HandClock
@@ -70,6 +71,14 @@ class Crowd:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+@contextmanager
+def calls_as(who: object) -> Iterator[None]:
+    """Let the requests that come be somebody's who can hang up."""
+    token = caller.set(who)
+    yield
+    caller.reset(token)
 
 
 async def settled() -> None:
@@ -289,11 +298,14 @@ async def test_nobody_waits_longer_than_allowed(crowded: Start) -> None:
 async def test_a_caller_that_hangs_up_leaves_the_queue(crowded: Start) -> None:
     """Its turn goes to the next; of a call that is being made nothing is taken away."""
     crowd = crowded()
-    calling = await crowd.come("a", 4)
-    waiting = await crowd.come("b")
-    await crowd.come("c")
-    crowd.gate.hung_up(waiting)
-    crowd.gate.hung_up(calling)
+    with calls_as("caller of a"):
+        calling = await crowd.come("a", 4)
+    with calls_as("caller of b"):
+        waiting = await crowd.come("b")
+    with calls_as("caller of c"):
+        await crowd.come("c")
+    for who in ("caller of a", "caller of b", "nobody", None):
+        crowd.gate.hung_up(who)
     now = crowd.gate.waiting
     await crowd.end(4)
 
@@ -335,7 +347,7 @@ async def test_what_was_refused_or_went_takes_no_memory(crowded: Start) -> None:
         await crowd.come(f"client-{name}", 3)
     await crowd.leave()
 
-    assert (crowd.gate.waiting, len(crowd.gate._flows), len(crowd.gate._tasks)) == (0, 0, 0)
+    assert (crowd.gate.waiting, len(crowd.gate._flows), len(crowd.gate._callers)) == (0, 0, 0)
 
 
 async def test_how_long_was_waited_is_told(crowded: Start) -> None:
