@@ -6,7 +6,7 @@ themselves or are registered, so strangers cannot make series. What is asked for
 https://prometheus.io/docs/practices/naming/.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -147,18 +147,18 @@ class Metrics:
 
     def _start_at_zero(self) -> None:
         self._vault_reached.set(float("nan"))  # it is not asked where none is configured
-        for reason in Reason:
-            self._problems.labels(reason.value)
-        for failure in ProofFailure:
-            self._proofs.labels(failure.value)
-        for valid in ("true", "false"):
-            self._clients.labels(valid)
-        for policy in TRIED:
-            self._policies.labels(policy)
-        for change in ("gained", "lost"):
-            self._leader_changes.labels(change)
-        for reason in TOKEN_REQUEST_FAILURES:
-            self._kubernetes_failures.labels(reason.value)
+        known: tuple[tuple[Counter | Gauge, Iterable[str]], ...] = (
+            (self._problems, Reason),
+            (self._proofs, ProofFailure),
+            (self._clients, ("true", "false")),
+            (self._policies, TRIED),
+            (self._leader_changes, ("gained", "lost")),
+            (self._kubernetes_failures, TOKEN_REQUEST_FAILURES),
+            (self._watch, (Reason.KUBERNETES_UNAVAILABLE, Reason.KUBERNETES_TIMEOUT, "gone")),
+        )
+        for metric, values in known:
+            for value in values:
+                metric.labels(value)
 
     def issued(self, client: ClientId, grant: str) -> None:
         """Count a token that was handed out."""

@@ -52,7 +52,9 @@ def test_a_metric_is_documented(name: str, metric: Definition) -> None:
     kind, labels = signature(metric)
     row = f"| `{name}` | {kind} | {labels} | {metric.text} | HOW MANY SERIES AT MOST |"
 
-    assert documented().get(name) == (kind, labels), f"docs/metrics.md needs this row (say the bound):\n{row}"
+    assert documented().get(name) == (kind, labels), (
+        f"docs/metrics.md needs this row (say the bound), and run `make monitoring` for a panel:\n{row}"
+    )
 
 
 def test_no_metric_is_documented_that_is_not_there() -> None:
