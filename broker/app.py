@@ -1,6 +1,6 @@
 """The one place where the parts are made and joined."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +17,7 @@ from broker.kube.access import KubeAccess
 from broker.kube.finalizers import KubeFinalizers
 from broker.model.client import ClientId
 from broker.model.proof_policy import ProofPolicy
-from broker.observing import observe, unready
+from broker.observing import not_ready, observe
 from broker.parts import Parts, made
 from broker.scraped import Scraped
 from broker.services.anchored import AnchoredGrants
@@ -38,8 +38,7 @@ from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import Verifier
 from broker.services.workqueue import WorkQueue
 from broker.serving import Shared, services
-
-Job = Callable[[], Coroutine[Any, Any, None]]
+from broker.startup import Job, leading, looking
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def _joined(parts: Parts) -> Broker:
     reconciler = _reconciler(parts, shared)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
     _follow(parts, shared, reconciler)
-    endpoint = OpsEndpoint(parts.metrics.registry, lambda: _not_ready(parts))
+    endpoint = OpsEndpoint(parts.metrics.registry, lambda: not_ready(parts, reconciler.first))
     return Broker(
         api=api(
             parts.config,
@@ -98,7 +97,7 @@ def _joined(parts: Parts) -> Broker:
         hung_up=parts.gate.hung_up,
         jobs=_jobs(parts, shared, reconciler, near_misses) | (_copy_jobs(copies, keeper) if copies and keeper else {}),
         leave=endpoint.leave,
-        scraped=observe(parts, _queues(shared, reconciler, near_misses)),
+        scraped=observe(parts, reconciler.first, _queues(shared, reconciler, near_misses)),
     )
 
 
@@ -111,9 +110,9 @@ def _queues(shared: Shared, reconciler: Reconciler, near_misses: NearMisses) -> 
 def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: NearMisses) -> dict[str, Job]:
     jobs: dict[str, Job] = {
         "credentials": parts.session.refresh_forever,
-        "lease": parts.leadership.run,
+        "lease": leading(parts, reconciler),
         "registry": parts.clients.registry.run,
-        "reconcile": _looking(parts, reconciler),
+        "reconcile": looking(parts, reconciler),
         "status": shared.board.queue.run,
         "near-misses": near_misses.queue.run,
         "abandoned-tokens": shared.tokens.queue.run,
@@ -125,19 +124,6 @@ def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: Nea
     if parts.pulse is not None:
         jobs["vault-pulse"] = parts.pulse.run
     return jobs
-
-
-def _looking(parts: Parts, reconciler: Reconciler) -> Job:
-    """Return what visits clients, once it can be known whether anything may be issued for them."""
-
-    async def run() -> None:
-        if parts.namespaces is not None:
-            await parts.namespaces.synced.wait()
-        if parts.canary is not None:
-            await parts.canary.looked.wait()
-        await reconciler.queue.run()
-
-    return run
 
 
 def _copy_jobs(copies: Around, keeper: Rotator) -> dict[str, Job]:
@@ -210,11 +196,6 @@ def _follow(parts: Parts, shared: Shared, reconciler: Reconciler) -> None:
     if parts.pulse is not None and keeper is not None:
         parts.pulse.lost = keeper.revisit
         parts.pulse.back = keeper.reached_again
-
-
-def _not_ready(parts: Parts) -> str | None:
-    fault = unready(parts)
-    return f"{fault.reason}: {fault.message}" if fault is not None else None
 
 
 def _board(parts: Parts) -> StatusBoard:

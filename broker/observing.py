@@ -8,14 +8,15 @@ from broker.errors import Fault, Reason
 from broker.kube.token_requests import unverified_claims
 from broker.parts import Parts
 from broker.scraped import Scraped
+from broker.services.first_pass import FirstPass
 from broker.services.workqueue import WorkQueue
 
 
-def observe(parts: Parts, queues: Iterable[WorkQueue[Any]]) -> Scraped:
+def observe(parts: Parts, first: FirstPass, queues: Iterable[WorkQueue[Any]]) -> Scraped:
     """Let the metrics ask the parts and the queues, and return where more can be named."""
     scraped = parts.metrics.scraped
     scraped.leader(lambda: parts.leadership.leading)
-    scraped.unready(lambda: _reason(parts))
+    scraped.unready(lambda: _reason(parts, first))
     scraped.source("clients", lambda: parts.clients.registry.age)
     if parts.namespaces is not None:
         namespaces = parts.namespaces
@@ -28,18 +29,23 @@ def observe(parts: Parts, queues: Iterable[WorkQueue[Any]]) -> Scraped:
     return scraped
 
 
-def unready(parts: Parts) -> Fault | None:
-    """Return why requests cannot be served, or None where they can."""
+def not_ready(parts: Parts, first: FirstPass) -> str | None:
+    """Return why requests cannot be served, in words, or None where they can."""
+    fault = _unready(parts, first)
+    return f"{fault.reason}: {fault.message}" if fault is not None else None
+
+
+def _unready(parts: Parts, first: FirstPass) -> Fault | None:
     if not parts.clients.registry.fresh:
         return Fault(Reason.REGISTRY_STALE, "registered clients")
     if parts.namespaces is not None and not parts.namespaces.fresh:
         return Fault(Reason.REGISTRY_STALE, "Namespaces")
     fault = parts.canary.fault() if parts.canary is not None else None
-    return Fault.of(fault) if fault is not None else None
+    return Fault.of(fault) if fault is not None else first.left()
 
 
-def _reason(parts: Parts) -> Reason | None:
-    fault = unready(parts)
+def _reason(parts: Parts, first: FirstPass) -> Reason | None:
+    fault = _unready(parts, first)
     return fault.reason if fault is not None else None
 
 

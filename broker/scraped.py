@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from broker.errors import Reason
 
-UNREADY = (Reason.REGISTRY_STALE, Reason.POLICY_MISSING)
+UNREADY = (Reason.REGISTRY_STALE, Reason.POLICY_MISSING, Reason.ANCHOR_MISSING)
 """Why a broker may be not ready."""
 
 

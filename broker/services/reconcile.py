@@ -11,6 +11,7 @@ from broker.ports import Clock, Finalizers, Leader, Registration, Registry
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender, NotEnded, may_pass, require_ended
+from broker.services.first_pass import FirstPass
 from broker.services.grant_book import GrantBook
 from broker.services.grants_prepare import GrantsPreparer
 from broker.services.overdue import Ended, Overdue
@@ -63,6 +64,7 @@ class Reconciler:
         self._leader = leader
         self._clock = clock
         self._overdue = Overdue(ender, anchored)
+        self.first = FirstPass()
         self._seen: dict[ClientId, Seen] = {}
         self._visited: dict[ClientId, float] = {}
         self._of_namespace: dict[str, set[ClientId]] = {}
@@ -112,8 +114,22 @@ class Reconciler:
         self._ender.stand_back()
         self._board.start_over()
 
+    async def run(self, *, by_word: bool) -> None:
+        """Visit clients until cancelled; the registry is synced.
+
+        ``by_word``: their statuses tell what the leader has found, so none has to be visited before it is served.
+        """
+        self.first.begin(() if by_word else self._seen)
+        await self.queue.run()
+
     async def visit(self, client_id: ClientId) -> float | None:
         """Prepare all grants of a client; the queue's handler. Raises the last fault, for the queue's backoff."""
+        try:
+            return await self._visit(client_id)
+        finally:
+            self.first.visited(client_id)
+
+    async def _visit(self, client_id: ClientId) -> float | None:
         self._visited[client_id] = self._clock.monotonic()
         registration = self._registry.get(client_id)
         if registration is None:

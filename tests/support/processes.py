@@ -108,6 +108,11 @@ class Program:
         """The process id of the last start; raises ProgramError before the first."""
         return self._started().pid
 
+    @property
+    def code(self) -> int | None:
+        """How it ended: its exit code, or a signal as a negative number; None while it runs. Raises ProgramError."""
+        return self._started().poll()
+
     def start(self) -> None:
         """Start the program, again with the same command; readiness is the caller's to wait for."""
         if self.running:

@@ -136,9 +136,11 @@ def test_why_the_broker_is_not_ready_is_asked_at_each_scrape() -> None:
     why.pop()
     ready = [line for line in _exposed(metrics) if line.startswith("tokenbroker_unready{")]
 
-    stale, missing = 'tokenbroker_unready{reason="registry_stale"}', 'tokenbroker_unready{reason="policy_missing"}'
-    assert unready == [f"{stale} 0.0", f"{missing} 1.0"]
-    assert ready == [f"{stale} 0.0", f"{missing} 0.0"]
+    stale, missing, left = [
+        f'tokenbroker_unready{{reason="{reason}"}}' for reason in ("registry_stale", "policy_missing", "anchor_missing")
+    ]
+    assert unready == [f"{stale} 0.0", f"{missing} 1.0", f"{left} 0.0"]
+    assert ready == [f"{stale} 0.0", f"{missing} 0.0", f"{left} 0.0"]
 
 
 def test_no_series_says_when_a_counter_was_made() -> None:

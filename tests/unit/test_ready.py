@@ -21,6 +21,12 @@ from tests.support.processes import until
 from tests.support.scripted import answer, read_request
 
 LIST = answer(200, b'{"metadata": {"resourceVersion": "1"}, "items": []}')
+CLIENT = {
+    "apiVersion": "tokenbroker.dev/v1alpha1",
+    "kind": "TokenClient",
+    "metadata": {"namespace": "shop", "name": "reporter"},
+    "spec": {"grants": [{"serviceAccount": {"name": "reporter"}, "vault": {}}]},
+}
 WATCH = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 BOOKMARK = orjson.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "1"}}}) + b"\n"
 
@@ -30,6 +36,9 @@ class ApiServer:
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
+        self.asked: list[str] = []
+        self.anchors = asyncio.Event()
+        """Set: calls about anchors are answered."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -44,6 +53,9 @@ class ApiServer:
     async def _answer(self, line: str, writer: asyncio.StreamWriter) -> bool:
         kind = line.partition("?")[0].rpartition("/")[2]
         watched = "watch=1" in line
+        self.asked.append(line)
+        if "/secrets/" in line:
+            await self.anchors.wait()
         if kind not in self.broken:
             writer.write(WATCH if watched else LIST)
         while watched and kind not in self.broken:
@@ -54,15 +66,18 @@ class ApiServer:
 
 
 @asynccontextmanager
-async def running(folder: Path, server: ApiServer) -> AsyncIterator[TestClient[Any, Any]]:
-    """Let a broker follow its registry and its namespaces, and nothing more; yield a client of its second port."""
+async def running(
+    folder: Path, server: ApiServer, *more: str, directory: Path | None = None
+) -> AsyncIterator[TestClient[Any, Any]]:
+    """Let a broker follow its registry, and do ``more``; yield a client of its second port."""
     authority = Authority.create(folder, "api")
     files, tls = authority.server("api"), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(files.certificate, files.key)
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
     url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    async with broker(load(_config(folder, url, authority.file))) as made, TestClient(TestServer(made.ops)) as ops:
-        jobs = [asyncio.create_task(made.jobs[name]()) for name in ("registry", "namespaces")]
+    config = _config(folder, url, authority.file, directory)
+    async with broker(load(config)) as made, TestClient(TestServer(made.ops)) as ops:
+        jobs = [asyncio.create_task(made.jobs[name]()) for name in ("registry", "reconcile", *more)]
         try:
             yield ops
         finally:
@@ -72,7 +87,7 @@ async def running(folder: Path, server: ApiServer) -> AsyncIterator[TestClient[A
             listener.close()
 
 
-def _config(folder: Path, url: str, ca_file: Path) -> Path:
+def _config(folder: Path, url: str, ca_file: Path, directory: Path | None) -> Path:
     claims = base64.urlsafe_b64encode(b'{"iss": "https://issuer", "aud": ["https://api"]}').decode().rstrip("=")
     (folder / "token").write_text(f"e30.{claims}.e30")
     document = {
@@ -80,6 +95,7 @@ def _config(folder: Path, url: str, ca_file: Path) -> Path:
         "kubernetes": {"server": url, "ca_file": str(ca_file), "token_file": str(folder / "token")},
         "admission": {"policies": "absent"},
         "audit": {"file": str(folder / "audit")},
+        "registry": {"directory": str(directory)} if directory else {},
     }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(document))
@@ -97,7 +113,7 @@ async def test_a_broker_that_lost_sight_is_not_ready(
     monkeypatch.setattr(watching, "STALE_SECONDS", 0.5)
     monkeypatch.setattr(watching, "backoff", lambda *_args, **_more: 0.05)
     server = ApiServer()
-    async with running(tmp_path, server) as ops:
+    async with running(tmp_path, server, "namespaces") as ops:
 
         async def shows(status: int, text: str) -> bool:
             async with ops.get("/readyz") as reply:
@@ -123,3 +139,31 @@ def age(page: str, source: str) -> float:
     """Return how old a page says that a source is."""
     start = f'tokenbroker_registry_age_seconds{{source="{source}"}} '
     return next(float(line.removeprefix(start)) for line in page.splitlines() if line.startswith(start))
+
+
+async def test_a_broker_that_has_not_looked_at_its_files_is_not_ready_and_does_not_lead(tmp_path: Path) -> None:
+    """Nothing tells it what the leader found. What it could not find was looked for: nobody waits for ever."""
+    server, directory = ApiServer(), tmp_path / "clients"
+    directory.mkdir()
+    (directory / "reporter.yaml").write_text(yaml.safe_dump(CLIENT))
+    async with running(tmp_path, server, "lease", directory=directory) as ops:
+
+        async def says(text: str) -> bool:
+            async with ops.get("/readyz") as reply:
+                return (await reply.text()).strip() == text
+
+        await until(
+            lambda: says("anchor_missing: 1 of 1 clients are not looked at yet"), what="it has a client to look at"
+        )
+        await asyncio.sleep(0.2)  # time for what must not come
+        before = list(server.asked)
+        server.anchors.set()
+        await until(lambda: says("ok"), what="it is ready")
+        await until(lambda: asks_to_lead(server), what="it asks for the Lease")
+
+    assert not any("/leases" in line for line in before)
+
+
+async def asks_to_lead(server: ApiServer) -> bool:
+    """Tell whether the Lease was looked at."""
+    return any("/leases" in line for line in server.asked)
