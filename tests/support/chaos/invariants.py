@@ -31,7 +31,7 @@ class Copy:
             return [f"{self.app.what}: its metadata is gone ({status})"]
         versions, label = answer["data"]["versions"], read_label(answer["data"]["custom_metadata"] or {})
         newest = int(answer["data"]["current_version"])
-        found = [f"{self.app.what}: {one}" for one in _gaps(versions, newest, self.app.spoiled)]
+        found = [f"{self.app.what}: {one}" for one in gaps(versions, newest, self.app.spoiled)]
         tokens = self._tokens(Kept(lab, tenant), label, newest, audit)
         return found + [f"{self.app.what}: {one}" async for one in tokens]
 
@@ -56,7 +56,8 @@ class Copy:
         return read_label(answer["data"]["custom_metadata"] or {}) if status == 200 else None
 
 
-def _gaps(versions: dict[str, Any], newest: int, spoiled: Collection[int]) -> Iterable[str]:
+def gaps(versions: dict[str, Any], newest: int, spoiled: Collection[int]) -> Iterable[str]:
+    """Yield what is not as it should be of a copy's versions: none is missing, none was deleted."""
     there = sorted(map(int, versions))
     if there != list(range(there[0], newest + 1)) or (there[0] > 1 and len(there) < KEPT_VERSIONS):
         yield f"versions {there} of {newest} are there"
