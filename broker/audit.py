@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 STDOUT = 1
 WRITABLE_WITHIN_MS = 100
-"""How long a pipe that nobody empties may hold up an issuance before it is refused."""
+"""How long a pipe that nobody empties may hold up the broker, once: what comes then is refused without a wait."""
 
 MAX_SUBJECT_CHARACTERS = 256
 """How much of what an issuer calls the caller is written down; it must leave room for the rest of the line."""
@@ -50,6 +50,7 @@ class AuditFile:
         self._descriptor = os.open(Path(file), flags, 0o600) if self._owned else STDOUT
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLOUT)
+        self._patience = WRITABLE_WITHIN_MS
         self._blocks = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
     def __enter__(self) -> Self:
@@ -132,13 +133,23 @@ class AuditFile:
             data = b"\n" + data
         if len(data) > MAX_LINE_BYTES:
             raise OSError(f"a record of {len(data)} bytes is longer than the {MAX_LINE_BYTES} that are written whole")
-        if self._blocks and not self._poll.poll(WRITABLE_WITHIN_MS):
-            raise OSError("nobody reads the audit log's pipe")
+        if self._blocks:
+            self._wait()
         written = os.write(self._descriptor, data)
         # A full disk may take half a line: what follows starts on a line of its own.
         self._torn = written != len(data)
         if self._torn:
             raise OSError("the record was cut short; is the disk full?")
+
+    def _wait(self) -> None:
+        """Wait until the pipe takes a record. Raises OSError where nobody empties it.
+
+        Nothing else goes on meanwhile, not even answers to probes: so the wait is a single one.
+        """
+        writable = bool(self._poll.poll(self._patience))
+        self._patience = WRITABLE_WITHIN_MS if writable else 0
+        if not writable:
+            raise OSError("nobody reads the audit log's pipe")
 
 
 def _caller(origin: Origin) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Whether this replica reaches Vault, and whether Vault still has what was there: asked every 20 seconds.
+"""Whether this replica reaches Vault, and whether Vault still has what was there: asked every 10 seconds.
 
 One listing of a single folder, whatever the number of clients. Every replica asks, for each has to know whether it
 could lead in place of one that is cut off (:class:`broker.services.leadership.Fitness`).
@@ -18,16 +18,20 @@ from broker.ports import Clock, VaultStore
 
 log = structlog.get_logger(__name__)
 
-EVERY_SECONDS = 20.0
+EVERY_SECONDS = 10.0
 
 AWAY_SECONDS = 3.0
 """How often it is asked while it gives no answer."""
 
-FIT_SECONDS = 50.0
-"""For so long an answer shows that this replica reaches Vault: two times of asking, and their deadlines."""
+FIT_SECONDS = 20.0
+"""For so long an answer shows that this replica reaches Vault: two times of asking."""
 
-UNFIT_SECONDS = 60.0
-"""Without an answer for so long, another replica should lead, if one reaches Vault."""
+UNFIT_SECONDS = 45.0
+"""Without an answer for so long, another replica should lead, if one reaches Vault.
+
+It is longer than FIT_SECONDS by more than the time between two answers: where Vault is away for all, none is fit any
+more when the leader calls itself unfit.
+"""
 
 EARLIEST = 0.8
 

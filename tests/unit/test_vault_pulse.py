@@ -2,7 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from broker.services.vault_pulse import FIT_SECONDS, UNFIT_SECONDS, NoVault, VaultPulse
+from broker.services.vault_pulse import EVERY_SECONDS, FIT_SECONDS, UNFIT_SECONDS, NoVault, VaultPulse
 from broker.vault.answer import denied, unavailable
 from tests.support.fake_vault import Entry, FakeVault
 from tests.support.rotation import PLACE, HandClock
@@ -113,3 +113,9 @@ async def test_a_failure_that_lasts_is_logged_once_and_its_end_too() -> None:
 def test_without_vault_nobody_is_better_than_another() -> None:
     """Nothing changes hands for its sake."""
     assert (NoVault.fit, NoVault.unfit) == (False, False)
+
+
+def test_where_vault_is_away_for_all_no_replica_takes_the_lead_from_another() -> None:
+    """Whoever was answered last is not fit any more when the one that was answered first is unfit."""
+    assert 2 * EVERY_SECONDS <= FIT_SECONDS
+    assert FIT_SECONDS + 2 * EVERY_SECONDS < UNFIT_SECONDS
