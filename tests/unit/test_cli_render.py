@@ -34,6 +34,15 @@ def test_client_for_vault_alone_has_no_secret() -> None:
     assert "authentication" not in client["spec"]
 
 
+def test_tokens_may_be_shared() -> None:
+    """--reuse says for how long."""
+    ended = command(*RENDER, "--no-secret", "--vault", "--reuse", "30s")
+    client = list(yaml.safe_load_all(ended.stdout))[-1]
+
+    assert ended.code == 0, ended.stderr
+    assert client["spec"]["grants"][0]["reuse"] == "30s"
+
+
 def test_broker_may_live_elsewhere() -> None:
     """--broker names the account that the mint Role goes to."""
     ended = command(*RENDER, "--no-secret", "--vault", "--broker", "security/tokens")
@@ -69,6 +78,8 @@ def test_secret_file_goes_away_when_nothing_was_made(tmp_path: Path) -> None:
         (("--no-secret", "--secret-file", "x", "--vault"), 2, "contradict"),
         (("--no-secret", "--vault", "--rule", "get secrets"), 1, "would be strong"),
         (("--no-secret", "--vault", "--cluster-wide-rule", "list /metrics"), 2, "URLs have the verbs"),
+        (("--no-secret", "--vault", "--reuse", "5m1s"), 2, "reuse is at most 5m"),
+        (("--no-secret", "--vault", "--reuse", "1s", "--revocation", "Token"), 2, "is never shared"),
     ],
 )
 def test_what_would_be_refused_is_not_printed(options: tuple[str, ...], code: int, words: str) -> None:

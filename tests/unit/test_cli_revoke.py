@@ -17,6 +17,7 @@ GRANTS = [
     {
         "name": "free",
         "revocation": "None",
+        "reuse": "30s",
         "serviceAccount": {"name": "a"},
         "ttl": {"default": "15m", "max": "1h"},
     },
@@ -71,6 +72,7 @@ def test_strong_accounts_are_shown_as_such() -> None:
     text = "\n".join(details(found(strong=True), NOW))
     assert text.count("strong: it can make credentials that no revocation ends") == 1
     assert text.count("Revocation: Grant") == text.count("Revocation: None") == 1
+    assert text.count("Reuse:      30s") == text.count("Reuse:      0s") == 1
 
 
 @pytest.mark.parametrize(
