@@ -1,0 +1,1 @@
+"""Brokers among models of their neighbours, in virtual time."""

@@ -1,0 +1,257 @@
+"""The ports of one replica: each call goes over its wire to the models of its neighbours."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+from broker.errors import BrokerError, Reason
+from broker.model.access import Action, PolicyRule, Rules
+from broker.model.anchor import AnchorId, AnchorKind
+from broker.model.api_resources import Catalogue
+from broker.model.audit_record import Issuance, RefusedRequest, Revoked
+from broker.model.client import Client
+from broker.model.lease import LeaseRecord, Term
+from broker.model.sensitive import Sensitive
+from broker.model.stored_copy import CopyLabel, StoredCopy
+from broker.model.token import Anchor, MintedToken, TokenSpec
+from broker.ports import LiveToken, Registration, Reviewed
+from tests.model.kubernetes import Kubernetes
+from tests.model.wire import DEADLINE, How, Wire
+from tests.support.discovery import catalogue
+from tests.support.fake_vault import Data, FakeVault
+
+T = TypeVar("T")
+
+PORTS = (
+    "anchors.ensure",
+    "anchors.find",
+    "anchors.delete",
+    "mint",
+    "rehearse",
+    "access",
+    "status",
+    "finalizers",
+    "events",
+    "lease.read",
+    "lease.write",
+    "list",
+    "vault.inspect",
+    "vault.write",
+    "vault.label",
+    "vault.remove",
+    "vault.children",
+    "audit",
+)
+TOPS = {AnchorKind.GRANT, AnchorKind.VAULT, AnchorKind.TRIAL}
+
+
+class Ports:
+    """Implements what is asked of Kubernetes and of Vault, and the audit log."""
+
+    def __init__(
+        self, wire: Wire, kube: Kubernetes, vault: FakeVault, book: "AuditBook", name: str, margin: float
+    ) -> None:
+        self._wire = wire
+        self._kube = kube
+        self._book = book
+        self._name = name
+        self._margin = margin
+        self.store = VaultPort(wire, vault, book)
+        self.lease = LeasePort(wire, kube)
+
+    # Anchors
+
+    async def ensure(self, client: Client, which: AnchorId, parent: Anchor | None = None) -> Anchor:
+        """See :meth:`broker.ports.Anchors.ensure`."""
+        owner = client.uid if parent is None else parent.uid
+        within = DEADLINE if parent is not None else min(DEADLINE, self._margin)
+        return await self._wire.call(
+            "anchors.ensure", lambda late: self._kube.ensure(which, owner, self._name, late=late), within
+        )
+
+    async def find(self, client: Client, which: AnchorId) -> Anchor | None:
+        """See :meth:`broker.ports.Anchors.find`."""
+        del client
+        return await self._wire.call("anchors.find", lambda _: self._kube.find(which))
+
+    async def delete(self, namespace: str, name: str, uid: str | None = None) -> bool:
+        """See :meth:`broker.ports.Anchors.delete`."""
+        del namespace
+
+        def effect(late: bool) -> bool:  # noqa: FBT001 - what the wire says
+            if late and uid is None and name in self._kube.secrets:
+                self._book.ended_late.add(self._kube.secrets[name].uid)
+            return self._kube.delete_secret(name, uid)
+
+        return await self._wire.call("anchors.delete", effect)
+
+    # Minter
+
+    async def mint(self, spec: TokenSpec) -> MintedToken:
+        """See :meth:`broker.ports.Minter.mint`."""
+        return await self._wire.call("mint", lambda _: self._kube.mint(spec))
+
+    async def rehearse(self, spec: TokenSpec) -> MintedToken:
+        """See :meth:`broker.ports.Minter.rehearse`."""
+        return await self._wire.call("rehearse", lambda _: self._kube.mint(spec))
+
+    # The session
+
+    async def refresh_forever(self) -> None:
+        """Have no credentials to keep fresh."""
+        await asyncio.Event().wait()
+
+    # Reviewer
+
+    async def inspect(self, token: Sensitive) -> LiveToken | None:
+        """See :meth:`broker.ports.Reviewer.inspect`; nobody asks in these histories."""
+        raise AssertionError(token)
+
+    async def review(self, token: str, audience: str) -> Reviewed | None:
+        """See :meth:`broker.ports.Reviewer.review`; nobody asks in these histories."""
+        raise AssertionError(token, audience)
+
+    # AccessReviews
+
+    async def rules(self, token: Sensitive, namespace: str) -> Rules:
+        """Return what the account of a token may do."""
+        del namespace
+        return await self._wire.call("access", lambda _: self._rules(token.reveal()))
+
+    async def allowed(self, token: Sensitive, action: Action, namespace: str) -> bool:
+        """Never asked: the rules leave nothing in doubt."""
+        raise AssertionError(token, action, namespace)
+
+    async def catalogue(self) -> Catalogue:
+        """Return what the cluster serves."""
+        return await self._wire.call("access", lambda _: catalogue())
+
+    def _rules(self, value: str) -> Rules:
+        if not self._kube.accepts(value):
+            raise BrokerError(Reason.KUBERNETES_UNAVAILABLE, "401")
+        account = self._kube.tokens[value].account
+        rules = [PolicyRule(("list",), ("",), ("pods",))]
+        rules += [PolicyRule(("create",), ("",), ("pods",))] if account in self._kube.strong else []
+        rules += [PolicyRule(("get",), ("",), ("secrets",))] if account in self._kube.reading else []
+        self._book.looked_at |= {self._kube.tokens[value].account_uid} if len(rules) == 1 else set()
+        return Rules(tuple(rules))
+
+    # StatusWriter, Finalizers, EventRecorder
+
+    async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:
+        """See :meth:`broker.ports.StatusWriter.write`."""
+        await self._wire.call("status", lambda _: self._kube.write_status(registration, status, exactly=exactly))
+
+    async def put(self, registration: Registration) -> Registration:
+        """See :meth:`broker.ports.Finalizers.put`."""
+        if "tokenbroker.dev/anchors" in registration.finalizers:
+            return registration
+        return await self._wire.call("finalizers", lambda _: self._kube.put_finalizer(registration))
+
+    async def release(self, registration: Registration) -> None:
+        """See :meth:`broker.ports.Finalizers.release`."""
+        if "tokenbroker.dev/anchors" in registration.finalizers:
+            await self._wire.call("finalizers", lambda _: self._kube.release(registration))
+
+    async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
+        """See :meth:`broker.ports.EventRecorder.record`."""
+        del registration, event_reason, note, warning
+        try:
+            await self._wire.call("events", lambda _: None)
+        except BrokerError:
+            return
+
+    # AuditLog
+
+    def issued(self, record: Issuance) -> None:
+        """See :meth:`broker.ports.AuditLog.issued`."""
+        how = self._wire.now("audit")
+        if how not in {None, How.SLOW, How.CRASH_AFTER, How.CANCEL_BEFORE, How.CANCEL_AFTER}:
+            raise BrokerError(Reason.AUDIT_UNAVAILABLE, "disk full")
+        self._book.issued.append(record)
+
+    def refused(self, record: RefusedRequest) -> None:
+        """See :meth:`broker.ports.AuditLog.refused`."""
+
+    def revoked(self, record: Revoked) -> None:
+        """See :meth:`broker.ports.AuditLog.revoked`."""
+        self._book.revoked.append(record)
+
+
+class AuditBook:
+    """What was written down, what calls that came late have done, and which accounts were found to be good."""
+
+    def __init__(self) -> None:
+        self.issued: list[Issuance] = []
+        self.revoked: list[Revoked] = []
+        self.ended_late: set[str] = set()
+        self.looked_at: set[str] = set()
+        self.labelled_late: set[tuple[str, ...]] = set()
+
+
+class LeasePort:
+    """Implements LeaseStore."""
+
+    def __init__(self, wire: Wire, kube: Kubernetes) -> None:
+        self._wire = wire
+        self._kube = kube
+
+    async def read(self) -> LeaseRecord | None:
+        """See :meth:`broker.ports.LeaseStore.read`."""
+        return await self._wire.call("lease.read", lambda _: self._kube.lease.record)
+
+    async def write(self, term: Term, over: LeaseRecord | None) -> LeaseRecord | None:
+        """See :meth:`broker.ports.LeaseStore.write`."""
+        return await self._wire.call("lease.write", lambda _: self._kube.lease.put(term, over))
+
+
+class VaultPort:
+    """Implements VaultStore."""
+
+    def __init__(self, wire: Wire, vault: FakeVault, book: AuditBook) -> None:
+        self._wire = wire
+        self._vault = vault
+        self._book = book
+
+    async def inspect(self, path: tuple[str, ...]) -> StoredCopy | None:
+        """See :meth:`broker.ports.VaultStore.inspect`."""
+        return await self._wire.call("vault.inspect", lambda _: _at_once(self._vault.inspect(path)))
+
+    async def write(self, path: tuple[str, ...], data: Data, cas: int) -> int:
+        """See :meth:`broker.ports.VaultStore.write`."""
+        return await self._wire.call("vault.write", lambda _: _at_once(self._vault.write(path, data, cas)))
+
+    async def label(self, path: tuple[str, ...], label: CopyLabel) -> None:
+        """See :meth:`broker.ports.VaultStore.label`."""
+
+        def effect(late: bool) -> None:  # noqa: FBT001 - what the wire says
+            if late:
+                self._book.labelled_late.add(path)
+            _at_once(self._vault.label(path, label))
+
+        await self._wire.call("vault.label", effect)
+
+    async def remove(self, path: tuple[str, ...]) -> None:
+        """See :meth:`broker.ports.VaultStore.remove`."""
+
+        def effect(late: bool) -> None:  # noqa: FBT001 - what the wire says
+            if late:
+                self._book.labelled_late.add(path)
+            _at_once(self._vault.remove(path))
+
+        await self._wire.call("vault.remove", effect)
+
+    async def children(self, path: tuple[str, ...]) -> list[str]:
+        """See :meth:`broker.ports.VaultStore.children`."""
+        return await self._wire.call("vault.children", lambda _: _at_once(self._vault.children(path)))
+
+
+def _at_once(work: Awaitable[T]) -> T:
+    """Return the result of something that waits for nothing."""
+    steps = work.__await__()
+    try:
+        next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError("it waits")

@@ -1,0 +1,162 @@
+"""One broker process: its services, joined by :mod:`broker.app`, on ports that lead to models of the neighbours."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from broker import app
+from broker.audit import AuditFile
+from broker.config import ClusterConfig, Config, RegistryConfig, VaultConfig
+from broker.copies import pulse
+from broker.endpoints import Services
+from broker.kube.namespaces import WatchedNamespaces
+from broker.kube.session import KubeSession
+from broker.kube.token_reviews import TokenReviews
+from broker.limits import namespace_limits
+from broker.metrics import Metrics
+from broker.model.decision import Rules
+from broker.model.lease import Timing
+from broker.model.proof_policy import ProofPolicy
+from broker.parts import Parts
+from broker.registries import Registered
+from broker.services.authenticate import BearerCheck, Checks, SecretCheck
+from broker.services.decide_anew import Decider
+from broker.services.gate import Bounds, Gate
+from broker.services.leadership import Leadership
+from broker.services.reconcile import Reconciler
+from broker.services.rotate import Rotator
+from broker.services.server_time import ServerTime, TimedMinter
+from broker.serving import Shared
+from broker.vault.store import KvStore
+from tests.model.feed import FollowedNamespaces, FollowingRegistry, Sight
+from tests.model.kubernetes import Kubernetes
+from tests.model.ports import AuditBook, Ports
+from tests.model.wire import Faults, Wire
+from tests.support.fake_vault import FakeVault
+from tests.support.rotation import PLACE
+
+API_AUDIENCE = "https://kubernetes.default.svc"
+TIMING = Timing(30)
+CONFIG = Config.model_construct(
+    cluster=ClusterConfig.model_construct(name=PLACE.cluster, server=PLACE.server, ca_file=Path(__file__)),
+    registry=RegistryConfig.model_construct(directory=None),
+    vault=VaultConfig.model_construct(address=PLACE.server, mount=PLACE.mount, prefix=PLACE.prefix),
+    limits=(),
+)
+"""What the services read of it; any text will do for the cluster's CA."""
+
+
+class Replica:
+    """Runs from when it is made until it is stopped or dies. ``callers`` are requests that it answers."""
+
+    def __init__(self, name: str, kube: Kubernetes, vault: FakeVault, audit: AuditBook, faults: Faults) -> None:
+        self.name = name
+        self.dead = False
+        self.sight = Sight()
+        self.callers: set[asyncio.Task[object]] = set()
+        self.wire = Wire(self, faults)
+        self.metrics = Metrics()
+        self.ports = Ports(self.wire, kube, vault, audit, name, TIMING.margin)
+        self.registry = FollowingRegistry(kube, self.wire, self.sight, self.metrics)
+        self.namespaces = WatchedNamespaces(cast("KubeSession", None), self.metrics)
+        self._labels = FollowedNamespaces(kube, self.wire, self.sight, self.namespaces)
+        self.pulse = pulse(CONFIG, self.ports.store, kube, self.metrics)
+        self.leadership = Leadership(
+            store=self.ports.lease,
+            clock=kube,
+            metrics=self.metrics,
+            identity=name,
+            timing=TIMING,
+            fitness=self.pulse,
+        )
+        self._join(self._parts(kube))
+        loop = asyncio.get_running_loop()
+        self.tasks = [loop.create_task(self._job(job()), name=f"{name}-{which}") for which, job in self.jobs.items()]
+        self.ended: list[BaseException] = []
+
+    def _parts(self, kube: Kubernetes) -> Parts:
+        rules = Rules("tokenbroker", API_AUDIENCE, frozenset(), namespace_limits(CONFIG, self.namespaces.labels))
+        time = ServerTime(kube)
+        return Parts(
+            config=CONFIG,
+            clock=kube,
+            time=time,
+            metrics=self.metrics,
+            audit=cast("AuditFile", self.ports),
+            rules=rules,
+            session=cast("KubeSession", self.ports),
+            clients=Registered(self.registry, self.ports, self.ports, self.ports),
+            namespaces=self.namespaces,
+            minter=TimedMinter(self.ports, time),
+            canary=None,
+            decider=Decider(registry=self.registry, rules=rules, clock=kube, locks=None),
+            leadership=self.leadership,
+            reviews=cast("TokenReviews", self.ports),
+            gate=Gate(Bounds(32, 512, 256, 5.0), kube, self.metrics.waits),
+            checks=Checks(cast("SecretCheck", None), cast("BearerCheck", None), None, ProofPolicy()),
+            vault=cast("KvStore", self.ports.store),
+            pulse=self.pulse,
+        )
+
+    def _join(self, parts: Parts) -> None:
+        """Let the product join its services, and keep hold of them; nothing listens to HTTP."""
+        kept: dict[str, Any] = {}
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("_reconciler", "Shared", "services"):
+                patch.setattr(app, name, _keeping(kept, name))
+            for unused in ("api", "ops_app", "malformed", "turned_away"):
+                patch.setattr(app, unused, lambda *_, **__: None)
+            for made_of_a_session in ("KubeAccess", "KubeFinalizers"):
+                patch.setattr(app, made_of_a_session, lambda session: session)
+            jobs = app._joined(parts).jobs
+        self.reconciler: Reconciler = kept["_reconciler"]
+        self.shared: Shared = kept["Shared"]
+        self.services: Services = kept["services"]
+        self.jobs = jobs | {"namespaces": self._labels.run}
+
+    async def _job(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - whatever it is, a broker would end by it
+            self.ended.append(error)
+
+    def die(self) -> None:
+        """End as kill -9 does: nothing that it does from here on gets out."""
+        self.dead = True
+        for task in (*self.tasks, *self.callers):
+            task.cancel()
+
+    def stop(self) -> None:
+        """End as SIGTERM does."""
+        for task in (*self.tasks, *self.callers):
+            task.cancel()
+
+    @property
+    def leading(self) -> bool:
+        """Tell whether it leads, by its own word."""
+        return not self.dead and self.leadership.leading
+
+    @property
+    def keeper(self) -> Rotator:
+        """Return what keeps copies in Vault."""
+        assert self.shared.keeper is not None
+        return self.shared.keeper
+
+    @property
+    def running(self) -> bool:
+        """Tell whether it was neither stopped nor killed."""
+        return not self.dead and not any(task.cancelling() or task.done() for task in self.tasks)
+
+
+def _keeping(kept: dict[str, Any], name: str) -> Callable[..., Any]:
+    """Return what makes a part as the product does, and keeps hold of it."""
+    make = getattr(app, name)
+
+    def made(*args: Any, **named: Any) -> Any:
+        kept[name] = make(*args, **named)
+        return kept[name]
+
+    return made
