@@ -37,11 +37,15 @@ def not_ready(parts: Parts, first: FirstPass) -> str | None:
 
 def _unready(parts: Parts, first: FirstPass) -> Fault | None:
     if not parts.clients.registry.fresh:
-        return Fault(Reason.REGISTRY_STALE, "registered clients")
+        return _unheard("registered clients", parts.clients.registry.trouble)
     if parts.namespaces is not None and not parts.namespaces.fresh:
-        return Fault(Reason.REGISTRY_STALE, "Namespaces")
+        return _unheard("Namespaces", parts.namespaces.trouble)
     fault = parts.canary.fault() if parts.canary is not None else None
     return Fault.of(fault) if fault is not None else first.left()
+
+
+def _unheard(of: str, trouble: str) -> Fault:
+    return Fault(Reason.REGISTRY_STALE, f"{of}: {trouble}" if trouble else of)
 
 
 def _reason(parts: Parts, first: FirstPass) -> Reason | None:

@@ -76,6 +76,10 @@ class LiveRegistry(Registry, Protocol):
     def fresh(self) -> bool:
         """Tell whether the memory is young enough to decide from."""
 
+    @property
+    def trouble(self) -> str:
+        """Why the source is not heard of, in an operator's words; empty where it is."""
+
     async def run(self) -> None:
         """Follow the source until cancelled."""
 

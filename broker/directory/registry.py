@@ -45,6 +45,11 @@ class DirectoryRegistry(Memory):
         self._files: dict[str, File] = {}
         self._trouble = ""
 
+    @property
+    def trouble(self) -> str:
+        """See :attr:`broker.ports.LiveRegistry.trouble`."""
+        return self._trouble
+
     async def run(self) -> None:
         """Look at the directory again and again, until cancelled."""
         while True:

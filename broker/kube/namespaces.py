@@ -37,6 +37,11 @@ class WatchedNamespaces:
         """Tell whether the labels are young enough to decide from."""
         return self._freshness.fresh
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing is heard of them; empty where something is."""
+        return self._reflector.trouble
+
     def labels(self, namespace: str) -> Mapping[str, str]:
         """Return a namespace's labels as last seen.
 

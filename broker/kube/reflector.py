@@ -98,6 +98,8 @@ class Reflector(Generic[Essence]):
         self._version = ""
         self._limit = PAGE
         self._watching_since: float | None = None
+        self.trouble = ""
+        """Why nothing is heard; empty where something is, or nothing was tried yet."""
 
     async def run(self) -> None:
         """List, watch, and list again when the watch breaks, until cancelled."""
@@ -133,11 +135,13 @@ class Reflector(Generic[Essence]):
 
     def _broken(self, reason: str, detail: str) -> None:
         self._metrics.watch_restarted(reason)
+        self.trouble = detail
         log.warning("registry.watch_broken", kind=self._kind, reason=reason, detail=detail)
 
     async def _list(self) -> None:
         essences = [item async for item in self._pages()]
         self._limit = PAGE
+        self.trouble = ""
         self._follower.heard()
         self._follower.listed(essences)
 

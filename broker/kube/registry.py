@@ -29,6 +29,11 @@ class WatchedRegistry(Memory):
         super().__init__(metrics, source="the watch on TokenClients", stale_seconds=reflector.STALE_SECONDS)
         self._reflector = Reflector(session, "TokenClients", PATH, _Reader(self), metrics, essence=read_registration)
 
+    @property
+    def trouble(self) -> str:
+        """See :attr:`broker.ports.LiveRegistry.trouble`."""
+        return self._reflector.trouble
+
     async def run(self) -> None:
         """Follow the TokenClients until cancelled."""
         await self._reflector.run()

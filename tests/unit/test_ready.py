@@ -104,7 +104,7 @@ def _config(folder: Path, url: str, ca_file: Path, directory: Path | None) -> Pa
 
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [("tokenclients", "registry_stale: registered clients"), ("namespaces", "registry_stale: Namespaces")],
+    [("tokenclients", "registry_stale: registered clients: "), ("namespaces", "registry_stale: Namespaces: ")],
 )
 async def test_a_broker_that_lost_sight_is_not_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
@@ -117,7 +117,7 @@ async def test_a_broker_that_lost_sight_is_not_ready(
 
         async def shows(status: int, text: str) -> bool:
             async with ops.get("/readyz") as reply:
-                return (reply.status, (await reply.text()).strip()) == (status, text)
+                return reply.status == status and (await reply.text()).startswith(text)
 
         await until(lambda: shows(200, "ok"), what="it is ready")
         server.broken.add(kind)
