@@ -45,6 +45,11 @@ class Preparing:
         self.now -= 1
         return AccessFacts()
 
+    def take_over(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> None:
+        """Take no word of a leader before, for there is none."""
+        assert grant in client.grants
+        assert listed is None
+
     def wait(self, client: Client) -> float:
         """Return how long looks have to wait."""
         assert client.grants
