@@ -105,6 +105,11 @@ class FollowingRegistry(Memory):
         self._watch = Watch(wire, sight, kube.snapshot, self._all)
         kube.watchers.append(self._event)
 
+    @property
+    def trouble(self) -> str:
+        """See :attr:`broker.ports.LiveRegistry.trouble`."""
+        return ""
+
     async def run(self) -> None:
         """Follow until cancelled."""
         await self._watch.run(self.heard)
