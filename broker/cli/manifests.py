@@ -3,7 +3,7 @@
 Whoever applies them needs to hold the rights they give: the broker has no part in that.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -79,8 +79,8 @@ class NewGrant:
 class NewClient:
     """A client to register.
 
-    ``digest`` is that of its secret, or empty where it has none; ``proofs`` are what else proves it, as the
-    resource writes them (:mod:`broker.cli.proofs`).
+    ``rate`` is as the resource writes it, or empty. ``digest`` is that of its secret, or empty where it has none;
+    ``proofs`` are what else proves it, as the resource writes them (:mod:`broker.cli.proofs`).
     """
 
     id: ClientId
@@ -91,6 +91,7 @@ class NewClient:
     broker: BrokerAccount
     digest: str
     proofs: tuple[Manifest, ...] = ()
+    rate: Mapping[str, int] = field(default_factory=dict)
 
 
 def title(manifest: Manifest) -> str:
@@ -124,6 +125,8 @@ def manifests(new: NewClient) -> list[Manifest]:
 def token_client(new: NewClient) -> Manifest:
     """Return the TokenClient, with every default written out, so that it reads as it works."""
     spec: Manifest = {"owner": new.owner} if new.owner else {}
+    if new.rate:
+        spec["rate"] = dict(new.rate)
     proofs = [*(authentication(new.digest) if new.digest else ()), *new.proofs]
     if proofs:
         spec["authentication"] = proofs

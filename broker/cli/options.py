@@ -97,6 +97,14 @@ Reuse = Annotated[
         help="How long the same token is handed out again, for many instances that start at once; 5m at most.",
     ),
 ]
+Rate = Annotated[
+    int | None,
+    typer.Option(metavar="TOKENS", help="How many tokens a minute the client may be handed out, by each replica."),
+]
+Burst = Annotated[
+    int | None,
+    typer.Option(metavar="TOKENS", help="How many of them at once; as many as in a minute where left out."),
+]
 OptIn = Annotated[
     bool, typer.Option("--opt-in", help="Label the namespace as one where the broker may mint, if it is not yet.")
 ]

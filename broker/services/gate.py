@@ -155,11 +155,11 @@ class Gate:
         """Return how many seconds a request would wait, at most, behind so many of its own flow.
 
         As many of each other flow come before it. All calls that are being made are as old, at least, as the one that
-        began last: so an average from before the API server began to hang counts for nothing.
+        began last: so much it has hung already, whatever the average was before.
         """
         ahead = min(self.waiting, (own + 1) * len(self._flows)) + 1
-        each = max(self._average, self._failing, self._clock.monotonic() - self._began_at)
-        return math.ceil(ahead / self._bounds.concurrency) * each
+        rounds = math.ceil(ahead / self._bounds.concurrency)
+        return rounds * max(self._average, self._failing) + self._clock.monotonic() - self._began_at
 
     def _add(self, waiter: "_Waiter") -> None:
         self._flows.setdefault(waiter.flow, OrderedDict())[waiter] = None

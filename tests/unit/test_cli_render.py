@@ -98,3 +98,39 @@ def test_a_strong_account_that_is_meant_is_printed_with_warnings() -> None:
     assert "warning: the account web is strong: it may create pods/exec, which runs commands" in ended.stderr
     assert "unless its operator allows them in the namespace shop" in ended.stderr
     assert next(it["kind"] for it in yaml.safe_load_all(ended.stdout)) == "Role"
+
+
+@pytest.mark.parametrize(
+    ("told", "written"),
+    [
+        ((), None),
+        (("--rate", "600"), {"perMinute": 600}),
+        (("--rate", "600", "--burst", "100"), {"perMinute": 600, "burst": 100}),
+    ],
+    ids=str,
+)
+def test_rate_is_written_as_it_was_told(told: tuple[str, ...], written: dict[str, int] | None) -> None:
+    """Nothing of it where nobody said anything: then the operator's holds."""
+    ended = command(*RENDER, "--no-secret", "--vault", *told)
+    client = list(yaml.safe_load_all(ended.stdout))[-1]
+
+    assert client["spec"].get("rate") == written
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (("--burst", "100"), "say --rate, too"),
+        (("--rate", "0"), "rate.perMinute"),
+        (("--rate", "100001"), "rate.perMinute"),
+        (("--rate", "60", "--burst", "0"), "rate.burst"),
+    ],
+    ids=str,
+)
+def test_rate_that_cannot_be_meant_is_refused(told: tuple[str, ...], words: str) -> None:
+    """Before anything is made."""
+    ended = command(*RENDER, "--no-secret", "--vault", *told)
+
+    assert ended.code != 0
+    assert words in ended.stderr
+    assert ended.stdout == ""

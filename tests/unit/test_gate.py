@@ -242,6 +242,18 @@ async def test_an_api_server_that_hangs_is_noticed_by_how_long_it_has(crowded: S
     assert [flow for flow, _ in crowd.refused] == ["a", "e", "f"]
 
 
+async def test_an_api_server_that_pauses_for_a_moment_costs_nobody_anything(crowded: Start) -> None:
+    """However many wait: its pause is waited for once, not by each round anew."""
+    crowd = crowded(wait_seconds=5)
+    await crowd.come("a", 4)
+    await crowd.end(4)
+    await crowd.come("a", 4 + 400)
+    crowd.clock.pass_(1)
+    await crowd.come("a")
+
+    assert crowd.refused == []
+
+
 async def test_calls_that_fail_slowly_are_no_news_that_it_is_back(crowded: Start) -> None:
     """After a call has timed out the next ones are expected to, until one succeeds."""
     crowd = crowded(wait_seconds=5)

@@ -15,6 +15,7 @@ from broker.metrics import Metrics
 from broker.model.client import Revocation, TtlRange, VaultCopy
 from broker.model.decision import Rules, grant_problem
 from broker.model.limits import LimitRule, NamespaceLimits, exceeded, labelled, limits_for
+from broker.model.rate import Rate
 from broker.server import run
 from tests.support.rotation import grant
 
@@ -137,12 +138,13 @@ def test_configuration_and_labels_together(configured: Load) -> None:
         "proofs": ["oidc", "certificate"],
         "strong_accounts": True,
         "unbound_tokens": True,
+        "rate": {"per_minute": 600, "burst": 100},
     }
     labels = {"shop": OPTED_IN | UNBOUND | {"tier": "lab"}, "other": OPTED_IN, "out": {}}
     limits = namespace_limits(configured([entry]), labels.__getitem__)
 
     assert limits("shop") == NamespaceLimits(
-        5400, frozenset({"oidc", "certificate"}), strong_accounts=True, unbound_tokens=True
+        5400, frozenset({"oidc", "certificate"}), strong_accounts=True, unbound_tokens=True, rate=Rate(600, 100)
     )
     assert limits("other") == NamespaceLimits()
     assert limits("out") == NamespaceLimits(opted_in=False)
@@ -188,6 +190,11 @@ def test_without_labels_the_name_alone_counts(configured: Load) -> None:
         ([{"namespace_labels": {"tier": True}}], r"limits\.0\.namespace_labels\.tier"),
         ([{"namespace_labels": ["tier"]}], r"limits\.0\.namespace_labels"),
         ([{"strong_accounts": "perhaps"}], r"limits\.0\.strong_accounts"),
+        ([{"rate": 60}], r"limits\.0\.rate"),
+        ([{"rate": {"per_minute": 0}}], r"limits\.0\.rate\.per_minute"),
+        ([{"rate": {"per_minute": "60"}}], r"limits\.0\.rate\.per_minute"),
+        ([{"rate": {"burst": 10}}], r"limits\.0\.rate\.per_minute"),
+        ([{"rate": {"per_minute": 100_001}}], r"limits\.0\.rate\.per_minute"),
         ([{"strong": True}], r"limits\.0\.strong"),
         ({"max_ttl": "1h"}, "limits"),
         ([{}] * 65, "limits"),

@@ -6,6 +6,7 @@ import pytest
 
 from broker.model.client import ROTATE_REQUESTED, Proofs
 from broker.model.proof import AccountRule, CertificateRule, KeyRule, OidcRule
+from broker.model.rate import Rate
 from broker.registration.manifest import read_registration
 from tests.support.bad_specs import BAD, DIGEST, GOOD, GRANT, JWK, OTHER_DIGEST, PROOFS
 
@@ -84,6 +85,7 @@ def test_defaults_are_those_of_the_schema() -> None:
     assert client.grants[0].ttl.max_seconds == 3600
     assert client.grants[0].audiences == ()
     assert client.grants[0].reuse_seconds == 0
+    assert client.rate is None
     assert not client.suspended
 
 
@@ -93,6 +95,7 @@ def test_everything_is_read() -> None:
         "owner": "team",
         "notAfter": "2027-06-30T00:00:00Z",
         "suspend": True,
+        "rate": {"perMinute": 600, "burst": 100},
         "authentication": [{"clientSecret": {"digests": [DIGEST, OTHER_DIGEST]}}],
         "grants": [
             {
@@ -112,6 +115,7 @@ def test_everything_is_read() -> None:
     assert read.status == {"observedGeneration": 2}
     assert client is not None
     assert (client.owner, client.suspended) == ("team", True)
+    assert client.rate == Rate(600, 100)
     assert client.not_after is not None
     assert client.not_after.isoformat() == "2027-06-30T00:00:00+00:00"
     assert client.proofs.secret_digests == (bytes(32), bytes.fromhex("1" * 64))
@@ -120,6 +124,14 @@ def test_everything_is_read() -> None:
     assert (grant.ttl.default_seconds, grant.ttl.max_seconds) == (600, 86400)
     assert grant.vault is not None
     assert grant.reuse_seconds == 300
+
+
+def test_burst_is_as_many_as_in_a_minute_unless_it_says_otherwise() -> None:
+    """So a client whose instances ask once a minute, all at once, gets them all."""
+    client = read_registration(_resource(GOOD | {"rate": {"perMinute": 600}})).client
+
+    assert client is not None
+    assert client.rate == Rate(600, 600)
 
 
 def test_copy_is_renewed_after_two_thirds_unless_it_says_otherwise() -> None:

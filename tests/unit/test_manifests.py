@@ -43,6 +43,7 @@ FULL = replace(
         Revocation.TOKEN,
         Expect(("list pods",), ("get secrets",)),
     ),
+    rate={"perMinute": 60, "burst": 10},
 )
 
 
@@ -132,6 +133,7 @@ def test_token_client_writes_its_defaults_out() -> None:
     """The resource in git reads as it works."""
     assert _of(FULL, "TokenClient web")["spec"] == {
         "owner": "team",
+        "rate": {"perMinute": 60, "burst": 10},
         "authentication": [{"clientSecret": {"digests": [DIGEST]}}],
         "grants": [
             {

@@ -37,6 +37,8 @@ class Told:
     audience: opt.Audiences = None
     revocation: opt.RevocationUnit = Revocation.GRANT
     reuse: opt.Reuse = "0s"
+    rate: opt.Rate = None
+    burst: opt.Burst = None
     vault: opt.KeepInVault = False
     vault_ttl: opt.VaultTtl = None
     renew_before: opt.RenewBefore = None
@@ -75,6 +77,7 @@ def new_client(name: str, told: Told) -> NewClient:
         account=Account(told.service_account, told.create),
         rights=_rights(told),
         grant=NewGrant(told.grant, told.ttl, told.max_ttl, audiences, vault, told.revocation, expect, told.reuse),
+        rate=_rate(told.rate, told.burst),
         broker=BrokerAccount.parse(told.broker),
         digest="",
         proofs=(
@@ -83,6 +86,13 @@ def new_client(name: str, told: Told) -> NewClient:
             *proofs.certificates(told.certificate_sha256 or (), told.certificate_dns),
         ),
     )
+
+
+def _rate(per_minute: int | None, burst: int | None) -> dict[str, int]:
+    if burst is not None and per_minute is None:
+        raise usage("--burst is a part of a rate: say --rate, too")
+    told = {"perMinute": per_minute, "burst": burst}
+    return {name: number for name, number in told.items() if number is not None}
 
 
 def completed(new: NewClient, namespace: str, handover: Handover | None) -> NewClient:

@@ -6,6 +6,7 @@ from datetime import datetime
 from broker.cli.client.proofs import described, digests, without_secrets
 from broker.cli.manifests import Manifest
 from broker.cli.times import both, parse_time, relative, span
+from broker.model.rate import Rate
 
 COLUMNS = ("NAMESPACE", "NAME", "READY", "REASON", "GRANTS", "VAULT EXPIRES", "OWNER", "AGE")
 _UNKNOWN = "-"
@@ -42,11 +43,17 @@ def details(found: Manifest, now: datetime) -> Iterator[str]:
     if spec.get("notAfter"):
         yield f"Ends:       {both(parse_time(spec['notAfter']), now)}"
     yield f"Suspended:  {'yes' if spec.get('suspend') else 'no'}"
+    if spec.get("rate"):
+        yield f"Rate:       {_rate(spec['rate'])}"
     yield from _proofs(spec.get("authentication"))
     known = {grant["name"]: grant for grant in status.get("grants", [])}
     for grant in spec["grants"]:
         yield from _grant(grant, known.get(grant["name"], {}), now)
     yield from _conditions(found, now)
+
+
+def _rate(rate: Manifest) -> str:
+    return str(Rate(rate["perMinute"], rate.get("burst") or rate["perMinute"]))
 
 
 def _proofs(proofs: list[Manifest] | None) -> Iterator[str]:
