@@ -165,6 +165,18 @@ async def opted_out(tenant: Tenant) -> None:
     assert (await tenant.cluster.request("PATCH", f"/api/v1/namespaces/{tenant.namespace}", labels))[0] == 200
 
 
+async def denied(tenant: Tenant) -> None:
+    """Give the account what it must not be able to do, and have it looked at."""
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{tenant.namespace}"
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["delete"]}]
+    await tenant.cluster.request("POST", f"{rbac}/roles", {"metadata": {"name": "more"}, "rules": rules})
+    role = {"kind": "Role", "name": "more", "apiGroup": "rbac.authorization.k8s.io"}
+    subject = {"kind": "ServiceAccount", "name": "reader", "namespace": tenant.namespace}
+    binding = {"metadata": {"name": "more"}, "roleRef": role, "subjects": [subject]}
+    assert (await tenant.cluster.request("POST", f"{rbac}/rolebindings", binding))[0] == 201
+    await tenant.patch("collector", {"owner": "somebody else"})
+
+
 ENDS: list[Callable[[Tenant], Awaitable[None]]] = [
     suspended,
     over,
@@ -175,21 +187,24 @@ ENDS: list[Callable[[Tenant], Awaitable[None]]] = [
 ]
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", [*ENDS, denied])
 async def test_nobody_gets_a_shared_token_after_its_client_may_have_none(
     end: Callable[[Tenant], Awaitable[None]], stormy: Stormy
 ) -> None:
     """In the middle of a storm, over 64 connections: from the first refusal on there is no hand-out any more."""
-    tenant, client = await stormy.client(end.__name__.replace("_", "-"), reuse="5m")
+    expect = {"deny": ["delete pods"]}
+    tenant, client = await stormy.client(end.__name__.replace("_", "-"), reuse="5m", expect=expect)
     async with endless(stormy.broker, client) as storm:
         await storm.until(200)
         await end(tenant)
         refused_at = await first_refusal(storm)
         await storm.until(len(storm.answers) + 500)
 
-    assert {it.status for it in storm.answers if it.began < refused_at} >= {200}
+    refused = [it.body.get("code") for it in storm.answers if it.began > refused_at]
+    assert len(refused) >= 400
     assert [it.status for it in storm.answers if it.began > refused_at and it.status == 200] == []
-    assert len({it.body["token"] for it in storm.answers if it.status == 200}) == 1
+    assert len({it.body["token"] for it in storm.answers if it.status == 200}) <= 2
+    assert ("access_not_as_declared" in refused) is (end is denied)
 
 
 @pytest.mark.parametrize("end", ENDS)
