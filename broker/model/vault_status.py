@@ -1,6 +1,6 @@
 """What a TokenClient's status says of copies in Vault. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Self
@@ -48,3 +48,14 @@ def vault_columns(copies: Iterable[VaultFacts]) -> dict[str, str]:
     renewals = [copy.renewal_time for copy in known if copy.renewal_time is not None]
     columns = {"vaultNotAfter": ends, "vaultRenewalTime": renewals}
     return {name: timestamp(min(times)) for name, times in columns.items() if times}
+
+
+def differs_in_times_only(status: Mapping[str, Any], previous: Mapping[str, Any]) -> bool:
+    """Tell whether two statuses say the same of a client, but for versions and times of its copies in Vault."""
+    return _without_times(status) == _without_times(previous)
+
+
+def _without_times(status: Mapping[str, Any]) -> tuple[object, ...]:
+    said = [(it.get("type"), it.get("status"), it.get("reason")) for it in status.get("conditions", ())]
+    grants = [{key: value for key, value in it.items() if key != "vault"} for it in status.get("grants", ())]
+    return status.get("observedGeneration"), said, grants

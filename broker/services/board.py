@@ -1,9 +1,9 @@
 """What is known of each client, gathered from the services and written to its status and Events."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from broker.errors import Fault
 from broker.model.client import Client, ClientId
@@ -21,14 +21,18 @@ from broker.model.status import (
     listing_all,
     status_document,
 )
-from broker.model.vault_status import VaultFacts
+from broker.model.vault_status import VaultFacts, differs_in_times_only
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
 from broker.services.by_grant import keep_granted
 from broker.services.ending import NotEnded
+from broker.services.token_bucket import TokenBucket
 from broker.services.workqueue import WorkQueue
 
 RECHECK_SECONDS = 60.0
 """A status is looked at again this often, because time alone can change it (a copy in Vault expires)."""
+
+ROUTINE_QPS, ROUTINE_BURST = 50.0, 200
+"""How many statuses are written a second, and at once, that tell of nothing but renewed copies in Vault."""
 
 ENDING_NOW = "they are being ended."
 """What is said of tokens while nobody knows yet whether they can be ended."""
@@ -114,6 +118,8 @@ class StatusBoard:
         self._ended: dict[ClientId, frozenset[FormerGrant]] = {}
         self._unended: dict[ClientId, tuple[str, ...]] = {}
         self._told: defaultdict[ClientId, dict[str, tuple[str, str]]] = defaultdict(dict)
+        self._routine = TokenBucket(clock, qps=ROUTINE_QPS, burst=ROUTINE_BURST)
+        self._in_turn: set[ClientId] = set()
         self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
 
     def rehearsed(
@@ -167,6 +173,7 @@ class StatusBoard:
         self._ended.pop(client_id, None)
         self._unended.pop(client_id, None)
         self._told.pop(client_id, None)
+        self._in_turn.discard(client_id)
         self._metrics.forget(client_id)
         self.queue.forget(client_id)
 
@@ -225,11 +232,25 @@ class StatusBoard:
         self._metrics.client_conditions(client_id, wrong)
         status = status_document(facts, now, registration.status)
         if status != registration.status:
+            wait = self._wait(registration, status)
+            if wait > 0:
+                return wait
             await self._writer.write(registration, status)
         await self._tell(registration, ready)
         for part in parts:
             await self._tell(registration, part, repeated=part.type == "Authorized" or part.reason == ready.reason)
         return RECHECK_SECONDS
+
+    def _wait(self, registration: Registration, status: Mapping[str, Any]) -> float:
+        """Return for how many seconds writing a status has to wait: ten thousand copies may be renewed at once."""
+        in_turn = registration.id in self._in_turn
+        self._in_turn.discard(registration.id)
+        if in_turn or not differs_in_times_only(status, registration.status):
+            return 0.0
+        wait = self._routine.reserve(1)
+        if wait > 0:
+            self._in_turn.add(registration.id)
+        return wait
 
     def _facts_of(self, client_id: ClientId, grant: str) -> GrantFacts:
         return self._grants.get(client_id, {}).get(grant, GrantFacts())

@@ -1,0 +1,75 @@
+"""Statuses that tell of nothing but renewed copies in Vault are written no faster than the API server bears."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from broker.errors import Fault, Reason
+from broker.model.vault_status import VaultFacts
+from broker.services.board import RECHECK_SECONDS, ROUTINE_BURST, ROUTINE_QPS
+from tests.support.rotation import KEY, HandClock, client
+from tests.unit.test_board import Bench
+
+NOW = HandClock().now()
+
+
+class Renewed(Bench):
+    """A board and a client whose copy in Vault is renewed again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(grants=client().grants)
+        self.version = 0
+
+    async def renew(self, fault: Fault | None = None) -> float | None:
+        """Note the next version, and let the board write; what it has written is what the resource says then."""
+        self.version += 1
+        ahead = timedelta(hours=12, seconds=self.version)
+        facts = VaultFacts("secret/x", self.version, NOW + ahead, NOW + ahead, 3600, fault)
+        self.board.rehearsed(KEY.client, "default", None, None)
+        self.board.vault(KEY.client, "default", facts)
+        return await self.write()
+
+    async def write(self) -> float | None:
+        """Let the board write."""
+        wait = await self.board.write(KEY.client)
+        known = self.registry.known[KEY.client]
+        self.registry.known[KEY.client] = replace(known, status=self.shown.status)
+        return wait
+
+    def written(self) -> int:
+        """Return the version that the status shows."""
+        version: int = self.shown.status["grants"][0]["vault"]["version"]
+        return version
+
+
+async def test_after_a_burst_they_are_written_one_after_the_other() -> None:
+    """Each in its turn, with what is known by then."""
+    bench = Renewed()
+    waits = [await bench.renew() for _ in range(ROUTINE_BURST + 1)]  # the first tells that the client is ready
+    wait = await bench.renew()
+    before = bench.written()
+    await bench.write()
+
+    assert set(waits) == {RECHECK_SECONDS}
+    assert wait == 1 / ROUTINE_QPS
+    assert before == ROUTINE_BURST + 1
+    assert bench.written() == bench.version == ROUTINE_BURST + 2
+
+
+async def test_whoever_waits_has_one_turn() -> None:
+    """A status that was written in its turn waits again for the next one."""
+    bench = Renewed()
+    for _ in range(ROUTINE_BURST + 2):
+        await bench.renew()
+    await bench.write()
+
+    assert (await bench.renew() or 0) < RECHECK_SECONDS
+
+
+async def test_news_does_not_wait() -> None:
+    """A copy that cannot be renewed is told of at once."""
+    bench = Renewed()
+    for _ in range(ROUTINE_BURST + 2):
+        await bench.renew()
+
+    assert await bench.renew(Fault(Reason.VAULT_DENIED, "denied")) == RECHECK_SECONDS
+    assert bench.condition("VaultSynced") == ("False", "VaultDenied")
