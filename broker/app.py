@@ -27,6 +27,7 @@ from broker.services.ending import Ender
 from broker.services.gate import Shed
 from broker.services.gated import GatedMinter
 from broker.services.grant_book import GrantBook
+from broker.services.lead_news import LeadNews
 from broker.services.leadership import Own
 from broker.services.mint import GrantMinter
 from broker.services.near_misses import NearMisses
@@ -80,7 +81,8 @@ def _joined(parts: Parts) -> Broker:
     shared = Shared(book, board, tokens, gated, reused, keeper, ClientRates(parts.rules, parts.clock))
     reconciler = _reconciler(parts, shared)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
-    _follow(parts, shared, reconciler)
+    news = LeadNews(parts.clients.lead) if parts.clients.lead is not None else None
+    _follow(parts, shared, reconciler, news)
     endpoint = OpsEndpoint(parts.metrics.registry, lambda: not_ready(parts, reconciler.first))
     return Broker(
         api=api(
@@ -95,7 +97,9 @@ def _joined(parts: Parts) -> Broker:
         malformed=malformed(new_request_id, parts.metrics),
         turned_away=turned_away(new_request_id, parts.metrics, lambda: parts.metrics.waits.shed(Shed.CONNECTIONS)),
         hung_up=parts.gate.hung_up,
-        jobs=_jobs(parts, shared, reconciler, near_misses) | (_copy_jobs(copies, keeper) if copies and keeper else {}),
+        jobs=_jobs(parts, shared, reconciler, near_misses)
+        | (_copy_jobs(copies, keeper) if copies and keeper else {})
+        | ({"lead-events": news.queue.run} if news is not None else {}),
         leave=endpoint.leave,
         scraped=observe(parts, reconciler.first, _queues(shared, reconciler, near_misses)),
     )
@@ -169,7 +173,7 @@ def _nobody_waits(_client_id: ClientId, _grant: str) -> None:
     """Serve where nothing is kept in Vault."""
 
 
-def _follow(parts: Parts, shared: Shared, reconciler: Reconciler) -> None:
+def _follow(parts: Parts, shared: Shared, reconciler: Reconciler, news: LeadNews | None) -> None:
     """Let them follow the registry, and whether this replica leads."""
     keeper = shared.keeper
 
@@ -188,6 +192,8 @@ def _follow(parts: Parts, shared: Shared, reconciler: Reconciler) -> None:
             reconciler.stand_back()
         if keeper is not None:
             keeper.lead() if leading else keeper.stand_back()
+        if news is not None:
+            news.changed(leading=leading)
 
     parts.clients.registry.on_change = changed
     if parts.namespaces is not None:

@@ -234,6 +234,13 @@ class Leader(Protocol):
         """Tell it now; it can change at any moment, so ask each time."""
 
 
+class LeadRecorder(Protocol):
+    """Records for people who leads."""
+
+    async def record(self, *, leading: bool) -> None:
+        """Record that this process leads, or leads no more. Raises BrokerError where that has to be tried again."""
+
+
 class LeaseStore(Protocol):
     """The record by which one of several is chosen.
 

@@ -7,33 +7,41 @@ from broker.config import Config
 from broker.directory.notes import LoggedEvents, LoggedStatuses
 from broker.directory.registry import DirectoryRegistry
 from broker.kube.anchors import KubeAnchors
-from broker.kube.events import KubeEvents
+from broker.kube.events import EventSender, KubeEvents, KubeLeaseEvents
+from broker.kube.lease import KubeLease
 from broker.kube.owners import AccountOwners
 from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.kube.status import KubeStatusWriter
 from broker.metrics import Metrics
 from broker.model.lease import Timing
-from broker.ports import Anchors, Clock, EventRecorder, LiveRegistry, StatusWriter
+from broker.ports import Anchors, Clock, EventRecorder, LeadRecorder, LiveRegistry, StatusWriter
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The clients, where what is found out about them is written, and who owns their anchors."""
+    """The clients, where what is found out about them is written, and who owns their anchors.
+
+    ``lead`` is None where the broker may record no Events.
+    """
 
     registry: LiveRegistry
     statuses: StatusWriter
     events: EventRecorder
     anchors: Anchors
+    lead: LeadRecorder | None
 
 
 def registered(config: Config, session: KubeSession, clock: Clock, metrics: Metrics) -> Registered:
     """Return the parts for the source that the configuration names."""
     folder, within = config.registry.directory, Timing(config.lease.duration_seconds).margin
     if folder is None:
-        events = KubeEvents(session, clock, socket.gethostname(), metrics)
+        sender = EventSender(session, clock, socket.gethostname(), metrics)
+        lease = KubeLease(session, config.namespace, config.lease.name)
+        lead = KubeLeaseEvents(sender, lease, config.namespace, config.lease.name)
         anchors = KubeAnchors(session, within=within)
-        return Registered(WatchedRegistry(session, metrics), KubeStatusWriter(session), events, anchors)
+        watched = WatchedRegistry(session, metrics)
+        return Registered(watched, KubeStatusWriter(session), KubeEvents(sender), anchors, lead)
     registry = DirectoryRegistry(folder, config.cluster.name, metrics)
     anchors = KubeAnchors(session, AccountOwners(session), within=within)
-    return Registered(registry, LoggedStatuses(registry), LoggedEvents(registry), anchors)
+    return Registered(registry, LoggedStatuses(registry), LoggedEvents(registry), anchors, None)

@@ -79,6 +79,29 @@ async def test_a_replica_that_stops_hands_over(pair: Pair) -> None:
     assert await pair.holder() not in {"", before}
 
 
+async def test_who_leads_is_an_event_on_the_lease(pair: Pair) -> None:
+    """As `kubectl describe lease` shows it: it knows Events by the UID of their object."""
+    _, lease = await pair.lab.cluster.request("GET", pair.path)
+    events = "/apis/events.k8s.io/v1/namespaces/tokenbroker/events"
+
+    async def told() -> list[str]:
+        _, listed = await pair.lab.cluster.request("GET", events)
+        ours = [it for it in listed["items"] if it["regarding"].get("uid") == lease["metadata"]["uid"]]
+        return [f"{it['reason']}: {it['note'].partition(' ')[2]}" for it in ours]
+
+    async def once() -> bool:
+        return await told() == ["LeaderElection: became leader"]
+
+    await until(once, what="the first leader is told of")
+    await pair.leader.program.stop()
+    await pair.until_replaced(LOOK + SLACK)
+
+    async def twice() -> bool:
+        return (await told()).count("LeaderElection: became leader") == 2
+
+    await until(twice, what="the next one is told of")
+
+
 async def test_a_replica_that_crashed_is_replaced(pair: Pair) -> None:
     """After kill -9 the other one leads when the lease is over, and not before the killed one's lead was."""
     await pair.leader.program.kill()

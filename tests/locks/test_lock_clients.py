@@ -124,12 +124,27 @@ async def test_broker_records_an_event(thief: Thief) -> None:
     assert_passed(await thief.call("POST", f"{EVENTS}/{namespace}/events", event(namespace)), 201)
 
 
+LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": "tokenbroker-leader"}
+
+
+async def test_broker_records_who_leads(thief: Thief) -> None:
+    """About a Lease of its own namespace, and not about a Pod there, or a Lease of another group."""
+    events = f"{EVENTS}/tokenbroker/events"
+    others = [{"apiVersion": "v1", "kind": "Pod"}, {"apiVersion": "example.com/v1"}]
+
+    assert_passed(await thief.call("POST", events, event("tokenbroker", regarding=LEASE)), 201)
+    for other in others:
+        held = await thief.call("POST", events, event("tokenbroker", regarding=LEASE | other))
+        assert_held(held, POLICY, "Events about TokenClients and its own Lease only")
+
+
 LIES: dict[str, dict[str, Any]] = {
     "about_a_pod": {"regarding": {"apiVersion": "v1", "kind": "Pod"}},
     "about_another_kind": {"regarding": {"kind": "Pod"}},
     "about_another_groups_tokenclient": {"regarding": {"apiVersion": "example.com/v1"}},
     "about_a_node": {"regarding": {"apiVersion": "v1", "kind": "Node", "namespace": ""}},
     "related_to_a_pod": {"related": {"apiVersion": "v1", "kind": "Pod", "name": "victim"}},
+    "about_a_lease_of_another_namespace": {"regarding": LEASE},
     "as_somebody_else": {"reportingController": "kubelet"},
 }
 
@@ -141,7 +156,7 @@ async def test_stolen_credential_records_no_event(lie: str, thief: Thief) -> Non
     namespace = thief.tenant.namespace if about.get("namespace") != "" else "default"
     outcome = await thief.call("POST", f"{EVENTS}/{namespace}/events", event(namespace, **LIES[lie]))
 
-    assert_held(outcome, POLICY, "Events about TokenClients only")
+    assert_held(outcome, POLICY, "Events about TokenClients and its own Lease only")
 
 
 async def test_stolen_credential_records_no_event_of_the_older_kind(thief: Thief) -> None:
@@ -162,7 +177,7 @@ async def test_events_of_the_older_kind_are_held_like_the_others(thief: Thief) -
     body |= {"involvedObject": new["regarding"], "message": "x", "reportingComponent": new["reportingController"]}
     related = {"related": {"apiVersion": "v1", "kind": "Pod", "name": "victim"}}
 
-    assert_held(await thief.call("POST", f"{thief.core}/events", body | related), POLICY, "TokenClients only")
+    assert_held(await thief.call("POST", f"{thief.core}/events", body | related), POLICY, "Events about TokenClients")
     assert_passed(await thief.call("POST", f"{thief.core}/events", body), 201)
 
 

@@ -88,7 +88,7 @@ async def test_it_records_no_event_about_a_pod(stranger: Thief) -> None:
     }
     outcome = await stranger.call("POST", "/apis/events.k8s.io/v1/namespaces/shop/events", body)
 
-    assert_held(outcome, "tokenbroker-clients", "about TokenClients only")
+    assert_held(outcome, "tokenbroker-clients", "about TokenClients and its own Lease only")
 
 
 async def test_nothing_is_registered_in_its_own_namespace(stranger: Thief) -> None:

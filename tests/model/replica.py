@@ -88,7 +88,7 @@ class Replica:
             audit=cast("AuditFile", self.ports),
             rules=rules,
             session=cast("KubeSession", self.ports),
-            clients=Registered(self.registry, self.ports, self.ports, self.ports),
+            clients=Registered(self.registry, self.ports, self.ports, self.ports, lead=None),
             namespaces=self.namespaces,
             minter=TimedMinter(self.ports, time),
             canary=None,
