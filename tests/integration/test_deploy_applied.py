@@ -3,6 +3,7 @@
 The pod is made from the Deployment's template: the API server judges pods, and a Deployment only makes them.
 """
 
+import asyncio
 import copy
 import re
 import shutil
@@ -18,6 +19,7 @@ from broker.config import ListenConfig
 from broker.services.leadership import RELEASE_SECONDS
 from tests.support.broker import ROOT
 from tests.support.cluster import Cluster
+from tests.support.crds import PROMETHEUS_RULES, SERVICE_MONITORS
 from tests.support.tenant import BROKERS, SHOP
 
 DEPLOY = ROOT / "deploy"
@@ -31,23 +33,27 @@ Rendered = dict[str, list[dict[str, Any]]]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def cluster() -> AsyncIterator[Cluster]:
-    """Start a cluster for what is applied here, with the namespaces that overlays expect to be there.
+    """Start a cluster for what is applied here, with the namespaces and the kinds that overlays expect to be there.
 
     As clusters usually do, it allows privileged containers, so that only the namespace's standard refuses one.
     """
     async with Cluster.start(own=True, flags=["--allow-privileged=true"]) as running:
+        for schemas in (SERVICE_MONITORS, PROMETHEUS_RULES):
+            file = await asyncio.to_thread(schemas.file)
+            await running.kubectl("apply", "--server-side", "-f", str(file))
+        await running.kubectl("wait", "--for=condition=Established", "crd", "--all")
         for namespace in (SHOP, BROKERS):
             await running.kubectl("create", "namespace", namespace)
             await running.kubectl("label", "namespace", namespace, RESTRICTED)
         yield running
 
 
-def available(folder: Path) -> Path:
-    """Return an operator's overlay: the example in another namespace, with the component that its comment offers."""
+def available(folder: Path, component: str = "components/high-availability") -> Path:
+    """Return an operator's overlay: the example in another namespace, with a component where its comment has one."""
     shutil.copytree(DEPLOY, folder / "deploy")
     overlay = folder / "deploy" / "overlays" / "example"
     text = (overlay / "kustomization.yaml").read_text()
-    text, found = re.subn(r"(?m)^# (components: .*)$", r"\1", text)
+    text, found = re.subn(r"(?m)^# components: .*$", f"components: [../../{component}]", text)
     assert found == 1
     (overlay / "kustomization.yaml").write_text(text.replace("namespace: tokenbroker\n", f"namespace: {OWN}\n"))
     return overlay
@@ -74,6 +80,7 @@ APPLIED = {
     "overlays/tenant-policies": None,
     "client-namespace": None,
     "components/high-availability": OWN,
+    "components/monitoring": OWN,
 }
 """Each folder, and the namespace in which it runs the broker."""
 
@@ -91,7 +98,7 @@ async def test_all_is_applied_and_its_pod_is_admitted(cluster: Cluster, folder: 
     """Each object as it is, and once more as at an update; and the pod where ``restricted`` is enforced."""
     namespace = APPLIED[folder]
     component = folder.startswith("components/")
-    path = available(tmp_path) if component else DEPLOY / folder
+    path = available(tmp_path, folder) if component else DEPLOY / folder
     target = ("-n", SHOP) if folder == "client-namespace" else ()
     await cluster.kubectl("apply", "-k", str(path), *target)
     await cluster.kubectl("apply", "-k", str(path), *target)
