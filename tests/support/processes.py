@@ -6,6 +6,7 @@ however we end, it reads end-of-file and kills the group. Nothing depends on our
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ _GUARD = 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"; kill -s KILL 0'
 _POLL_SECONDS = 0.03
 _STOP_SECONDS = 10.0
 _TAIL_LINES = 25
+_PORTS, _PORT_TRIES = range(15000, 32000), 100
 
 
 class ProgramError(RuntimeError):
@@ -195,10 +197,17 @@ async def until(
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback address that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback address that nobody listened on a moment ago.
+
+    It is below those that the kernel gives to outgoing connections (32768 and up by default): one of these could take
+    it before a server does, or while one is started again. Raises ProgramError where none is found.
+    """
+    for _ in range(_PORT_TRIES):
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ProgramError("no port is free")
 
 
 def _all_running(programs: list[Program], what: str) -> None:
