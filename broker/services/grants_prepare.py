@@ -34,13 +34,17 @@ class GrantsPreparer:
         self._leader = leader
         self._prepared = prepared
 
-    def take_over(self, registration: Registration, client: Client) -> None:
+    def take_over(self, registration: Registration, client: Client) -> bool:
         """Let the grants of a client that is new to this process be issued for by the word of the leader before.
 
-        Else a broker that was started again would serve nobody until it has looked at everybody.
+        Else a broker that was started again would serve nobody until it has looked at everybody. Returns False where
+        there is no such word about one of them.
         """
-        for grant in client.grants:
-            self._preparer.take_over(client, grant, listed_anchor(registration.status, client.generation, grant))
+        status = registration.status
+        taken = [
+            self._preparer.take_over(client, it, listed_anchor(status, client.generation, it)) for it in client.grants
+        ]
+        return all(taken)
 
     async def prepare(self, registration: Registration, client: Client, not_ended: list[NotEnded]) -> float:
         """Prepare all grants but those whose tokens from before have not ended.

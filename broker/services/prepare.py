@@ -84,11 +84,15 @@ class Preparer:
                 self._book.failed(client, grant, Fault.of(error))
             raise
 
-    def take_over(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> None:
-        """Let a grant be issued for by the word of the leader before, until this replica has looked at it itself."""
+    def take_over(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> bool:
+        """Let a grant be issued for by the word of the leader before, until this replica has looked at it itself.
+
+        Returns False where there is no such word.
+        """
         prepared = _by_word(client, grant, listed)
         if prepared is not None:
             self._book.put(client, prepared)
+        return prepared is not None
 
     def wait(self, client: Client) -> float:
         """Return for how many seconds those grants of a client have to wait that need nothing but another look."""

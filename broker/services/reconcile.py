@@ -83,12 +83,12 @@ class Reconciler:
         self._of_namespace.setdefault(client_id.namespace, set()).add(client_id)
         if not now.is_news_after(before, following=not self._leader.leading):
             return
-        if before is None and registration.client is not None:
-            self._grants.take_over(registration, registration.client)
+        client = registration.client
+        known = before is None and client is not None and self._grants.take_over(registration, client)
         if before is not None and self._leader.leading:
             for name in self._overdue.note(registration, self._denied(registration)):
                 self._book.withdraw(client_id, name)
-        self._plan(client_id)
+        self._plan(client_id, news=not known)
 
     def namespace_changed(self, namespace: str) -> None:
         """Take note that what the operator allows in a namespace may have changed, and end what is not any more."""
@@ -107,7 +107,7 @@ class Reconciler:
         """Visit everybody: this replica leads from now on."""
         self._board.start_over()
         for client_id in self._seen:
-            self._plan(client_id, first=False)
+            self._plan(client_id, news=False)
 
     def stand_back(self) -> None:
         """Take note that this replica leads no more."""
@@ -155,16 +155,16 @@ class Reconciler:
         require_ended(not_ended)
         return None
 
-    def _plan(self, client_id: ClientId, *, first: bool = True) -> None:
-        """Visit a client soon, and where something has to end, among those in a hurry, or ``first`` of them."""
+    def _plan(self, client_id: ClientId, *, news: bool) -> None:
+        """Visit a client soon, ``news`` before the others, and where something has to end, among those in a hurry."""
         try:
             registration = self._registry.get(client_id)
         except BrokerError:  # too old to tell: the visit finds out
             registration = None
         if registration is not None and (self._is_over(registration) or self._overdue.left(registration)):
-            self.queue.hurry(client_id) if first else self.queue.add(client_id, urgent=True)
+            self.queue.hurry(client_id) if news else self.queue.add(client_id, urgent=True)
         else:
-            self.queue.add(client_id)
+            self.queue.news(client_id) if news else self.queue.add(client_id)
 
     def _forbidden(self, client_id: ClientId) -> bool:
         try:

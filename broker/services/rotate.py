@@ -102,7 +102,8 @@ class Rotator:
             client = registration.client
             wanted = frozenset(CopyKey(client.id, grant.name) for grant in client.grants if grant.vault)
             self._seen[client_id] = (_news(client), wanted)
-            self._add(before | wanted)
+            for key in before | wanted:
+                self.queue.add(key) if news is None else self.queue.news(key)
 
     def lead(self) -> None:
         """Visit every copy: this replica leads from now on."""
@@ -127,7 +128,7 @@ class Rotator:
         """Visit the copy of a grant that may be issued for from now on."""
         key = CopyKey(client_id, grant)
         if key in self._seen.get(client_id, (None, frozenset[CopyKey]()))[1]:
-            self.queue.add(key)
+            self.queue.news(key)
 
     def unwanted(self, key: CopyKey) -> bool:
         """Tell whether nobody wants a copy any more. One whose registration is merely invalid is wanted.

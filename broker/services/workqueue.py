@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 Key = TypeVar("Key", bound=Hashable)
 
 FIRST_SECONDS = 3600.0
-"""A key in a hurry goes before those that were planned, unless they have waited for so long."""
+"""News, and a key in a hurry, go before what was planned, unless that has waited for so long."""
 
 SUPERSEDED = 64
 """Entries that count no more are left in a heap up to this many beyond those that do."""
@@ -89,13 +89,17 @@ class WorkQueue(Generic[Key]):
             while heap and not self._counts(heap[0], lane):
                 heapq.heappop(heap)
             waited = now - heap[0][0] if heap else 0.0
-            # A key in a hurry was planned for long ago, so that it goes before all others.
-            late = max(late, waited - FIRST_SECONDS if lane is Lane.URGENT and waited >= FIRST_SECONDS else waited)
+            # What goes before all others was planned for long ago.
+            late = max(late, waited - FIRST_SECONDS if waited >= FIRST_SECONDS else waited)
         return late
 
     def add(self, key: Key, delay: float = 0.0, *, urgent: bool = False) -> None:
         """Visit a key in ``delay`` seconds, or earlier where that was planned already."""
         self._add(key, delay, Lane.URGENT if urgent else Lane.NORMAL)
+
+    def news(self, key: Key) -> None:
+        """Visit a key as soon as a worker is free, before all that was planned: with many keys that takes minutes."""
+        self._add(key, -FIRST_SECONDS, Lane.NORMAL)
 
     def hurry(self, key: Key) -> None:
         """Visit a key now, before all that was planned; its own visit that is under way is given up for it."""

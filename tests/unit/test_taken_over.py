@@ -1,11 +1,15 @@
 """A broker that was started again serves by what the leader before has found, until it has looked itself."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from broker.errors import BrokerError
-from tests.support.endings import SINGLY, TOGETHER, WEB, EndingWorld, web
+from broker.model.client import ClientId
+from broker.services.workqueue import Lane
+from tests.support.endings import OTHER, SINGLY, TOGETHER, WEB, EndingWorld, other, web
+from tests.support.processes import until
 
 
 @pytest.fixture
@@ -70,3 +74,47 @@ async def test_what_the_leader_before_has_barred_stays_so(world: EndingWorld) ->
 
     with pytest.raises(BrokerError, match="anchor_missing"):
         await world.issue(grant_name=TOGETHER)
+
+
+async def test_whoever_is_new_is_looked_at_before_those_who_were_looked_at_already(world: EndingWorld) -> None:
+    """With ten thousand clients, looking at all of them again takes minutes."""
+    world.reconciler.changed(WEB)
+    world.register(other())
+    world.reconciler.changed(OTHER)
+    world.reconciler.lead()
+
+    assert await visited(world) == [OTHER, WEB]
+
+
+async def test_a_change_is_looked_at_before_what_was_looked_at_already(world: EndingWorld) -> None:
+    """Also where it was there when the process began."""
+    world.register(other())
+    await world.reconciler.visit(OTHER)
+    await world.board.write(OTHER)
+    world.restart()
+    for client_id in (OTHER, WEB):
+        world.reconciler.changed(client_id)
+    world.change(owner="others")
+
+    assert await visited(world) == [WEB, OTHER]
+
+
+async def visited(world: EndingWorld) -> list[ClientId]:
+    """Return in which order what waits is visited."""
+    order: list[ClientId] = []
+    queue = world.reconciler.queue
+
+    async def note(client_id: ClientId) -> None:
+        order.append(client_id)
+        await asyncio.sleep(0)
+
+    queue._work = dict.fromkeys(queue._work, note)
+    queue._workers = {Lane.NORMAL: 1, Lane.URGENT: 0}
+    running = asyncio.create_task(queue.run())
+
+    async def done() -> bool:
+        return len(queue) == 0
+
+    await until(done, what="all were visited")
+    running.cancel()
+    return order

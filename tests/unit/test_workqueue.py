@@ -111,6 +111,31 @@ async def test_the_delay_that_work_returns_is_kept_and_can_be_brought_forward() 
     assert visits.empty()
 
 
+async def test_news_goes_before_all_that_was_planned() -> None:
+    """With ten thousand keys to be looked at again, a new one is not the last."""
+    visited: list[str] = []
+    done = asyncio.Event()
+
+    async def work(key: str) -> None:
+        visited.append(key)
+        if len(visited) == 4:
+            done.set()
+
+    queue: WorkQueue[str] = WorkQueue("test", work, workers=1)
+    for key in ("a", "b", "c"):
+        queue.add(key)
+    queue.news("new")
+    queue.news("b")
+    late = queue.overdue()
+    task = asyncio.create_task(queue.run())
+    async with asyncio.timeout(5):
+        await done.wait()
+    task.cancel()
+
+    assert visited == ["new", "b", "a", "c"]
+    assert late < 5
+
+
 async def test_a_forgotten_key_is_not_visited() -> None:
     """What is forgotten before it was due is gone."""
     visited: list[str] = []
