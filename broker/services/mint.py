@@ -72,8 +72,8 @@ class GrantMinter:
         try:
             return await self._minter.mint(_spec(client, allowed, prepared, anchor))
         except BrokerError as error:
-            if error.reason is not Reason.ANCHOR_MISSING:  # which says nothing about the grant's own
-                self._learn(client, prepared, error)
+            if _is_worth_a_recheck(error):  # of the anchor that was found to be missing, the book says nothing
+                self._recheck(client.id)
             raise
 
     def abandon(self, client: Client, issued: Issued) -> None:

@@ -365,7 +365,7 @@ async def test_a_follower_goes_by_each_word_of_the_leader(world: EndingWorld) ->
     entries = [{**entry, "accountUID": "account-2"} for entry in status["grants"]]
     world.cluster.resources[WEB].status = {**status, "grants": entries}
     planned: list[ClientId] = []
-    world.reconciler.queue.news = planned.append  # type: ignore[method-assign]
+    world.reconciler.queue.news = planned.append  # type: ignore[assignment, method-assign]
     world.reconciler.changed(WEB)
     await world.reconciler.visit(WEB)
     followed = world.book.get(web(), web().grants[1])
