@@ -36,7 +36,7 @@ class LimitConfig(Section):
 class QueueConfig(Section):
     """What callers cost the API server: how much of it at a time, and who waits for how long."""
 
-    concurrency: Annotated[int, Field(ge=1, le=128)] = 16
+    concurrency: Annotated[int, Field(ge=1, le=128)] = 8
     """How many calls are made at a time."""
     waiting: Annotated[int, Field(ge=1, le=100_000)] = 4096
     """How many requests wait at most."""

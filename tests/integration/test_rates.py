@@ -83,6 +83,22 @@ async def test_a_changed_rate_holds_at_once(broker: BrokerProcess, tenant: Tenan
     await until(issued, what="it gets tokens again")
 
 
+async def test_who_went_is_forgotten(broker: BrokerProcess, tenant: Tenant) -> None:
+    """A client of the same name that is registered later owes nothing."""
+    before = await limited(broker, tenant, perMinute=1, burst=1)
+    given = [(await token(broker, before)).status for _ in range(2)]
+    await tenant.cluster.request("DELETE", f"{tenant.path}/limited")
+
+    async def unknown() -> bool:
+        return (await token(broker, before)).status == 401
+
+    await until(unknown, what="the client is gone")
+    again = await limited(broker, tenant, perMinute=1, burst=1)
+
+    assert given == [200, 429]
+    assert (await token(broker, again)).status == 200
+
+
 @pytest.mark.usefixtures("broker")
 async def test_the_operators_rate_is_a_default_and_a_bound(installed: Lab, tenant: Tenant) -> None:
     """A TokenClient can only ask for less."""

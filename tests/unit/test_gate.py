@@ -263,7 +263,7 @@ async def test_calls_that_fail_slowly_are_no_news_that_it_is_back(crowded: Start
     await crowd.come("b", 2)
     hanging = [flow for flow, _ in crowd.refused]
     await crowd.end(3)
-    await crowd.come("b", 3)
+    await crowd.come("b", 4 + 3)
 
     assert hanging == ["a", "b"]  # the call that timed out, and one who would have waited for the next to
     assert [flow for flow, _ in crowd.refused] == hanging
@@ -327,9 +327,9 @@ async def test_a_caller_that_hangs_up_leaves_the_queue(crowded: Start) -> None:
     assert crowd.served[4:] == ["c"]
 
 
-@pytest.mark.parametrize("first", ["turn", "cancelled"])
+@pytest.mark.parametrize("first", ["turn", "cancelled", "end"])
 async def test_a_turn_of_somebody_who_went_in_the_same_moment_is_not_lost(crowded: Start, first: str) -> None:
-    """Whether he was given it before or after he was gone, the next one has it."""
+    """Whether he was given it before or after he was gone, or the call ended just before, the next one has it."""
     crowd = crowded()
     await crowd.come("a", 4)
     gone = await crowd.come("b")
@@ -339,9 +339,12 @@ async def test_a_turn_of_somebody_who_went_in_the_same_moment_is_not_lost(crowde
         ended.set_result(None)
         await asyncio.sleep(0)
         gone.cancel()
-    else:
+    elif first == "cancelled":
         gone.cancel()
         ended.set_result(None)
+    else:
+        ended.set_result(None)
+        gone.cancel()
     await settled()
     await crowd.end(4)
     await crowd.come("d", 4)
@@ -356,7 +359,8 @@ async def test_what_was_refused_or_went_takes_no_memory(crowded: Start) -> None:
     crowd = crowded(waiting_each=2)
     await crowd.come("a", 4)
     for name in range(100):
-        await crowd.come(f"client-{name}", 3)
+        with calls_as(f"caller-{name}"):
+            await crowd.come(f"client-{name}", 3)
     await crowd.leave()
 
     assert (crowd.gate.waiting, len(crowd.gate._flows), len(crowd.gate._callers)) == (0, 0, 0)
