@@ -26,6 +26,9 @@ _WEIGHT = 1 / 16
 caller: ContextVar[object] = ContextVar("caller", default=None)
 """Who asks, in the task of a request: what :meth:`Gate.hung_up` is told. None where nobody can hang up."""
 
+_FIRST_SECONDS = 0.1
+"""What the first call counts for at most: it may have waited for a connection."""
+
 _Queue = OrderedDict["_Waiter", None]
 
 
@@ -107,11 +110,18 @@ class Gate:
         """Give a slot back, to whose turn it is."""
         took = self._clock.monotonic() - began
         if error is None:
-            self._average += (took - self._average) * (_WEIGHT if self._average else 1)
+            self._learn(took)
             self._failing = 0.0
         elif isinstance(error, BrokerError):
             self._failing = took
         self._hand_on()
+
+    def _learn(self, took: float) -> None:
+        """Take a call into the average, for twice of that at most: one that hung says nothing about the next ones."""
+        if self._average:
+            self._average += (min(took, 2 * self._average) - self._average) * _WEIGHT
+        else:
+            self._average = min(took, _FIRST_SECONDS)
 
     async def _wait(self, flow: Hashable) -> None:
         came = self._clock.monotonic()

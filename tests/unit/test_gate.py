@@ -213,9 +213,10 @@ async def test_bound_holds_where_many_come_in_the_same_moment(crowded: Start) ->
 async def test_who_would_come_too_late_is_refused_at_once(crowded: Start) -> None:
     """By how long calls take, 4 at a time: after 1 s of them there is no room for a fifth round."""
     crowd = crowded(wait_seconds=4)
-    await crowd.come("a", 4)
-    crowd.clock.pass_(0.99 - SERVICE_SECONDS)
-    await crowd.end(4, seconds=SERVICE_SECONDS / 4)
+    for _ in range(40):
+        await crowd.come("a", 4)
+        crowd.clock.pass_(0.99 - SERVICE_SECONDS)
+        await crowd.end(4, seconds=SERVICE_SECONDS / 4)
     await crowd.come("a", 4 + 16)
     in_time = list(crowd.refused)
     await crowd.come("a")
@@ -282,6 +283,32 @@ async def test_the_first_after_a_pause_is_served_at_once(crowded: Start) -> None
     assert shed == 100
     assert crowd.served[-1] == "quiet"
     assert crowd.gate.waiting == 0
+
+
+async def test_calls_that_hung_and_then_succeeded_are_not_what_the_next_ones_take(crowded: Start) -> None:
+    """A queue that comes right after them is let in."""
+    crowd = crowded(wait_seconds=5)
+    await crowd.come("a", 4)
+    await crowd.end(4)
+    await crowd.come("a", 4)
+    crowd.clock.pass_(9)
+    await crowd.end(4)
+    await crowd.come("a", 4 + 400)
+
+    assert crowd.refused == []
+
+
+async def test_an_api_server_that_gets_slow_is_learnt_of(crowded: Start) -> None:
+    """Not by one call, but by some dozens: then no more are let in than it can serve."""
+    crowd = crowded(wait_seconds=5)
+    await crowd.come("a", 4)
+    await crowd.end(4)
+    await crowd.come("a", 400)
+    await crowd.end(300, seconds=0.5)
+    await crowd.come("b", 100)
+
+    assert Counter(crowd.notes.refused) == {Shed.TOO_LATE: len(crowd.refused)}
+    assert 80 < len(crowd.refused) < 100
 
 
 async def test_a_gate_that_was_idle_for_long_is_no_gate_that_hangs(crowded: Start) -> None:
