@@ -57,11 +57,14 @@ class GrantsPreparer:
         for kept in (self._preparer, self._board, self._book):
             kept.keep(client)
         failures = [it.error for it in not_ended]
-        not_listed = await self._list(registration, client) if self._leader.leading else None
+        leading = self._leader.leading
+        not_listed = await self._list(registration, client) if leading else None
         failures += [not_listed] if not_listed is not None else []
         wait = self._preparer.wait(client)
         owed = {it.grant.name: it.error for it in not_ended}
         for grant in client.grants:
+            if self._leader.leading and not leading:
+                break  # since a moment ago: it visits everybody anew, and lists grants before it makes anchors
             ready = self._book.get(client, grant) is not None
             if (ready and wait > 0) or (not_listed is not None and unlisted(registration.status, [grant])):
                 continue

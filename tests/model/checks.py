@@ -252,8 +252,9 @@ def _in_vault(world: World, it: Resource, grant: Grant) -> set[str]:
 def _excused(world: World, secret: Secret) -> bool:
     """Tell whether an anchor may be there: what hangs below another one goes with it, if nobody needs it."""
     top = world.kube.top(secret.uid)
-    if _made_late(world, secret.uid) or world.kube.kinds[top][0] in _names_of(world.kube.nobodys, world):
-        return True
+    keep = {it.client.uid for it in world.kube.resources.values() if not it.valid and not it.client.suspended}
+    if _made_late(world, secret.uid) or world.kube.kinds[top][0] in _names_of(world.kube.nobodys | keep, world):
+        return True  # nobody had the right to end it, or what is not valid keeps what it has
     if secret.kind is AnchorKind.BUCKET:
         return _is_there(world, top) and world.kube.monotonic() - secret.made_at < BUCKET_SECONDS * (BUCKETS_IN_USE + 2)
     if secret.kind is AnchorKind.TOKEN:

@@ -14,7 +14,18 @@ from broker.model.limits import NamespaceLimits
 from broker.model.prepared import Prepared
 from broker.model.token import Anchor
 from broker.ports import Registration
-from tests.support.endings import AWAY, FORBIDDEN, SINGLY, TOGETHER, WEB, EndingWorld, web
+from tests.support.endings import (
+    AWAY,
+    FINALIZER,
+    FORBIDDEN,
+    OTHER,
+    SINGLY,
+    TOGETHER,
+    WEB,
+    EndingWorld,
+    other,
+    web,
+)
 from tests.support.rotation import KEY, grant
 
 THERE_AND_BACK = pytest.mark.parametrize(
@@ -303,6 +314,27 @@ async def test_an_anchor_that_is_made_while_its_client_is_suspended_is_taken_awa
 
     assert made == [name]
     assert name not in world.cluster.anchors
+
+
+async def test_no_anchor_is_made_before_its_grant_is_listed_though_the_lead_comes_meanwhile(world: EndingWorld) -> None:
+    """Or who starts after a crash would not know of it, and an orphaning deletion would leave it behind."""
+    world.register(other())
+    world.cluster.leading = False
+    find = world.cluster.find
+
+    async def lead(client: Client, which: AnchorId) -> Anchor | None:
+        world.cluster.leading = True
+        return await find(client, which)
+
+    world.cluster.find = lead  # type: ignore[method-assign]
+    before = set(world.cluster.anchors)
+    with pytest.raises(BrokerError, match="anchor_missing"):
+        await world.reconciler.visit(OTHER)
+    assert set(world.cluster.anchors) == before
+
+    world.cluster.find = find  # type: ignore[method-assign]
+    await world.reconciler.visit(OTHER)
+    assert world.cluster.resources[OTHER].finalizers == (FINALIZER,)
 
 
 @pytest.mark.parametrize("leading", [True, False])
