@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 from openapi_spec_validator import validate
 
@@ -36,3 +37,12 @@ def test_every_reason_is_documented_with_its_status() -> None:
     assert rows == {reason.value: str(STATUS[reason]) for reason in Reason}
     for failure in ProofFailure:
         assert f"`{failure}`" in ERRORS
+
+
+@pytest.mark.parametrize("module", ["test_api_server", "test_api_server_answers", "test_half_open_watch"])
+def test_every_fault_is_in_the_table(module: str) -> None:
+    """docs/reliability.md says of each fault that is tried what clients see and how long."""
+    code = (ROOT / "tests" / "chaos" / f"{module}.py").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|.*\| `(test_\w+)` \|$", (ROOT / "docs" / "reliability.md").read_text(), re.MULTILINE)
+
+    assert {*re.findall(r"^async def (test_\w+)", code, re.MULTILINE)} <= {*rows}

@@ -9,7 +9,15 @@ import pytest
 
 from tests.support.broker import ROOT
 
-PAGES = ("security-model.md", "locks.md", "revocation.md", "verification.md", "compromise.md", "registry.md")
+PAGES = (
+    "security-model.md",
+    "locks.md",
+    "revocation.md",
+    "verification.md",
+    "compromise.md",
+    "registry.md",
+    "reliability.md",
+)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
