@@ -40,7 +40,7 @@ async def vault_store(vault: VaultConfig, metrics: Metrics) -> AsyncIterator[KvS
             role=vault.auth_role,
             token_file=vault.token_file,
             clock=clock,
-            metrics=metrics,
+            metrics=metrics.vault,
         ) as login,
     ):
         yield KvStore(login.call, vault.mount, clock)
@@ -48,7 +48,7 @@ async def vault_store(vault: VaultConfig, metrics: Metrics) -> AsyncIterator[KvS
 
 def pulse(config: Config, store: VaultStore, clock: Clock, metrics: Metrics) -> VaultPulse:
     """Return what knows whether Vault is in reach."""
-    return VaultPulse(store=store, place=_place(config), clock=clock, metrics=metrics)
+    return VaultPulse(store=store, place=_place(config), clock=clock, metrics=metrics.vault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
     roots = VaultRoots(
         registry=around.registry, anchors=around.anchors, book=around.book, leader=around.leader, clock=around.clock
     )
-    shown = ShownCopies(around.board, place, around.metrics, around.leader)
+    shown = ShownCopies(around.board, place, around.metrics.vault, around.leader)
     current = CurrentCopies(
         writer=writer,
         roots=roots,

@@ -20,6 +20,7 @@ from broker.model.policies import TRIED
 from broker.scraped import Scraped
 from broker.series import ClientSeries
 from broker.tracing import exemplar
+from broker.vault_metrics import VaultMetrics
 from broker.waits import Waits
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -49,6 +50,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.scraped = Scraped(self.registry)
+        self.vault = VaultMetrics(self.registry)
         self.waits = Waits(self.registry, LATENCY_BUCKETS)
         self._counter = partial(Counter, registry=self.registry)
         self._gauge = partial(Gauge, registry=self.registry)
@@ -57,7 +59,6 @@ class Metrics:
         self._define_requests()
         self._define_kubernetes()
         self._define_clients()
-        self._define_vault()
         self._start_at_zero()
 
     def _define_requests(self) -> None:
@@ -117,28 +118,6 @@ class Metrics:
             "orphaned_grants", "Grants whose tokens should have ended, and could not be ended yet."
         )
 
-    def _define_vault(self) -> None:
-        self._vault_writes = self._counter_of(
-            "vault_writes",
-            "Attempts to bring a token in Vault up to date, by outcome (success, or the reason).",
-            "grant",
-            "outcome",
-        )
-        self._vault_expiry = self._gauge_of(
-            "vault_token_expiry_timestamp_seconds",
-            "When the current token in Vault expires, in seconds since 1970.",
-            "grant",
-        )
-        self._vault_renewal = self._gauge_of(
-            "vault_token_renewal_timestamp_seconds",
-            "When the current token in Vault is to be replaced, in seconds since 1970.",
-            "grant",
-        )
-        self._vault_reached = self._gauge(
-            "tokenbroker_vault_reachable", "1 where Vault answered this replica when it was last asked."
-        )
-        self._vault_logins = self._counter("tokenbroker_vault_logins", "Logins and renewals, by outcome.", ["outcome"])
-
     def _counter_of(self, name: str, text: str, *labels: str) -> ClientSeries:
         return ClientSeries(self.registry, "counter", f"tokenbroker_{name}", text, labels)
 
@@ -146,7 +125,6 @@ class Metrics:
         return ClientSeries(self.registry, "gauge", f"tokenbroker_{name}", text, labels)
 
     def _start_at_zero(self) -> None:
-        self._vault_reached.set(float("nan"))  # it is not asked where none is configured
         known: tuple[tuple[Counter | Gauge, Iterable[str]], ...] = (
             (self._problems, Reason),
             (self._proofs, ProofFailure),
@@ -265,36 +243,10 @@ class Metrics:
         self._ready.clear()
         self._conditions.clear()
 
-    def vault_written(self, client: ClientId, grant: str, outcome: str) -> None:
-        """Count an attempt to bring a token in Vault up to date."""
-        self._vault_writes.inc(client, grant, outcome)
-
-    def vault_times(self, client: ClientId, grant: str, *, expiry: float, renewal: float) -> None:
-        """Set when the token in Vault expires, and when it is to be replaced."""
-        self._vault_expiry.set(expiry, client, grant)
-        self._vault_renewal.set(renewal, client, grant)
-
-    def vault_removed(self, client: ClientId, grant: str) -> None:
-        """Drop the times of a copy that was removed."""
-        self._vault_expiry.drop(client, grant)
-        self._vault_renewal.drop(client, grant)
-
-    def nothing_in_vault(self) -> None:
-        """Drop the times of all copies: another replica tells."""
-        self._vault_expiry.clear()
-        self._vault_renewal.clear()
-
-    def vault_reached(self, *, reached: bool) -> None:
-        """Set whether Vault answered when it was last asked."""
-        self._vault_reached.set(reached)
-
-    def vault_login(self, outcome: str) -> None:
-        """Count a login to Vault or its renewal."""
-        self._vault_logins.labels(outcome).inc()
-
     def forget(self, client: ClientId) -> None:
         """Drop all series of a client that went, so that clients who come and go do not fill the memory."""
-        for counter in (self._issued, self._reused, self._revoked, self._refused, self._vault_writes):
+        for counter in (self._issued, self._reused, self._revoked, self._refused):
             counter.forget(client)
-        for gauge in (self._ready, self._conditions, self._vault_expiry, self._vault_renewal):
+        for gauge in (self._ready, self._conditions):
             gauge.forget(client)
+        self.vault.forget(client)

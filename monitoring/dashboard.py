@@ -32,7 +32,7 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "Vault": (
         "vault_token_expiry_timestamp_seconds",
         "vault_token_renewal_timestamp_seconds",
-        "vault_reachable",
+        "vault_unreachable",
         "vault_writes_total",
         "vault_logins_total",
     ),

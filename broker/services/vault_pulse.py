@@ -39,8 +39,8 @@ EARLIEST = 0.8
 class PulseMetrics(Protocol):
     """What is told about Vault."""
 
-    def vault_reached(self, *, reached: bool) -> None:
-        """Set whether Vault answered when it was last asked."""
+    def vault_asked(self, failure: Reason | None) -> None:
+        """Set why Vault did not do what it was last asked for; None where it did."""
 
 
 class VaultPulse:
@@ -97,13 +97,13 @@ class VaultPulse:
             names = await self._store.children(self._place.root)
         except BrokerError as error:
             self.away = error if error.reason is Reason.VAULT_UNAVAILABLE else None
-            self._failed(str(error.reason), error.operator_detail)
+            self._failed(error.reason, error.operator_detail)
             return
         if self._failure:
             log.info("vault.reached_again")
         self._failure, self.away = "", None
         self._reached_at = self._since = self._clock.monotonic()
-        self._metrics.vault_reached(reached=True)
+        self._metrics.vault_asked(None)
         self._compare(frozenset(name.removesuffix("/") for name in names))
         self.back()
 
@@ -112,10 +112,10 @@ class VaultPulse:
         for namespace in sorted(before - namespaces):
             self.lost(namespace)
 
-    def _failed(self, reason: str, detail: str) -> None:
-        self._metrics.vault_reached(reached=False)
+    def _failed(self, reason: Reason, detail: str) -> None:
+        self._metrics.vault_asked(reason)
         if reason != self._failure:
-            log.warning("vault.not_reached", reason=reason, detail=detail)
+            log.warning("vault.not_reached", reason=reason.value, detail=detail)
         self._failure = reason
 
 

@@ -78,7 +78,7 @@ def test_promtool_has_no_objections(tmp_path: Path) -> None:
     metrics.issued(client, "default")
     metrics.refused(client, Reason.TTL_OUT_OF_RANGE)
     metrics.client_conditions(client, {("Ready", "InvalidSpec")})
-    metrics.vault_times(client, "default", expiry=2.0, renewal=1.0)
+    metrics.vault.vault_times(client, "default", expiry=2.0, renewal=1.0)
     metrics.scraped.source("clients", lambda: 1.0)
     page = tmp_path / "metrics"
     page.write_bytes(generate_latest(metrics.registry))

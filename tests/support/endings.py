@@ -432,7 +432,7 @@ class EndingWorld:
             audit=self.audit,
             clock=self.clock,
             book=self.book,
-            shown=ShownCopies(self.board, PLACE, self.metrics, self.cluster),
+            shown=ShownCopies(self.board, PLACE, self.metrics.vault, self.cluster),
             recheck=self.rechecked.append,
             rules=self.rules,
         )

@@ -111,7 +111,7 @@ async def login_of(vault: VaultConfig, **changes: Any) -> AsyncIterator[tuple[Va
             role=vault.auth_role,
             token_file=token_file,
             clock=SystemClock(),
-            metrics=Metrics(),
+            metrics=Metrics().vault,
         ) as login,
     ):
         yield transport, login

@@ -19,8 +19,8 @@ def _count_all(metrics: Metrics, client: ClientId) -> None:
     metrics.reused(client, "default")
     metrics.refused(client, Reason.TTL_OUT_OF_RANGE)
     metrics.client_ready(client, ready=True)
-    metrics.vault_written(client, "default", "success")
-    metrics.vault_times(client, "default", expiry=2.0, renewal=1.0)
+    metrics.vault.vault_written(client, "default", "success")
+    metrics.vault.vault_times(client, "default", expiry=2.0, renewal=1.0)
     metrics.client_conditions(client, {("Ready", "InvalidSpec")})
 
 
@@ -108,10 +108,10 @@ def test_who_leads_no_more_tells_of_no_client() -> None:
     for client in (WEB, APP):
         metrics.client_ready(client, ready=False)
         metrics.client_conditions(client, {("Ready", "InvalidSpec")})
-        metrics.vault_times(client, "default", expiry=2.0, renewal=1.0)
+        metrics.vault.vault_times(client, "default", expiry=2.0, renewal=1.0)
         metrics.orphans(client, 1)
     metrics.nobody_ready()
-    metrics.nothing_in_vault()
+    metrics.vault.nothing_in_vault()
     metrics.no_orphans()
 
     assert [line for line in _exposed(metrics) if 'namespace="shop"' in line] == []
@@ -151,11 +151,21 @@ def test_no_series_says_when_a_counter_was_made() -> None:
     assert [line for line in _exposed(metrics) if "_created" in line] == []
 
 
-def test_a_vault_that_was_never_asked_is_not_out_of_reach() -> None:
-    """A broker without a Vault alarms nobody."""
+def test_why_vault_does_not_do_what_it_must_is_shown_until_it_does() -> None:
+    """One series a reason; a broker that has no Vault, or has not asked yet, alarms nobody."""
     metrics = Metrics()
-    unasked = [line for line in _exposed(metrics) if line.startswith("tokenbroker_vault_reachable")]
-    metrics.vault_reached(reached=False)
 
-    assert unasked == ["tokenbroker_vault_reachable NaN"]
-    assert "tokenbroker_vault_reachable 0.0" in _exposed(metrics)
+    def shown() -> dict[str, str]:
+        lines = [line for line in _exposed(metrics) if line.startswith("tokenbroker_vault_unreachable{")]
+        return dict(line.removeprefix('tokenbroker_vault_unreachable{reason="').split('"} ') for line in lines)
+
+    unasked = shown()
+    metrics.vault.vault_asked(Reason.VAULT_UNAVAILABLE)
+    away = shown()
+    metrics.vault.vault_asked(Reason.VAULT_DENIED)
+    denied = shown()
+    metrics.vault.vault_asked(None)
+
+    assert unasked == shown() == {"vault_unavailable": "0.0", "vault_denied": "0.0"}
+    assert away == {"vault_unavailable": "1.0", "vault_denied": "0.0"}
+    assert denied == {"vault_unavailable": "0.0", "vault_denied": "1.0"}

@@ -2,6 +2,7 @@
 
 from structlog.testing import capture_logs
 
+from broker.errors import Reason
 from broker.services.vault_pulse import EVERY_SECONDS, FIT_SECONDS, UNFIT_SECONDS, NoVault, VaultPulse
 from broker.vault.answer import denied, unavailable
 from tests.support.fake_vault import Entry, FakeVault
@@ -12,12 +13,12 @@ class Told:
     """Implements PulseMetrics, and hears what is lost."""
 
     def __init__(self) -> None:
-        self.reached: list[bool] = []
+        self.asked: list[Reason | None] = []
         self.lost: list[str] = []
 
-    def vault_reached(self, *, reached: bool) -> None:
+    def vault_asked(self, failure: Reason | None) -> None:
         """Keep it."""
-        self.reached.append(reached)
+        self.asked.append(failure)
 
 
 class Desk:
@@ -65,7 +66,7 @@ async def test_what_was_lost_while_vault_was_away_is_told() -> None:
 
     assert meanwhile == []
     assert desk.told.lost == ["shop"]
-    assert desk.told.reached == [True, False, False, True]
+    assert desk.told.asked == [None, Reason.VAULT_UNAVAILABLE, Reason.VAULT_DENIED, None]
 
 
 async def test_a_replica_is_fit_for_some_time_after_an_answer_and_unfit_long_after() -> None:
