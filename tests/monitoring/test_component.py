@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tests.monitoring.rules import ALERTS, COMPONENT, RUNBOOKS
 from tests.support.broker import ROOT, Tenant
 from tests.support.crds import PROMETHEUS_RULES, SERVICE_MONITORS
 from tests.support.lab import Lab
+from tests.support.pages import blocks
+from tests.support.prometheus import promtool
 
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "runbooks").glob("*.md")}
 USED = re.compile(r"\btokenbroker_[a-z_]+")
@@ -56,6 +59,20 @@ def test_the_page_lists_every_alert() -> None:
         (name, rule["labels"]["severity"], rule.get("for", "at once"), rule["annotations"]["description"])
         for name, rule in ALERTS.items()
     ]
+
+
+def test_a_prometheus_without_the_operator_takes_what_the_page_says(tmp_path: Path) -> None:
+    """Its block, with the file of rules beside it."""
+    [config] = [block for block in blocks("monitoring.md", "yaml") if block.startswith("rule_files:")]
+    (tmp_path / "prometheus.yml").write_text(config)
+    shutil.copy(COMPONENT / "rules.yaml", tmp_path)
+
+    told = subprocess.run(
+        [promtool(), "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False
+    )
+
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert f"{len(ALERTS)} rules found" in told.stdout
 
 
 @pytest.mark.parametrize("alert", ALERTS)
