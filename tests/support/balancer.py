@@ -17,6 +17,8 @@ from tests.support.broker import BrokerProcess
 from tests.support.processes import free_port
 
 LOOK_SECONDS = 0.05
+WIRE_SECONDS = 0.02
+"""How long a byte takes, either way: so what is sent and a connection that is closed can cross each other."""
 
 
 class Balancer:
@@ -90,6 +92,8 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
     """Pass on what comes until there is no more, and then close."""
     with suppress(OSError):
         while chunk := await source.read(65536):
+            await asyncio.sleep(WIRE_SECONDS)
             sink.write(chunk)
             await sink.drain()
+        await asyncio.sleep(WIRE_SECONDS)
     sink.close()
