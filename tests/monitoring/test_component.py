@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,12 @@ import yaml
 from typer.main import get_command
 
 from broker.cli.app import build
+from broker.errors import Reason
+from broker.metrics import TOKEN_REQUEST_FAILURES
+from broker.model.status import ENDING, camel
+from broker.scraped import UNREADY
+from broker.services.gate import Shed
+from broker.vault_metrics import UNREACHABLE
 from monitoring.__main__ import files
 from monitoring.dashboard import ROWS
 from monitoring.definitions import definitions
@@ -92,6 +98,28 @@ def test_a_runbook_names_pages_and_metrics_that_exist(page: str) -> None:
 
     assert [link for link in links if not (ROOT / "docs" / "runbooks" / link).is_file()] == []
     assert metrics_in(PAGES[page]) <= definitions().keys()
+
+
+NOT_READY = {*map(camel, (*TOKEN_REQUEST_FAILURES, *ENDING, Reason.POLICY_MISSING))} | {
+    "VaultExpired",
+    "InvalidSpec",
+    "ProofNotAccepted",
+    "Suspending",
+    "Expiring",
+}
+REASONS: dict[str, Iterable[str]] = {
+    "TokenbrokerUnready": UNREADY,
+    "TokenbrokerTokenRequestsFailing": TOKEN_REQUEST_FAILURES,
+    "TokenbrokerOverloaded": Shed,
+    "TokenbrokerVaultUnreachable": UNREACHABLE,
+    "TokenbrokerClientNotReady": NOT_READY,
+}
+
+
+@pytest.mark.parametrize("page", REASONS)
+def test_a_runbook_has_a_word_on_each_reason(page: str) -> None:
+    """The alert's label has that word."""
+    assert [reason for reason in REASONS[page] if f"`{reason}`" not in PAGES[page]] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
