@@ -89,10 +89,11 @@ async def test_who_went_is_forgotten(broker: BrokerProcess, tenant: Tenant) -> N
     given = [(await token(broker, before)).status for _ in range(2)]
     await tenant.cluster.request("DELETE", f"{tenant.path}/limited")
 
-    async def unknown() -> bool:
-        return (await token(broker, before)).status == 401
+    async def gone() -> bool:
+        found, _ = await tenant.cluster.request("GET", f"{tenant.path}/limited")
+        return found == 404 and (await token(broker, before)).status == 401
 
-    await until(unknown, what="the client is gone")
+    await until(gone, what="the client is gone, for the broker, too")
     again = await limited(broker, tenant, perMinute=1, burst=1)
 
     assert given == [200, 429]
