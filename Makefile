@@ -38,6 +38,8 @@ demo: .venv/.synced ## The whole story on a real cluster and a real Vault; ONCE=
 bench: .venv/.synced ## The broker, the API server alone and OpenBao's kubernetes engine, side by side
 	$(RUN) python -m bench
 	$(RUN) python -m bench.timing
+	$(RUN) python -m bench.neighbour
+	$(RUN) python -m bench.scale
 
 monitoring: .venv/.synced ## Make the dashboard and the operator's rules anew, from the metrics and rules.yaml
 	$(RUN) python -m monitoring

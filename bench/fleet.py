@@ -20,6 +20,10 @@ HANDS = 24
 
 PER_NAMESPACE = 100
 ACCOUNT = "reader"
+VAULT = {"ttl": "10m", "renewBefore": "5m"}
+RENEWED_AFTER = 300.0
+"""After so many seconds the last of the copies that were written is due."""
+
 CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}
 
 
@@ -60,6 +64,11 @@ class Fleet:
         await self.each(range(self.size, size), lambda number: self._register(number, digests))
         self.size = size
 
+    async def add(self, name: str) -> str:
+        """Register one more client, in the first namespace, and return its id. Raises BenchError."""
+        await self._create(self._namespace(0), name, [secret.format_digest(secret.digest(self.secret))])
+        return f"{self._namespace(0)}/{name}"
+
     async def each(self, numbers: Iterable[int], act: Callable[[int], Awaitable[None]]) -> None:
         """Do something with many clients."""
         left = iter(numbers)
@@ -74,16 +83,19 @@ class Fleet:
 
     async def patch(self, number: int, change: dict[str, Any]) -> None:
         """Change a client. Raises BenchError."""
-        await self._call("PATCH", self._path(number), change, 200)
+        await self._call("PATCH", f"{_path(self._namespace(number))}/{_name(number)}", change, 200)
 
     async def _register(self, number: int, digests: list[str]) -> None:
+        await self._create(self._namespace(number), _name(number), digests)
+
+    async def _create(self, namespace: str, name: str, digests: list[str]) -> None:
         body = token_client(
-            self._namespace(number),
-            _name(number),
+            namespace,
+            name,
             authentication=[{"clientSecret": {"digests": digests}}],
-            grants=[{"serviceAccount": {"name": ACCOUNT}, "vault": {"ttl": "12h", "renewBefore": "4h"}}],
+            grants=[{"serviceAccount": {"name": ACCOUNT}, "vault": VAULT}],
         )
-        await self._call("POST", self._path(number).rpartition("/")[0], body, 201)
+        await self._call("POST", _path(namespace), body, 201)
 
     async def _call(self, method: str, path: str, body: dict[str, Any], expected: int) -> None:
         content = {"Content-Type": CONTENT_TYPES.get(method, "application/json")}
@@ -96,9 +108,9 @@ class Fleet:
     def _namespace(self, number: int) -> str:
         return f"fleet-{number // PER_NAMESPACE:03}"
 
-    def _path(self, number: int) -> str:
-        namespace = self._namespace(number)
-        return f"/apis/tokenbroker.dev/v1alpha1/namespaces/{namespace}/tokenclients/{_name(number)}"
+
+def _path(namespace: str) -> str:
+    return f"/apis/tokenbroker.dev/v1alpha1/namespaces/{namespace}/tokenclients"
 
 
 def _name(number: int) -> str:

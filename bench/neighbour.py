@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.bounds import report, say
 from bench.errors import BenchError
 from bench.vegeta import Generator, Hit, Target, vegeta
 from tests.support.broker import BrokerProcess, Registered, Tenant, basic
@@ -75,7 +76,7 @@ async def neighbour(lab: Lab, generator: Generator) -> dict[str, float]:
             for street in streets:
                 for connections in STORMS:
                     one = await _listen(generator, street, connections)
-                    sys.stderr.write(f"bench: {street.name}, {connections} connections storm: {one}\n")
+                    say(f"{street.name}, {connections} connections storm: {one}")
                     heard.setdefault((street.name, connections), []).append(one)
     return _figures(heard)
 
@@ -134,8 +135,7 @@ async def _alone() -> dict[str, float]:
 
 def main() -> int:
     """Print the figures."""
-    for name, value in asyncio.run(_alone()).items():
-        print(f"{name}: {value:.2f}")
+    report(asyncio.run(_alone()))
     return 0
 
 

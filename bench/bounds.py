@@ -1,0 +1,40 @@
+"""What every figure should be, and what is printed of them."""
+
+import sys
+from collections.abc import Mapping
+
+AT_LEAST = {"ratio_to_openbao_c8": 120.0, "ratio_to_direct_c32": 0.70}
+AT_MOST = {
+    "broker_cpu_us_per_issuance_c32": 400.0,
+    "added_p50_ms_c1": 2.0,
+    "broker_rss_mb": 90.0,
+    "startup_ms": 1500.0,
+    "storm_5000_seconds": 10.0,
+    "storm_token_requests": 50.0,
+    "noisy_neighbour_p99_ratio": 10.0,
+    "clients_10000_sync_seconds": 10.0,
+    "clients_10000_rss_mb": 150.0,
+    "registry_change_seconds": 1.0,
+    "rotate_10000_seconds": 60.0,
+    "issue_p99_ratio_while_rotating": 2.0,
+}
+
+
+def report(figures: Mapping[str, float]) -> None:
+    """Print a line a figure, and on stderr those that are not what they should be."""
+    for line in _missed(figures):
+        say(f"missed: {line}")
+    for name, value in figures.items():
+        print(f"{name}: {value:.2f}")
+
+
+def say(line: str) -> None:
+    """Tell how far a run has got."""
+    sys.stderr.write(f"bench: {line}\n")
+    sys.stderr.flush()
+
+
+def _missed(figures: Mapping[str, float]) -> list[str]:
+    low = [f"{it} is {figures[it]:.2f}, not {most:g}" for it, most in AT_LEAST.items() if figures.get(it, most) < most]
+    high = [f"{it} is {figures[it]:.2f}, over {most:g}" for it, most in AT_MOST.items() if figures.get(it, most) > most]
+    return low + high

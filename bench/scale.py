@@ -1,0 +1,234 @@
+"""What ten thousand clients cost: ``python -m bench.scale [SIZE ...]``, by default 100, 1,000 and 10,000.
+
+For each number there is a new cluster and a new Vault. Each client has one grant, which is kept in Vault, too; a
+hundred clients are in a namespace, and share its account. Printed for each number:
+
+- ``first_look_seconds``: from the start of a broker that finds all of them new until it has looked at each, made its
+  anchors, written its copy in Vault and its status. ``calls``: the API server's count of requests meanwhile, a client.
+- ``sync_seconds``: from the start of the next broker until ``/readyz`` is 200 and a client has a token. ``rss_mb`` is
+  its resident memory then, ``settled_rss_mb`` after it has looked at everybody again; 10^6 bytes.
+- ``change_seconds``: until what was changed is in force, while it looks at everybody: the longest of five suspensions
+  (from the API server's answer until the client is refused) and five registrations (until a new client has a token).
+
+With the largest number, Vault is sealed until all copies are due. ``rotate_seconds`` is from its unsealing until all
+of them have a new version. ``issue_p99_ratio`` compares the 99th percentile of issuing, 50 times a second, in that time
+with the one before it.
+"""
+
+import asyncio
+import re
+import ssl
+import statistics
+import sys
+import time
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import aiohttp
+
+from bench.bounds import report, say
+from bench.errors import BenchError
+from bench.fleet import RENEWED_AFTER, Fleet
+from bench.process import resident_megabytes
+from bench.vegeta import Generator, Target, vegeta
+from tests.support.broker import BrokerProcess, Registered, basic
+from tests.support.cluster import Cluster
+from tests.support.installed import install
+from tests.support.lab import Lab
+from tests.support.processes import until
+
+SIZES = (100, 1000, 10_000)
+CHANGES = 5
+RATE, ROUND_SECONDS = 50, 10.0
+LOOKING_SECONDS, ROTATING_SECONDS = 1800.0, 300.0
+READY = re.compile(r"^tokenbroker_client_ready\{.*\} 1\.0$", re.MULTILINE)
+ANSWERED = re.compile(r'^apiserver_request_total\{.*resource="([^"]*)".*\} (\S+)$', re.MULTILINE)
+WRITTEN = b'"delivery":"vault"'
+NOT_OURS = {"leases", "leasecandidates", "subjectaccessreviews"}
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What so many clients cost; see above."""
+
+    first_look_seconds: float
+    calls: float
+    sync_seconds: float
+    rss_mb: float
+    settled_rss_mb: float
+    change_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """What rotating all copies at once costs."""
+
+    rotate_seconds: float
+    issue_p99_ratio: float
+
+
+async def scale(sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
+    """Measure each number of clients and return the figures of the largest. Raises BenchError."""
+    program = await asyncio.to_thread(vegeta)
+    figures: dict[str, float] = {}
+    for size in sizes:
+        async with Lab.start() as lab:
+            await install(lab.cluster)
+            async with Fleet.of(lab.cluster) as fleet:
+                folder = lab.folder / "scale"
+                folder.mkdir()
+                bench = _Scale(lab, fleet, Generator(program, folder, lab.processes.id), size)
+                grown, rotated = await bench.measure(rotating=size == max(sizes))
+        say(f"{size} clients: {grown}")
+        if rotated is not None:
+            say(f"{size} clients: {rotated}")
+            figures = _figures(size, grown, rotated)
+    return figures
+
+
+def _figures(size: int, grown: Grown, rotated: Rotated) -> dict[str, float]:
+    return {
+        f"clients_{size}_sync_seconds": grown.sync_seconds,
+        f"clients_{size}_rss_mb": grown.rss_mb,
+        f"clients_{size}_settled_rss_mb": grown.settled_rss_mb,
+        f"clients_{size}_first_look_seconds": grown.first_look_seconds,
+        f"rotate_{size}_seconds": rotated.rotate_seconds,
+        "registry_change_seconds": grown.change_seconds,
+        "issue_p99_ratio_while_rotating": rotated.issue_p99_ratio,
+    }
+
+
+class _Scale:
+    """One number of clients."""
+
+    def __init__(self, lab: Lab, fleet: Fleet, generator: Generator, size: int) -> None:
+        self._lab = lab
+        self._fleet = fleet
+        self._generator = generator
+        self._size = size
+
+    async def measure(self, *, rotating: bool) -> tuple[Grown, Rotated | None]:
+        started = time.monotonic()
+        await self._fleet.grow(self._size)
+        say(f"{self._size} clients registered in {time.monotonic() - started:.0f} s")
+        before = await _calls(self._lab.cluster)
+        started = time.monotonic()
+        async with self._broker("first") as broker:
+            await self._until_all(broker, written=self._size)
+            first_look = time.monotonic() - started
+            calls = (await _calls(self._lab.cluster) - before) / self._size
+        due = time.monotonic() + RENEWED_AFTER
+        await self._lab.vault.seal()
+        started = time.monotonic()
+        async with self._broker("second") as broker:
+            await self._token(broker)
+            synced, resident = time.monotonic() - started, resident_megabytes(broker.program.pid)
+            changed = await self._changes(broker)
+            await self._until_all(broker)
+            settled = resident_megabytes(broker.program.pid)
+            grown = Grown(*(round(it, 2) for it in (first_look, calls, synced, resident, settled, changed)))
+            return grown, await self._rotated(broker, due) if rotating else None
+
+    def _broker(self, name: str) -> AbstractAsyncContextManager[BrokerProcess]:
+        return BrokerProcess.start(self._lab, name, log_level="warning", lease={"name": name, "duration_seconds": 15})
+
+    async def _until_all(self, broker: BrokerProcess, written: int = 0) -> None:
+        """Wait until everybody is ready by the broker's own word, and so many versions were written."""
+
+        async def reached() -> bool:
+            await asyncio.sleep(1 + self._size / 5000)  # a page of ten thousand clients takes the broker time
+            ready = len(READY.findall(await broker.metrics()))
+            return ready >= self._size - CHANGES and _written(broker) >= written
+
+        await until(reached, what="everybody was looked at", seconds=LOOKING_SECONDS, programs=[broker.program])
+
+    async def _token(self, broker: BrokerProcess) -> None:
+        client = Registered(self._fleet.id(self._size // 2), self._fleet.secret)
+        reply = await broker.call("POST", "/v1/tokens", {}, auth=client.auth)
+        if reply.status != 200:
+            raise BenchError(f"a broker that is ready answered {reply.status}: {reply.body}")
+
+    async def _changes(self, broker: BrokerProcess) -> float:
+        """Return the longest time until a change was in force."""
+        times = []
+        for number in range(CHANGES):
+            name = await self._fleet.add(f"new-{number}")
+            times.append(await self._until_answered(broker, name, 200))
+            await self._fleet.patch(number, {"spec": {"suspend": True}})
+            times.append(await self._until_answered(broker, self._fleet.id(number), 403))
+        return max(times)
+
+    async def _until_answered(self, broker: BrokerProcess, client: str, status: int) -> float:
+        started = time.monotonic()
+        headers = {"Authorization": basic(client, self._fleet.secret)}
+        async with aiohttp.ClientSession(headers=headers) as session, asyncio.timeout(60):
+            while True:
+                async with session.post(f"{broker.url}/v1/tokens", json={}) as answer:
+                    if answer.status == status:
+                        return time.monotonic() - started
+                await asyncio.sleep(0.01)
+
+    async def _rotated(self, broker: BrokerProcess, due: float) -> Rotated:
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        alone = _p99(await self._issued(broker))
+        wanted = _written(broker) + self._size - CHANGES
+        started = time.monotonic()
+        await self._lab.vault.unseal()
+        async with asyncio.TaskGroup() as tasks:
+            rotating = tasks.create_task(_rotation(broker, wanted, started))
+            meanwhile: list[float] = []
+            while not rotating.done():
+                meanwhile += await self._issued(broker)
+        return Rotated(round(rotating.result(), 2), round(_p99(meanwhile) / alone, 2))
+
+    async def _issued(self, broker: BrokerProcess) -> list[float]:
+        """Return how long answers took for some time."""
+        client = self._fleet.id(self._size - 1)
+        headers = {"Authorization": basic(client, self._fleet.secret), "Content-Type": "application/json"}
+        target = Target("issue", f"{broker.url}/v1/tokens", headers, b"{}")
+        results = await self._generator.attack(target, 32, ROUND_SECONDS, RATE)
+        hits = [hit async for hit in self._generator.hits(results)]
+        wrong = [hit for hit in hits if hit.status != 200]
+        if wrong:
+            first = wrong[0]
+            raise BenchError(f"{len(wrong)} of {len(hits)} got no token, such as: {first.status} {first.body[:200]!r}")
+        return [hit.latency for hit in hits]
+
+
+async def _rotation(broker: BrokerProcess, wanted: int, started: float) -> float:
+    async def reached() -> bool:
+        await asyncio.sleep(0.2)
+        return _written(broker) >= wanted
+
+    await until(reached, what="all copies were renewed", seconds=ROTATING_SECONDS, programs=[broker.program])
+    return time.monotonic() - started
+
+
+def _written(broker: BrokerProcess) -> int:
+    """Return how many versions the audit log tells of."""
+    return broker.audit_file.read_bytes().count(WRITTEN) if broker.audit_file.exists() else 0
+
+
+def _p99(latencies: list[float]) -> float:
+    return statistics.quantiles(latencies, n=100)[98]
+
+
+async def _calls(cluster: Cluster) -> float:
+    """Return how many requests the API server has answered, but for those that have nothing to do with clients."""
+    trust = ssl.create_default_context(cafile=str(cluster.ca_file))
+    headers = {"Authorization": f"Bearer {cluster.admin_token}"}
+    url = f"{cluster.server}/metrics"
+    async with aiohttp.ClientSession(headers=headers) as session, session.get(url, ssl=trust) as page:
+        counts = ANSWERED.findall(await page.text())
+    return sum(float(count) for resource, count in counts if resource not in NOT_OURS)
+
+
+def main() -> int:
+    """Print the figures."""
+    sizes = tuple(int(word) for word in sys.argv[1:]) or SIZES
+    report(asyncio.run(scale(sizes)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
