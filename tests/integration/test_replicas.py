@@ -124,6 +124,8 @@ async def test_a_suspension_is_in_force_at_both(pair: Pair) -> None:
     for broker in _both(pair).values():
         await until(partial(_serves, pair, broker), what="it serves again")
 
+    assert [(await pair.ask(broker)).status for broker in _both(pair).values()] == [200, 200]
+
 
 async def test_each_replica_counts_failed_proofs_by_itself(pair: Pair) -> None:
     """So with n replicas a guesser has n bursts; a right proof is accepted by all of them meanwhile."""
