@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from broker.cli.client import handover
 from broker.identity import secret
@@ -19,6 +20,9 @@ from tests.support.lab import Lab
 from tests.support.outputs import leaks
 
 LAST = "test_leaks.py"
+
+settings.register_profile("busy", deadline=None)  # how long an example takes tells of the machine, not of the broker
+settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
