@@ -82,10 +82,10 @@ class VaultPulse:
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
+            self._doubted.clear()
             await self.beat()
             early = EARLIEST + (1 - EARLIEST) * random.random()  # noqa: S311 - jitter, not a secret
             await asyncio.sleep(AWAY_SECONDS * early)
-            self._doubted.clear()  # those who got no answer before this one was asked for say nothing new
             if self.away is None:
                 with suppress(TimeoutError):
                     async with asyncio.timeout((EVERY_SECONDS - AWAY_SECONDS) * early):

@@ -117,17 +117,8 @@ async def test_a_pulse_knows_that_vault_is_away_until_it_answers() -> None:
 
 async def test_a_pulse_asks_soon_where_somebody_got_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """And again and again while it is away, however long the time between two otherwise is."""
-    monkeypatch.setattr(vault_pulse, "EVERY_SECONDS", 3600.0)
-    monkeypatch.setattr(vault_pulse, "AWAY_SECONDS", 0.001)
-    vault, asked = FakeVault(), asyncio.Queue[None]()
-    beating = pulse(vault)
-    beat = beating.beat
-
-    async def counted() -> None:
-        await beat()
-        asked.put_nowait(None)
-
-    beating.beat = counted  # type: ignore[method-assign]
+    vault = FakeVault()
+    beating, asked = counted_pulse(vault, monkeypatch, pause=0.001)
     running = asyncio.create_task(beating.run())
     async with asyncio.timeout(10):
         await asked.get()
@@ -138,3 +129,31 @@ async def test_a_pulse_asks_soon_where_somebody_got_no_answer(monkeypatch: pytes
         for _ in range(3):
             await asked.get()
     running.cancel()
+
+
+async def test_a_doubt_that_comes_soon_after_an_answer_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Vault that has just been unsealed may answer one and not the next."""
+    beating, asked = counted_pulse(FakeVault(), monkeypatch, pause=0.2)
+    running = asyncio.create_task(beating.run())
+    async with asyncio.timeout(10):
+        await asked.get()
+        beating.doubt()
+        await asked.get()
+    running.cancel()
+
+
+def counted_pulse(
+    vault: FakeVault, monkeypatch: pytest.MonkeyPatch, *, pause: float
+) -> tuple[VaultPulse, asyncio.Queue[None]]:
+    """Return a pulse that asks seldom unless somebody doubts, and what tells of each time that it has asked."""
+    monkeypatch.setattr(vault_pulse, "EVERY_SECONDS", 3600.0)
+    monkeypatch.setattr(vault_pulse, "AWAY_SECONDS", pause)
+    beating, asked = pulse(vault), asyncio.Queue[None]()
+    beat = beating.beat
+
+    async def counted() -> None:
+        await beat()
+        asked.put_nowait(None)
+
+    beating.beat = counted  # type: ignore[method-assign]
+    return beating, asked
