@@ -17,6 +17,10 @@ TOLERATED_SECONDS = 10.0
 """Clocks that differ by no more are taken to agree: a token says no more than the second in which it was issued."""
 
 
+WHOLE_SECOND = 1.0
+"""A token says in which second it was issued, and that is taken to be over: who waits for a time is not too early."""
+
+
 class ServerTime:
     """This machine's date, or where that is far from the API server's, the API server's; implements Clock.
 
@@ -55,7 +59,7 @@ class ServerTime:
         if self._heard is None:
             return None
         issued_at, since = self._heard
-        return issued_at.timestamp() + self._clock.monotonic() - since
+        return issued_at.timestamp() + WHOLE_SECOND + self._clock.monotonic() - since
 
 
 class TimedMinter:

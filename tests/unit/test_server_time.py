@@ -11,11 +11,12 @@ from broker.model.sensitive import Sensitive
 from broker.model.token import MintedToken, TokenSpec
 from broker.ports import Minter
 from broker.services.rotate import Rotator
-from broker.services.server_time import TOLERATED_SECONDS, ServerTime, TimedMinter
+from broker.services.server_time import TOLERATED_SECONDS, WHOLE_SECOND, ServerTime, TimedMinter
 from broker.services.vault_shown import ShownCopies
 from tests.support.rotation import KEY, PLACE, HandClock, World, client, fake_rotator, grant
 
 HOUR = 3600.0
+SECOND = timedelta(seconds=WHOLE_SECOND)
 SHORT = VaultCopy(3600, 1200)
 """A copy for which an hour is everything."""
 
@@ -59,7 +60,7 @@ async def _told(off: Off) -> ServerTime:
     return time
 
 
-@pytest.mark.parametrize("seconds", [HOUR, -HOUR, 11.5, -11.5])
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR, 12.5, -11.5])
 async def test_a_clock_that_is_far_off_is_not_believed(seconds: float) -> None:
     """After the first token; and time goes on by the monotonic clock."""
     off = Off(HandClock(), seconds)
@@ -68,11 +69,11 @@ async def test_a_clock_that_is_far_off_is_not_believed(seconds: float) -> None:
     off.true.pass_(100)
 
     assert before == off.now() - timedelta(seconds=100)
-    assert time.now() == off.true.now()
+    assert time.now() == off.true.now() + SECOND
     assert time.monotonic() == off.monotonic()
 
 
-@pytest.mark.parametrize("seconds", [TOLERATED_SECONDS - 1, 0.25, -TOLERATED_SECONDS])
+@pytest.mark.parametrize("seconds", [TOLERATED_SECONDS, 0.25, 2 - TOLERATED_SECONDS])
 async def test_clocks_that_agree_are_left_alone(seconds: float) -> None:
     """To the microsecond: what a token says is no better."""
     time = await _told(off := Off(HandClock(), seconds))
@@ -88,7 +89,8 @@ async def test_a_clock_that_is_set_later_is_noticed_at_once() -> None:
     ahead = time.now()
     off.seconds = 0.0
 
-    assert ahead == time.now() == off.true.now()
+    assert ahead == off.true.now() + SECOND
+    assert time.now() == off.true.now()
 
 
 @pytest.mark.parametrize("how", ["mint", "rehearse"])
@@ -97,7 +99,7 @@ async def test_each_token_tells_the_time(how: str) -> None:
     time = ServerTime(off := Off(HandClock(), HOUR))
     await getattr(TimedMinter(Issuer(off.true), time), how)(SPEC)
 
-    assert time.now() == off.true.now()
+    assert time.now() == off.true.now() + SECOND
 
 
 async def test_a_difference_is_logged_once_and_its_end_too() -> None:
@@ -109,7 +111,7 @@ async def test_a_difference_is_logged_once_and_its_end_too() -> None:
             off.seconds = seconds
             await minter.rehearse(SPEC)
 
-    assert [(line["event"], line["seconds_ahead"]) for line in logs] == [("clock.differs", -3600), ("clock.agrees", 0)]
+    assert [(line["event"], line["seconds_ahead"]) for line in logs] == [("clock.differs", -3601), ("clock.agrees", -1)]
 
 
 def _rotator(world: World, off: Off) -> Rotator:
