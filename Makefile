@@ -26,7 +26,7 @@ test: .venv/.synced needed ## Lint, types, import contracts, and all tests again
 
 chaos: .venv/.synced ## What fails around the broker, on real processes: what clients see, and how long (part of test, too)
 	$(RUN) python -m tests.support.kubebox
-	timeout --signal=INT 900 $(RUN) pytest tests/chaos
+	timeout --signal=INT 1500 $(RUN) pytest tests/chaos
 
 needed:
 	@for program in curl jq; do command -v $$program >/dev/null || { \

@@ -15,6 +15,7 @@ from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.chaos.invariants import Copy, Explained, anchors, named_versions
 from tests.support.chaos.ledger import NO_ANSWER, AuditTail, Ledger
 from tests.support.chaos.levels import Level
+from tests.support.chaos.links import Links
 from tests.support.chaos.load import Caller, VaultApp, running
 from tests.support.chaos.proxy import ChaosProxy
 from tests.support.chaos.report import Outcome
@@ -50,6 +51,8 @@ class Scene:
     levels: list[Level] = field(default_factory=list)
     forgotten: set[str] = field(default_factory=set)
     """UIDs of anchors that nobody knows of any more, because Vault has lost what named them."""
+    links: list[Links] = field(default_factory=list)
+    """Each replica's network, where the test has made one."""
     ended: float = 0.0
     """When the last fault was over."""
 
@@ -219,7 +222,9 @@ class Scene:
         self.audit.refresh()
         twice = [digest for digest, records in self.audit.issued.items() if len(records) != 1]
         broken = [one for copy in self._copies() for one in await copy.broken(self.lab, self.tenant, self.audit)]
-        assert [*self.ledger.violations, *broken, *twice] == []
+        harm = [*self.ledger.violations, *broken, *twice]
+        if harm:
+            raise AssertionError("; ".join(harm))
 
     async def _anchors_are_explained(self) -> None:
         """Wait for a moment in which they are: the load goes on."""
