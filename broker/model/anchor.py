@@ -79,7 +79,7 @@ def vault_anchor(client_uid: str, grant: Named) -> AnchorId:
 
 def bucket_anchor(of: AnchorId, made: Anchor, number: int) -> AnchorId:
     """Return the anchor above those of tokens that were handed out in one period of time."""
-    return AnchorId(AnchorKind.BUCKET, f"{of.name}-{_part(made)}-b{number}", of.account)
+    return AnchorId(AnchorKind.BUCKET, f"{of.name}-{_part(made.uid)}-b{number}", of.account)
 
 
 def token_anchor(of: AnchorId, token_id: str) -> AnchorId:
@@ -92,7 +92,13 @@ def version_anchor(of: AnchorId, made: Anchor, version: int) -> AnchorId:
 
     By number and not at random, so that an attempt after a crash finds the anchor of the one before.
     """
-    return AnchorId(AnchorKind.VERSION, f"{of.name}-{_part(made)}-v{version}", of.account)
+    return AnchorId(AnchorKind.VERSION, f"{of.name}-{_part(made.uid)}-v{version}", of.account)
+
+
+def is_version(name: str, of: AnchorId, made_uid: str) -> bool:
+    """Tell whether :func:`version_anchor` calls an anchor so, of whichever version."""
+    before, _, number = name.rpartition("-v")
+    return before == f"{of.name}-{_part(made_uid)}" and number.isdecimal()
 
 
 def is_below(name: str, top: AnchorId) -> bool:
@@ -112,5 +118,5 @@ def _top(kind: AnchorKind, client_uid: str, grant: Named) -> AnchorId:
     return AnchorId(kind, NAME_PREFIX + base64.b32encode(digest).decode().lower(), grant.service_account)
 
 
-def _part(made: Anchor) -> str:
-    return made.uid[:8].lower()
+def _part(made_uid: str) -> str:
+    return made_uid[:8].lower()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from broker.model.anchor import is_version, vault_anchor
 from broker.model.client import Client, Grant, VaultCopy
 from broker.model.decision import Rules, allowed_audiences
 from broker.model.schedule import lead_seconds, renewal_time
@@ -130,6 +131,14 @@ def undescribed(copy: StoredCopy) -> range:
     if copy.label is None:
         return range(0)
     return range(max(copy.label.version, copy.current_version - MAX_UNDESCRIBED) + 1, copy.current_version + 1)
+
+
+def bound_as_made(label: CopyLabel, target: Target) -> bool:
+    """Tell whether what ends the tokens of a grant's copy ends those bound to the anchor that a label names, too.
+
+    Somebody may have written another one's there, such as of a client that is not suspended when this one is.
+    """
+    return is_version(label.anchor.name, vault_anchor(target.client.uid, target.grant), label.root_uid)
 
 
 def _as_asked(label: CopyLabel, target: Target) -> bool:

@@ -8,7 +8,7 @@ from broker.model.decision import Rules
 from broker.model.stored_copy import CopyLabel, StoredCopy
 from broker.ports import Clock
 from broker.services.grant_book import GrantBook
-from broker.services.vault_copy import Target, as_it_should_be, due, renewal
+from broker.services.vault_copy import Target, as_it_should_be, bound_as_made, due, renewal
 from broker.services.vault_root import VaultRoots
 from broker.services.vault_shown import ShownCopies
 from broker.services.vault_write import CopyWriter
@@ -82,7 +82,7 @@ class CurrentCopies:
         return None
 
     def _is_over(self, label: CopyLabel, target: Target) -> bool:
-        return label.root_uid != "" and self._clock.now() >= renewal(label, target)
+        return bound_as_made(label, target) and self._clock.now() >= renewal(label, target)
 
     def _show(self, target: Target, written: StoredCopy) -> StoredCopy:
         self._shown.written(target, written)

@@ -22,7 +22,7 @@ from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_secret import vault_secret
 from broker.ports import Anchors, AuditLog, Clock, VaultStore
 from broker.services.mint import GrantMinter
-from broker.services.vault_copy import MAX_RETIRED, Target, out_of_use, replaced, undescribed
+from broker.services.vault_copy import MAX_RETIRED, Target, bound_as_made, out_of_use, replaced, undescribed
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class CopyWriter:
             return await self._version(target, root, version), ()
         kept = tuple(one for one in label.retired if one.until > now)
         over = tuple(one for one in label.retired if one.until <= now)[-MAX_RETIRED:]
-        if len(kept) >= MAX_RETIRED:
+        if len(kept) >= MAX_RETIRED and bound_as_made(label, target):
             return label.anchor, over + kept
         anchor = await self._version(target, root, version)
         gone = await self._cut_short(target, copy, label, root) or [replaced(label, target, now)]
