@@ -53,9 +53,8 @@ async def test_the_clock_is_set_by_an_hour(stage: Stage, tmp_path: Path) -> None
                 refused = await _proved(scene)
                 metrics = await scene.broker.metrics()
                 lasts = await _expires_in(scene)
-                if (
-                    seconds < 0
-                ):  # forwards, a copy would be replaced too often, not too late: test_server_time.py counts
+                await scene.sees(ISSUE, "200", times=10)
+                if seconds < 0:  # forwards it would be too often, not too late: test_server_time.py counts
                     await until_replaced(scene)
                 clock.write_text("0")
             outcome = await scene.healed()
@@ -63,7 +62,7 @@ async def test_the_clock_is_set_by_an_hour(stage: Stage, tmp_path: Path) -> None
             assert refused == 401
             assert f'tokenbroker_authentication_failures_total{{reason="{reason}"}} 1.0' in metrics
             assert 880 <= lasts <= 900
-            assert set(outcome.seen[ISSUE]) | set(outcome.seen[DELIVERED]) | set(outcome.seen[ROTATED]) == {"200"}
+            assert set(outcome.seen[ISSUE]) | set(outcome.seen[DELIVERED]) | set(outcome.seen[ROTATED]) <= {"200"}
 
 
 async def _proved(scene: Scene) -> int:

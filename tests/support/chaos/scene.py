@@ -179,14 +179,15 @@ class Scene:
     async def _rotates(self) -> None:
         """Ask for a new version as ``tokenbroker client revoke-all`` does, and wait until the broker has written it."""
         copy = next(copy for copy in self._copies() if copy.app.what == ROTATED)
-        before = await copy.label(self.lab)
+        label = await copy.label(self.lab)
+        before = label.version if label is not None else 0  # Vault may have lost all
         asked = timestamp(datetime.now(UTC) + timedelta(seconds=1))
         body = {"metadata": {"annotations": {ROTATE_REQUESTED: asked}}}
         await self.lab.cluster.request("PATCH", f"{self.tenant.path}/kept", body)
 
         async def replaced() -> bool:
             label = await copy.label(self.lab)
-            return label is not None and before is not None and label.version > before.version
+            return label is not None and label.version > before
 
         await until(replaced, what="a copy is replaced", seconds=HEALED_SECONDS)
         self.outcome.healed[ROTATION] = self.now - self.ended
