@@ -185,17 +185,15 @@ class Gate:
 
     def _hand_on(self) -> None:
         """Give a slot to the first of the flow whose turn it is, or keep it free."""
-        if not self._flows:
-            self._free += 1
-            return
-        flow = next(iter(self._flows))
-        waiter = next(iter(self._flows[flow]))
-        self._flows.move_to_end(flow)
-        self._remove(waiter)
-        if waiter.turn.done():  # its task was cancelled, and did not run since
-            self._hand_on()
-        else:
-            waiter.turn.set_result(None)
+        while self._flows:
+            flow = next(iter(self._flows))
+            waiter = next(iter(self._flows[flow]))
+            self._flows.move_to_end(flow)
+            self._remove(waiter)
+            if not waiter.turn.done():  # else its task was cancelled, and did not run since
+                waiter.turn.set_result(None)
+                return
+        self._free += 1
 
     def _shed(self, waiter: "_Waiter", why: Shed) -> None:
         self._remove(waiter)

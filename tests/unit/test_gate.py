@@ -381,6 +381,17 @@ async def test_a_turn_of_somebody_who_went_in_the_same_moment_is_not_lost(crowde
     assert crowd.calls == 4
 
 
+async def test_many_who_go_in_the_same_moment_take_no_slot_along(crowded: Start) -> None:
+    """As at a stop, which cancels all of them: the next one finds a slot free."""
+    crowd = crowded(waiting=5000, waiting_each=5000)
+    await crowd.come("a", 4 + 3000)
+    await crowd.leave()
+    await crowd.come("b", 4)
+
+    assert crowd.gate.waiting == 0
+    assert crowd.served[-4:] == ["b"] * 4
+
+
 async def test_what_was_refused_or_went_takes_no_memory(crowded: Start) -> None:
     """No queue of anybody is left."""
     crowd = crowded(waiting_each=2)
