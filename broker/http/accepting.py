@@ -106,9 +106,8 @@ class Acceptor(Generic[ProtocolT]):
 
 
 def _bound(family: int, protocol: int, where: tuple[object, ...]) -> socket.socket:
-    listening = socket.socket(
-        family, socket.SOCK_STREAM, protocol
-    )  # named, so that TCP_NODELAY is set on what it accepts
+    # The protocol is named, so that asyncio sets TCP_NODELAY on what is accepted.
+    listening = socket.socket(family, socket.SOCK_STREAM, protocol)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -53,7 +53,8 @@ class ServerTime:
         agree = abs(ahead) <= TOLERATED_SECONDS
         if agree is not self._agree:
             self._agree = agree
-            log.log(20 if agree else 30, "clock.agrees" if agree else "clock.differs", seconds_ahead=round(ahead))
+            say, event = (log.info, "clock.agrees") if agree else (log.warning, "clock.differs")
+            say(event, seconds_ahead=round(ahead))
 
     def _theirs(self) -> float | None:
         if self._heard is None:
