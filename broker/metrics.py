@@ -88,7 +88,7 @@ class Metrics:
             "tokenbroker_registry_broken_files", "Files of the registry's directory that serve nobody."
         )
         self._watch = self._counter(
-            "tokenbroker_watch_restarts", "Watches on TokenClients that broke, by reason.", ["reason"]
+            "tokenbroker_watch_restarts", "Watches that broke before their time, by reason.", ["reason"]
         )
         self._ended = self._counter(
             "tokenbroker_grants_ended", "How often all tokens of a grant were ended, by why.", ["reason"]
@@ -132,7 +132,7 @@ class Metrics:
             (self._policies, TRIED),
             (self._leader_changes, ("gained", "lost")),
             (self._kubernetes_failures, TOKEN_REQUEST_FAILURES),
-            (self._watch, (Reason.KUBERNETES_UNAVAILABLE, Reason.KUBERNETES_TIMEOUT, "gone")),
+            (self._watch, (Reason.KUBERNETES_UNAVAILABLE, Reason.KUBERNETES_TIMEOUT, "gone", "silent")),
         )
         for metric, values in known:
             for value in values:

@@ -47,6 +47,8 @@ def test_every_reason_is_at_zero_before_it_happens() -> None:
         f'tokenbroker_authentication_failures_total{{reason="{failure.value}"}} 0.0' for failure in ProofFailure
     }
     assert expected <= set(exposed)
+    broken = ("gone", "silent", "kubernetes_unavailable", "kubernetes_timeout")
+    assert {f'tokenbroker_watch_restarts_total{{reason="{reason}"}} 0.0' for reason in broken} <= set(exposed)
 
 
 def test_in_flight_goes_up_and_down() -> None:
