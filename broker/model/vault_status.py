@@ -50,12 +50,13 @@ def vault_columns(copies: Iterable[VaultFacts]) -> dict[str, str]:
     return {name: timestamp(min(times)) for name, times in columns.items() if times}
 
 
-def differs_in_times_only(status: Mapping[str, Any], previous: Mapping[str, Any]) -> bool:
-    """Tell whether two statuses say the same of a client, but for versions and times of its copies in Vault."""
-    return _without_times(status) == _without_times(previous)
+def differs_about_vault_only(status: Mapping[str, Any], previous: Mapping[str, Any]) -> bool:
+    """Tell whether two statuses say the same of a client, but for its copies in Vault."""
+    return _without_vault(status) == _without_vault(previous)
 
 
-def _without_times(status: Mapping[str, Any]) -> tuple[object, ...]:
-    said = [(it.get("type"), it.get("status"), it.get("reason")) for it in status.get("conditions", ())]
+def _without_vault(status: Mapping[str, Any]) -> tuple[object, ...]:
+    conditions = [it for it in status.get("conditions", ()) if it.get("type") != "VaultSynced"]
+    said = [(it.get("type"), it.get("status"), it.get("reason")) for it in conditions]
     grants = [{key: value for key, value in it.items() if key != "vault"} for it in status.get("grants", ())]
     return status.get("observedGeneration"), said, grants

@@ -21,7 +21,7 @@ from broker.model.status import (
     listing_all,
     status_document,
 )
-from broker.model.vault_status import VaultFacts, differs_in_times_only
+from broker.model.vault_status import VaultFacts, differs_about_vault_only
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
 from broker.services.by_grant import keep_granted
 from broker.services.ending import NotEnded
@@ -31,8 +31,8 @@ from broker.services.workqueue import WorkQueue
 RECHECK_SECONDS = 60.0
 """A status is looked at again this often, because time alone can change it (a copy in Vault expires)."""
 
-ROUTINE_QPS, ROUTINE_BURST = 50.0, 200
-"""How many statuses are written a second, and at once, that tell of nothing but renewed copies in Vault."""
+ROUTINE_QPS, ROUTINE_BURST = 25.0, 200
+"""How many statuses are written a second, and at once, that tell of nothing but copies in Vault."""
 
 ENDING_NOW = "they are being ended."
 """What is said of tokens while nobody knows yet whether they can be ended."""
@@ -242,10 +242,10 @@ class StatusBoard:
         return RECHECK_SECONDS
 
     def _wait(self, registration: Registration, status: Mapping[str, Any]) -> float:
-        """Return for how many seconds writing a status has to wait: ten thousand copies may be renewed at once."""
+        """Return for how many seconds writing a status has to wait: Vault may fail, and be back, for all at once."""
         in_turn = registration.id in self._in_turn
         self._in_turn.discard(registration.id)
-        if in_turn or not differs_in_times_only(status, registration.status):
+        if in_turn or not differs_about_vault_only(status, registration.status):
             return 0.0
         wait = self._routine.reserve(1)
         if wait > 0:

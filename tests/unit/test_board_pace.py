@@ -1,4 +1,4 @@
-"""Statuses that tell of nothing but renewed copies in Vault are written no faster than the API server bears."""
+"""Statuses that tell of nothing but copies in Vault are written no faster than the API server bears."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -65,11 +65,32 @@ async def test_whoever_waits_has_one_turn() -> None:
     assert (await bench.renew() or 0) < RECHECK_SECONDS
 
 
-async def test_news_does_not_wait() -> None:
-    """A copy that cannot be renewed is told of at once."""
+async def test_an_outage_of_vault_that_concerns_all_is_told_in_turn() -> None:
+    """And so is its end: ten thousand statuses would hold up all that have tokens to be issued."""
     bench = Renewed()
     for _ in range(ROUTINE_BURST + 2):
         await bench.renew()
+    await bench.write()  # in its turn
 
-    assert await bench.renew(Fault(Reason.VAULT_DENIED, "denied")) == RECHECK_SECONDS
+    assert (await bench.renew(Fault(Reason.VAULT_UNAVAILABLE, "sealed")) or 0) < RECHECK_SECONDS
+
+
+async def test_an_outage_that_concerns_few_is_told_at_once() -> None:
+    """As all that is no mass."""
+    bench = Renewed()
+    await bench.renew()
+    await bench.renew(Fault(Reason.VAULT_DENIED, "denied"))
+
     assert bench.condition("VaultSynced") == ("False", "VaultDenied")
+
+
+async def test_news_of_a_client_does_not_wait() -> None:
+    """Whoever gets no token any more is told of at once."""
+    bench = Renewed()
+    for _ in range(ROUTINE_BURST + 2):
+        await bench.renew()
+    await bench.write()  # in its turn
+    bench.board.rehearsed(KEY.client, "default", Fault(Reason.SERVICE_ACCOUNT_MISSING, "gone"), None)
+
+    assert await bench.write() == RECHECK_SECONDS
+    assert bench.condition("Ready") == ("False", "ServiceAccountMissing")
