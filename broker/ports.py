@@ -139,6 +139,13 @@ class Reviewer(Protocol):
         """
 
 
+class ProofReviewer(Protocol):
+    """Asks the API server about ServiceAccount tokens that are proofs."""
+
+    async def review(self, token: str, audience: str, namespace: str) -> Reviewed | None:
+        """Return what :meth:`Reviewer.review` does. ``namespace`` is the account's, as the signed token says."""
+
+
 class Anchors(Protocol):
     """Makes and deletes the Secrets that tokens are bound to (:mod:`broker.model.anchor`).
 

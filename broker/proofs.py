@@ -13,7 +13,7 @@ from broker.identity.key_set import KeySet, KeySetMetrics, KeySource
 from broker.identity.oidc import OidcIssuer
 from broker.identity.service_account import ClusterTokens
 from broker.model.proof_policy import ProofPolicy
-from broker.ports import Clock, Reviewer
+from broker.ports import Clock, ProofReviewer
 from broker.services.authenticate import Checks
 
 
@@ -29,7 +29,7 @@ class ClusterNames:
 async def proof_checks(
     config: Config,
     cluster_keys: KeySource,
-    reviewer: Reviewer,
+    reviewer: ProofReviewer,
     cluster: ClusterNames,
     *,
     clock: Clock,

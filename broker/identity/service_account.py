@@ -12,7 +12,7 @@ from broker.identity.jose import ALL_ALGORITHMS, Unverified, check_times, verify
 from broker.identity.key_set import KeySet
 from broker.model.account import USER_PREFIX
 from broker.model.proof import VerifiedAccount, audience_is
-from broker.ports import Clock, Reviewed, Reviewer
+from broker.ports import Clock, ProofReviewer, Reviewed
 
 CACHE_SECONDS = 3.0
 """How long the API server's word counts: an account that is deleted is refused this much later."""
@@ -25,7 +25,7 @@ MAX_AGE_SECONDS = 366 * 24 * 3600.0
 class ClusterTokens:
     """Verifies ServiceAccount tokens: the signature here, so that made-up ones cost no call, then by TokenReview."""
 
-    def __init__(self, issuer: str, audience: str, keys: KeySet, reviewer: Reviewer, clock: Clock) -> None:
+    def __init__(self, issuer: str, audience: str, keys: KeySet, reviewer: ProofReviewer, clock: Clock) -> None:
         self.issuer = issuer
         self._audience = audience
         self._keys = keys
@@ -45,7 +45,8 @@ class ClusterTokens:
             raise ProofError(ProofFailure.WRONG_AUDIENCE, "The token must be for the broker alone (aud).")
         if "secret" in _bound_to(claims):
             raise ProofError(ProofFailure.NOT_ACCEPTED)
-        account = _account(await self._reviewer.review(token.text, self._audience), self._audience)
+        reviewed = await self._reviewer.review(token.text, self._audience, _named(claims.get("sub"))[0])
+        account = _account(reviewed, self._audience)
         self._remember(key, account)
         return account
 
@@ -64,7 +65,13 @@ def _bound_to(claims: object) -> dict[str, object]:
 def _account(reviewed: Reviewed | None, audience: str) -> VerifiedAccount:
     if reviewed is None or reviewed.audiences != (audience,):
         raise ProofError(ProofFailure.ACCOUNT_GONE, "The API server does not accept the token any more.")
-    namespace, colon, name = reviewed.username.removeprefix(USER_PREFIX).partition(":")
-    if not reviewed.username.startswith(USER_PREFIX) or not colon:
-        raise ProofError(ProofFailure.NOT_ACCEPTED)
+    namespace, name = _named(reviewed.username)
     return VerifiedAccount(namespace, name, reviewed.uid)
+
+
+def _named(user: object) -> tuple[str, str]:
+    """Return the namespace and name of an account, of what it is called as a user. Raises ProofError."""
+    namespace, colon, name = str(user).removeprefix(USER_PREFIX).partition(":")
+    if not str(user).startswith(USER_PREFIX) or not colon:
+        raise ProofError(ProofFailure.NOT_ACCEPTED)
+    return namespace, name

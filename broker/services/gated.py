@@ -3,8 +3,7 @@
 from broker.model.client import Client
 from broker.model.decision import Allowed
 from broker.model.prepared import Prepared
-from broker.model.sensitive import Sensitive
-from broker.ports import LiveToken, Reviewed, Reviewer
+from broker.ports import Reviewed, Reviewer
 from broker.services.gate import Gate
 from broker.services.mint import GrantMinter, Issued
 
@@ -31,21 +30,17 @@ class GatedMinter:
 
 
 class GatedReviewer:
-    """Reviews the tokens that callers bring as proofs; implements :class:`broker.ports.Reviewer`.
+    """Reviews the tokens that callers bring as proofs; implements :class:`broker.ports.ProofReviewer`.
 
-    Nobody is known by then, so each token is a flow of its own.
+    Which client is meant counts only once a token is known to be good. So all accounts of a namespace are one flow:
+    whoever may make tokens and accounts there makes no longer queue for anybody else.
     """
 
     def __init__(self, reviewer: Reviewer, gate: Gate) -> None:
         self._reviewer = reviewer
         self._gate = gate
 
-    async def inspect(self, token: Sensitive) -> LiveToken | None:
-        """See :meth:`broker.ports.Reviewer.inspect`. Raises BrokerError(overloaded), too."""
-        async with self._gate.turn(hash(token.reveal())):
-            return await self._reviewer.inspect(token)
-
-    async def review(self, token: str, audience: str) -> Reviewed | None:
-        """See :meth:`broker.ports.Reviewer.review`. Raises BrokerError(overloaded), too."""
-        async with self._gate.turn(hash(token)):
+    async def review(self, token: str, audience: str, namespace: str) -> Reviewed | None:
+        """See :meth:`broker.ports.ProofReviewer.review`. Raises BrokerError(overloaded), too."""
+        async with self._gate.turn(("accounts", namespace)):
             return await self._reviewer.review(token, audience)

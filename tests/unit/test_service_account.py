@@ -13,8 +13,7 @@ from broker.identity import service_account
 from broker.identity.jose import parse, read_key_set
 from broker.identity.service_account import CACHE_SECONDS, ClusterTokens
 from broker.model.proof import VerifiedAccount
-from broker.model.sensitive import Sensitive
-from broker.ports import LiveToken, Reviewed
+from broker.ports import Reviewed
 from tests.support.issuer import SigningKey
 
 CLUSTER, URL = "https://kubernetes.default.svc", "https://broker.example"
@@ -42,16 +41,12 @@ class Reviewer:
     """Says of every token what it is told to, and counts."""
 
     reviewed: Reviewed | None = ACCOUNT
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
 
-    async def review(self, token: str, audience: str) -> Reviewed | None:
+    async def review(self, token: str, audience: str, namespace: str) -> Reviewed | None:
         """Return what it was told."""
-        self.asked.append((token, audience))
+        self.asked.append((token, audience, namespace))
         return self.reviewed
-
-    async def inspect(self, token: Sensitive) -> LiveToken | None:
-        """Never called."""
-        raise AssertionError(token)
 
 
 class Keys:
@@ -68,7 +63,8 @@ KEYS = read_key_set(json.dumps({"keys": [KEY.jwk]}).encode())
 def token(**changes: Any) -> Any:
     """Return a token of an account for the broker, but for what is changed."""
     now = int(time.time())
-    said = {"iss": CLUSTER, "aud": [URL], "iat": now, "exp": now + 3600, "kubernetes.io": {"pod": {"name": "p"}}}
+    said = {"iss": CLUSTER, "aud": [URL], "sub": ACCOUNT.username, "iat": now, "exp": now + 3600}
+    said |= {"kubernetes.io": {"pod": {"name": "p"}}}
     return parse(KEY.sign(said | changes))
 
 
@@ -93,7 +89,7 @@ async def test_the_api_server_has_the_last_word() -> None:
     clock.seconds += CACHE_SECONDS
     await checked.verify(one)
 
-    assert reviewer.asked == [(one.text, URL)] * 2
+    assert reviewer.asked == [(one.text, URL, "ci")] * 2
 
 
 @pytest.mark.parametrize(
@@ -103,8 +99,9 @@ async def test_the_api_server_has_the_last_word() -> None:
         ({"aud": [URL, "other"]}, ProofFailure.WRONG_AUDIENCE),
         ({"aud": [CLUSTER]}, ProofFailure.WRONG_AUDIENCE),
         ({"exp": 1}, ProofFailure.EXPIRED),
+        ({"sub": "runner"}, ProofFailure.NOT_ACCEPTED),
     ],
-    ids=["bound to a Secret", "for others too", "for the API server", "expired"],
+    ids=["bound to a Secret", "for others too", "for the API server", "expired", "no account's"],
 )
 async def test_tokens_that_the_api_server_is_not_even_asked_about(changes: dict[str, Any], why: ProofFailure) -> None:
     """What the token itself says is enough."""
@@ -138,5 +135,5 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     for one in (*many, many[2], many[0]):
         await checked.verify(one)
 
-    assert [many.index(parse(text)) for text, _ in reviewer.asked] == [0, 1, 2, 0]
+    assert [many.index(parse(text)) for text, _, _ in reviewer.asked] == [0, 1, 2, 0]
     assert len(checked._cache) == 2
