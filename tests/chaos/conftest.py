@@ -63,8 +63,8 @@ def scene(standing: Scene, record_property: Callable[[str, object], None]) -> It
     """Return the module's scene, which several faults happen to, one after the other."""
     before = len(standing.outcomes)
     yield standing
-    standing.ledger.violations.clear()  # they have failed a test already
     _tell(record_property, standing.outcomes[before:])
+    assert standing.ledger.taken_violations() == []  # what came late, or while a test failed
 
 
 def _tell(record: Callable[[str, object], None], outcomes: Iterable[Outcome]) -> None:

@@ -165,3 +165,13 @@ def test_ledger_tells_when_calls_ceased_to_fail() -> None:
     assert ledger.outcomes("issue", 3.0, 12.0) == {NO_ANSWER: 1, "200": 1}
     assert ledger.good("issue", 11.0) == 2
     assert ledger.slowest("read", 0.0, 30.0) == 5.0
+
+
+def test_what_must_not_have_happened_is_told_once() -> None:
+    """So what comes after a check fails the next one, and not each that follows."""
+    ledger = Ledger()
+    ledger.forbid("early")
+    first = ledger.taken_violations()
+    ledger.forbid("late")
+
+    assert (first, ledger.taken_violations(), ledger.taken_violations()) == (["early"], ["late"], [])

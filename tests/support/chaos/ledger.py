@@ -43,6 +43,11 @@ class Ledger:
         """Keep what must not happen; the scene fails with it."""
         self.violations.append(violation)
 
+    def taken_violations(self) -> list[str]:
+        """Return what must not have happened since this was asked last."""
+        taken, self.violations = self.violations, []
+        return taken
+
     def good(self, what: str, since: float = 0.0) -> int:
         """Return how many calls of a kind began after a time and went well."""
         return sum(call.what == what and call.good and call.began >= since for call in self.calls)

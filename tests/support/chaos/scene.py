@@ -94,6 +94,7 @@ class Scene:
             async with running([*callers, *apps]):
                 await scene._warm()
                 yield scene
+            assert ledger.taken_violations() == []
             await scene._gone()
 
     @property
@@ -223,7 +224,7 @@ class Scene:
         self.audit.refresh()
         twice = [digest for digest, records in self.audit.issued.items() if len(records) != 1]
         broken = [one for copy in self._copies() for one in await copy.broken(self.lab, self.tenant, self.audit)]
-        harm = [*self.ledger.violations, *broken, *twice]
+        harm = [*self.ledger.taken_violations(), *broken, *twice]
         if harm:
             raise AssertionError("; ".join(harm))
 
