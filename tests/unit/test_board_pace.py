@@ -94,3 +94,15 @@ async def test_news_of_a_client_does_not_wait() -> None:
 
     assert await bench.write() == RECHECK_SECONDS
     assert bench.condition("Ready") == ("False", "ServiceAccountMissing")
+
+
+async def test_whoever_goes_while_it_waits_takes_no_memory() -> None:
+    """Its turn is forgotten with it."""
+    bench = Renewed()
+    for _ in range(ROUTINE_BURST + 2):
+        await bench.renew()
+    waited = KEY.client in bench.board._in_turn
+    bench.board.forget(KEY.client)
+
+    assert waited
+    assert not bench.board._in_turn
