@@ -47,8 +47,8 @@ def listen(**more: Any) -> dict[str, Any]:
 
 
 async def livez(broker: BrokerProcess) -> int:
-    """Ask as a kubelet does, which gives it a second."""
-    patience = aiohttp.ClientTimeout(total=1)
+    """Ask as the kubelet does, which waits for 5 s (deploy/base/deployment.yaml)."""
+    patience = aiohttp.ClientTimeout(total=5)
     async with (
         aiohttp.ClientSession(timeout=patience) as session,
         session.get(f"{broker.ops_url}/livez") as answer,
