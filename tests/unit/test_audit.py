@@ -1,11 +1,13 @@
-"""An audit log into a pipe: what cannot be written is refused soon, also where nobody empties it."""
+"""What the audit log cannot write is refused soon, also where nobody empties a pipe, and harms no other record."""
 
 import json
 import os
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +92,20 @@ def test_a_pipe_that_nobody_empties_holds_the_broker_up_once() -> None:
     assert again >= WRITABLE_WITHIN_MS / 1000 * 0.9
     assert json.loads(written)["jti"] == "jti-1"
     assert counted.failures == 52
+
+
+def test_a_record_that_was_cut_short_takes_no_other_along(tmp_path: Path) -> None:
+    """A file that may grow no further, as on a full disk, has half of it: the next one stands on a line of its own."""
+    file, (soft, hard) = tmp_path / "audit.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with AuditFile(str(file), Counted()) as audit:
+        audit.issued(ISSUED)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 20, hard))
+        try:
+            _refused(audit)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        audit.issued(ISSUED)
+    first, cut, last = file.read_text().splitlines()
+
+    assert json.loads(first) == json.loads(last)
+    assert len(cut) == 20

@@ -150,6 +150,16 @@ def test_configuration_and_labels_together(configured: Load) -> None:
     assert limits("out") == NamespaceLimits(opted_in=False)
 
 
+def test_limits_follow_the_labels(configured: Load) -> None:
+    """Those that were found before count for as long as what they were found by."""
+    labels = {"shop": OPTED_IN | {"tier": "lab"}}
+    limits = namespace_limits(configured([{"namespace_labels": {"tier": "lab"}, "max_ttl": "1h"}]), labels.__getitem__)
+    before = limits("shop").max_ttl_seconds
+    labels["shop"] = OPTED_IN
+
+    assert (before, limits("shop").max_ttl_seconds) == (HOUR, None)
+
+
 def test_limits_are_not_known_where_the_labels_are_too_old(configured: Load) -> None:
     """Also those that were found before: what they were found by may have changed."""
     stale, labels = False, {"tier": "lab", **OPTED_IN}

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from broker.logs import UnhurriedStream
+
 SAY = """
 import logging, structlog
 from broker.logs import set_up_logging
@@ -118,6 +120,23 @@ def test_nobody_waits_for_who_reads_the_log() -> None:
     assert len(lost) == 1
     assert len(whole) - 2 + lost[0] == 4000
     assert len([line for line in lines if line and not line.endswith(b"}")]) <= 1
+
+
+def test_a_line_that_was_cut_short_takes_no_other_along() -> None:
+    """What comes next stands on a line of its own, after the word that something was left out."""
+    reading, writing = os.pipe()
+    try:
+        stream = UnhurriedStream(writing)
+        stream.write(b"x" * 1_000_000 + b"\n")
+        cut = os.read(reading, 1_000_000)
+        stream.write(b"next\n")
+        lines = os.read(reading, 1_000_000).split(b"\n")
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+    assert set(cut) == {ord("x")}
+    assert (lines[0], json.loads(lines[1])["lines"], lines[2:]) == (b"", 1, [b"next", b""])
 
 
 def test_a_full_disk_costs_lines_and_no_more(tmp_path: Path) -> None:

@@ -206,6 +206,14 @@ async def test_failures_in_a_row_are_waited_for_longer_and_longer(tmp_path: Path
     assert told.restarts == ["kubernetes_unavailable"] * 4
 
 
+async def test_a_watch_that_ended_in_its_time_ends_a_row_of_failures(tmp_path: Path, told: Told) -> None:
+    """Whatever failed before it is over."""
+    async with following(tmp_path, told, status(500), page(), ended(), status(500)):
+        pass
+
+    assert told.waited == [1, 1]
+
+
 async def test_a_watch_that_held_for_a_while_ends_a_row_of_failures(
     tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
