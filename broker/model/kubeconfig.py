@@ -12,6 +12,9 @@ import yaml
 from broker.model.cluster import ClusterInfo
 from broker.model.sensitive import Sensitive
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""libyaml's, where it is there: the other one would be half of what renewing a copy in Vault takes of the broker."""
+
 
 def kubeconfig(cluster: ClusterInfo, namespace: str, user: str, token: Sensitive) -> str:
     """Return a complete kubeconfig, as YAML, with one context: ``user`` on ``cluster``, in ``namespace``.
@@ -67,4 +70,4 @@ def ca_data(cluster: ClusterInfo) -> str:
 def _yaml(document: dict[str, Any]) -> str:
     # Every string is quoted: parsers disagree on bare words such as null, 123, 1e3, yes, and all of them can
     # be names of namespaces.
-    return yaml.safe_dump(document, sort_keys=False, default_style='"', width=2**31)
+    return yaml.dump(document, Dumper=_DUMPER, sort_keys=False, default_style='"', width=2**31 - 1)
