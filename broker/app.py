@@ -76,7 +76,7 @@ def _joined(parts: Parts) -> Broker:
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
     copies = _copies(parts, minter, book, board)
     keeper = rotator(copies, new_request_id) if copies else None
-    gated = GatedMinter(minter, parts.gate)
+    gated = GatedMinter(minter, parts.gate, parts.decider)
     reused = SharedTokens(minter=gated, decider=parts.decider, clock=parts.clock)
     shared = Shared(book, board, tokens, gated, reused, keeper, ClientRates(parts.rules, parts.clock))
     reconciler = _reconciler(parts, shared)

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from broker.errors import BrokerError, ProofError, ProofFailure
 from broker.model.client import Client, ClientId
-from broker.model.decision import Allowed, Ask, Denied, Rules, decide
+from broker.model.decision import Allowed, Ask, Denied, Rules, decide, grant_problem, standing
 from broker.model.proof import ProvedBy
 from broker.ports import Clock, Registry
 from broker.services.grant_book import not_ready
@@ -41,6 +41,20 @@ class Decider:
         if isinstance(decision, Denied):
             raise BrokerError(decision.reason, decision.detail, limits=decision.limits)
         return now, decision
+
+    def again(self, client: Client, allowed: Allowed) -> None:
+        """Raise BrokerError where a client may not have any more what it was allowed, whoever asked and how.
+
+        Raises what :meth:`decide` does; anchor_missing where the grant has changed: its caller has to come again.
+        """
+        if self._locks is not None:
+            self._locks.require()
+        now, grant = self._same(client), allowed.grant
+        if now is not client and (now.proofs != client.proofs or now.grant(grant.name) != grant):
+            raise not_ready()
+        denied = standing(now, self._clock.now()) or grant_problem(now.id.namespace, grant, self._rules)
+        if denied is not None:
+            raise BrokerError(denied.reason, denied.detail)
 
     def registered(self, client_id: ClientId) -> Client | None:
         """Return a client as it is registered, or None where it is not, or is being deleted, or not valid.

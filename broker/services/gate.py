@@ -86,6 +86,11 @@ class Gate:
         self.waiting = 0
         """How many requests wait."""
 
+    @property
+    def full(self) -> bool:
+        """Tell whether who comes now has to wait."""
+        return not self._free
+
     def turn(self, flow: Hashable) -> "Turn":
         """Return the turn of a request, to be entered. Entering it raises BrokerError(overloaded)."""
         return Turn(self, flow)
@@ -234,8 +239,11 @@ class Turn:
         self._flow = flow
         self._began = 0.0
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> bool:
+        """Return whether it had to be waited for. Raises BrokerError(overloaded)."""
+        waits = self._gate.full
         self._began = await self._gate.enter(self._flow)
+        return waits
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None

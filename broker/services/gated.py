@@ -4,24 +4,35 @@ from broker.model.client import Client
 from broker.model.decision import Allowed
 from broker.model.prepared import Prepared
 from broker.ports import Reviewed, Reviewer
+from broker.services.decide_anew import Decider
 from broker.services.gate import Gate
 from broker.services.mint import GrantMinter, Issued
 
 
 class GatedMinter:
-    """Mints for callers, in turn with those of other clients. What the broker mints for itself goes past it."""
+    """Mints for callers, in turn with those of other clients. What the broker mints for itself goes past it.
 
-    def __init__(self, minter: GrantMinter, gate: Gate) -> None:
+    Who had to wait is decided on anew: it may have been suspended meanwhile, and what wants to end its tokens waits
+    for nobody.
+    """
+
+    def __init__(self, minter: GrantMinter, gate: Gate, decider: Decider) -> None:
         self._minter = minter
         self._gate = gate
+        self._decider = decider
 
     def prepared(self, client: Client, allowed: Allowed) -> Prepared:
         """See :meth:`GrantMinter.prepared`."""
         return self._minter.prepared(client, allowed)
 
     async def mint(self, client: Client, allowed: Allowed) -> Issued:
-        """Return a fresh token. Raises BrokerError(overloaded), and those of :meth:`GrantMinter.mint`."""
-        async with self._gate.turn(client.id):
+        """Return a fresh token.
+
+        Raises BrokerError: overloaded, and those of :meth:`Decider.again` and :meth:`GrantMinter.mint`.
+        """
+        async with self._gate.turn(client.id) as waited:
+            if waited:
+                self._decider.again(client, allowed)
             return await self._minter.mint(client, allowed)
 
     def abandon(self, client: Client, issued: Issued) -> None:

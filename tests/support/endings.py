@@ -268,8 +268,8 @@ class EndingWorld:
         self.reconciler = self._reconciler()
         minter = GrantMinter(minter=self.cluster, book=self.book, tokens=self.tokens, recheck=self.rechecked.append)
         decider = Decider(registry=self.cluster, rules=self.rules, clock=self.clock, locks=None)
-        gate = a_gate(self.clock)
-        gated = GatedMinter(minter, gate)
+        gate = self.gate = a_gate(self.clock)
+        gated = GatedMinter(minter, gate, decider)
         self.shared = SharedTokens(minter=gated, decider=decider, clock=self.clock)
         self.issuer = Issuer(
             minter=gated,
