@@ -60,14 +60,17 @@ class Acceptor(Generic[ProtocolT]):
             listening.close()
 
     async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, failing = asyncio.get_running_loop(), False
         while True:
             try:
                 caller, _ = await loop.sock_accept(listening)
             except OSError as error:
-                log.warning("http.not_accepted", error=errno.errorcode.get(error.errno or 0, ""))
+                if not failing:  # the first of several in a row: there are ten a second
+                    log.warning("http.not_accepted", error=errno.errorcode.get(error.errno or 0, ""))
+                failing = True
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
+            failing = False
             if len(self._open) < self._most:
                 self._start(self._welcome(caller))
             else:
@@ -84,9 +87,6 @@ class Acceptor(Generic[ProtocolT]):
             )
         except OSError:  # a handshake that failed or took too long
             self.gone(connection)
-        except asyncio.CancelledError:
-            self.gone(connection)
-            raise
 
     def _turn_away(self, caller: socket.socket) -> None:
         answer = self._turned_away()

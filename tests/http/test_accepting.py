@@ -5,12 +5,15 @@ import errno
 import resource
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from broker.http.accepting import Acceptor
 from broker.http.listeners import Listener
@@ -189,11 +192,11 @@ def no_more_files() -> Iterator[None]:
 
 
 async def test_a_process_out_of_file_descriptors_accepts_again_when_it_has_some() -> None:
-    """Whoever waited in the meantime is served; the accepting goes on."""
+    """Whoever waited in the meantime is served; the accepting goes on, and has said once that it could not."""
     async with open_door() as door:
         waiting = socket.socket()
         waiting.setblocking(False)  # noqa: FBT003 - the standard library's own
-        with no_more_files():
+        with no_more_files(), capture_logs() as logs:
             await asyncio.get_running_loop().sock_connect(waiting, ("127.0.0.1", door.port))
             waiting.send(REQUEST)
             await asyncio.sleep(0.3)
@@ -203,6 +206,24 @@ async def test_a_process_out_of_file_descriptors_accepts_again_when_it_has_some(
         waiting.close()
 
     assert head.startswith(b"HTTP/1.1 200 ")
+    assert [(line["event"], line["error"]) for line in logs] == [("http.not_accepted", "EMFILE")]
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "room", "raised"),
+    [(1024, 4096, 2000, 2768), (1024, 1500, 750, 1500), (1024, 2500, 1732, 2500), (3000, 4096, 2000, 3000)],
+)
+def test_connections_leave_file_descriptors_for_the_rest(soft: int, hard: int, room: int, raised: int) -> None:
+    """The process takes as many as it may; where that is too few for 2,000 callers, fewer are let in."""
+    program = f"""
+import resource
+from broker.server import _room
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+print(_room(2000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60)
+
+    assert said.stdout.splitlines()[-1] == f"{room} {raised}"
 
 
 async def test_an_address_that_is_taken_is_said_so() -> None:
