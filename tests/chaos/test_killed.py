@@ -5,6 +5,8 @@ import os
 import random
 import secrets
 
+import pytest
+
 from tests.chaos.conftest import Stage
 from tests.support.chaos.scene import Scene
 from tests.support.chaos.setting import DELIVER, ISSUE, SINGLE
@@ -20,6 +22,7 @@ SEED = "CHAOS_SEED"
 SOON = 30.0
 
 
+@pytest.mark.timeout(900)
 async def test_a_hundred_kills_at_random_under_load(stage: Stage) -> None:
     """Of two replicas, either, the leader or not, ready or not yet. CHAOS_SEED=n repeats the printed moments."""
     seed = int(os.environ.get(SEED) or secrets.randbelow(2**32))

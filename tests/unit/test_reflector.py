@@ -231,6 +231,22 @@ async def test_a_watch_that_held_for_a_while_ends_a_row_of_failures(
     assert told.waited == [1, 1, 1]
 
 
+async def test_trouble_is_over_with_the_next_list(tmp_path: Path, told: Told) -> None:
+    """Who is not ready later says nothing of a failure that has long passed."""
+    async with answered(tmp_path, status(500, "oops"), page()) as (session, server):
+        reflector = Reflector(session, "Things", PATH, told, told, essence=lambda thing: thing)
+        running = asyncio.create_task(reflector.run())
+        await server.asked(2)
+        during = reflector.trouble
+        await server.asked(3)
+        after = reflector.trouble
+        running.cancel()
+        await asyncio.wait([running])
+
+    assert "oops" in during
+    assert after == ""
+
+
 @pytest.mark.parametrize("code", [403, 500, 429])
 async def test_a_watch_that_is_refused_is_followed_by_a_list(tmp_path: Path, told: Told, code: int) -> None:
     """Nothing is known of what happens meanwhile."""

@@ -3,9 +3,14 @@
 import asyncio
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
+from broker.http.problems import guarded
 from broker.model.trace import TraceContext
 from broker.tracing import current, exemplar, following, noted
+from tests.support.malformed import Uncounted
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE}-{PARENT}-01"
@@ -71,3 +76,18 @@ async def test_a_trace_ends_with_its_request() -> None:
     assert (await before, await during) == (None, TraceContext(TRACE, PARENT, "01"))
     assert said == {"trace_id": TRACE, "parent_id": PARENT}
     assert (current(), dict(noted()), exemplar()) == (None, {}, None)
+
+
+@pytest.mark.parametrize(("times", "followed"), [(1, True), (2, False)])
+async def test_a_header_that_is_there_twice_is_as_if_it_was_not_there(times: int, followed: bool) -> None:  # noqa: FBT001
+    """Two of them contradict each other."""
+    seen: list[TraceContext | None] = []
+
+    async def handler(_request: web.Request) -> web.Response:
+        seen.append(current())
+        return web.Response()
+
+    headers = CIMultiDict([("traceparent", GOOD)] * times)
+    await guarded(handler, lambda: "id", Uncounted())(make_mocked_request("POST", "/v1/tokens", headers))
+
+    assert seen == [TraceContext.parse(GOOD) if followed else None]
