@@ -13,7 +13,7 @@ from tests.model.clients import ACCOUNTS, JOB, WEB, grants, new_client, path_of
 from tests.model.feed import LAG_SECONDS
 from tests.model.ports import PORTS
 from tests.model.truth import key_of
-from tests.model.wire import How
+from tests.model.wire import PASSING, How
 from tests.model.world import Held, World
 
 NAMES = ("a", "b")
@@ -24,6 +24,9 @@ SHAPES = st.lists(
     max_size=3,
     unique_by=lambda shape: shape[0],
 ).map(tuple)
+FAULTS = st.lists(
+    st.tuples(st.sampled_from(PORTS), st.sampled_from([0, 0, 1, 2, 3]), st.sampled_from(PASSING)), max_size=5
+)
 MEDDLING = ("overwrite", "delete", "remove", "unlabel")
 CLIENTS = st.sampled_from([WEB, WEB, JOB])
 REPLICAS = st.sampled_from(NAMES)
@@ -39,21 +42,26 @@ class BrokerMachine(RuleBasedStateMachine):
 
     world: World
 
+    def tell(self, world: World) -> None:
+        """Hear of a history that went well, for who wants to count."""
+
     def teardown(self) -> None:
         """Let everything work, and look at what has become of it."""
         if not hasattr(self, "world"):
             return
         try:
             self._comes_to_rest()
+            self.tell(self.world)
         finally:
             self.world.close()
 
-    @initialize(shapes=SHAPES, wait=st.sampled_from([0.0, 60.0]))
-    def begin(self, shapes: Shapes, wait: float) -> None:
+    @initialize(shapes=SHAPES, faults=FAULTS, wait=st.sampled_from([0.0, 60.0]))
+    def begin(self, shapes: Shapes, faults: list[tuple[str, int, How]], wait: float) -> None:
         """Start two replicas, and register a client."""
         self.world = World(judge=lambda world: _require(always(world)))
         for name in NAMES:
             self.world.start(name)
+        self.fault_all(faults)
         self.world.do(lambda: self.world.kube.apply(new_client(WEB, self.world.kube.uid(), shapes)))
         self.world.pass_(wait)
 
@@ -178,10 +186,10 @@ class BrokerMachine(RuleBasedStateMachine):
 
     # What breaks
 
-    @rule(port=st.sampled_from(PORTS), skip=st.integers(0, 3), how=st.sampled_from(How))
-    def fault(self, port: str, skip: int, how: How) -> None:
-        """Let a coming call go wrong."""
-        self.world.faults.arm(port, skip, how)
+    @rule(faults=FAULTS)
+    def fault(self, faults: list[tuple[str, int, How]]) -> None:
+        """Let coming calls go wrong."""
+        self.fault_all(faults)
 
     @rule(who=st.sampled_from(["kube", "vault", "kube from a", "vault from a", "kube from b"]))
     def cut_or_join(self, who: str) -> None:
@@ -208,7 +216,22 @@ class BrokerMachine(RuleBasedStateMachine):
         if start:
             self._start(name)
 
+    def fault_all(self, faults: list[tuple[str, int, How]]) -> None:
+        """Arm faults."""
+        for one in faults:
+            self.world.faults.arm(*one)
+
     def _comes_to_rest(self) -> None:
+        world = self.world
+        self._let_all_work()
+        world.pass_(ENDED_WITHIN)
+        _require(ended_in_time(world))
+        world.pass_(CALM)
+        _require(at_rest(world))
+        for name in NAMES:
+            self._is_served_by(name)
+
+    def _let_all_work(self) -> None:
         world = self.world
         world.faults.clear()
         world.kube.permit(forbidden=False)
@@ -216,12 +239,6 @@ class BrokerMachine(RuleBasedStateMachine):
             self._start(name)
         for it in world.replicas.values():
             it.sight.cut, it.sight.lag = False, 0.0
-        world.pass_(ENDED_WITHIN)
-        _require(ended_in_time(world))
-        world.pass_(CALM)
-        _require(at_rest(world))
-        for name in NAMES:
-            self._is_served_by(name)
 
     def _is_served_by(self, name: str) -> None:
         """Ask for everything, and get what is in order."""

@@ -15,7 +15,7 @@ from broker.model.sensitive import Sensitive
 from broker.model.stored_copy import CopyLabel, StoredCopy
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import LiveToken, Registration, Reviewed
-from tests.model.kubernetes import Kubernetes
+from tests.model.kubernetes import Kubernetes, Token
 from tests.model.wire import DEADLINE, How, Wire
 from tests.support.discovery import catalogue
 from tests.support.fake_vault import Data, FakeVault
@@ -56,7 +56,7 @@ class Ports:
         self._book = book
         self._name = name
         self._margin = margin
-        self.store = VaultPort(wire, vault, book)
+        self.store = VaultPort(wire, kube, vault, book)
         self.lease = LeasePort(wire, kube)
 
     # Anchors
@@ -187,6 +187,14 @@ class AuditBook:
         self.ended_late: set[str] = set()
         self.looked_at: set[str] = set()
         self.labelled_late: set[tuple[str, ...]] = set()
+        self.wrong: list[str] = []
+
+    def put_into_vault(self, token: Token) -> None:
+        """Take note of what readers of Vault get from now on."""
+        if all(record.token_sha256 != f"sha-{token.value}" for record in self.issued):
+            self.wrong.append(f"{token.value} is in Vault without an audit record")
+        if token.account_uid not in self.looked_at:
+            self.wrong.append(f"{token.value} is in Vault for an account that nobody has looked at")
 
 
 class LeasePort:
@@ -206,20 +214,35 @@ class LeasePort:
 
 
 class VaultPort:
-    """Implements VaultStore."""
+    """Implements VaultStore. ``_seen`` is by path the version that this replica knows to be the current one."""
 
-    def __init__(self, wire: Wire, vault: FakeVault, book: AuditBook) -> None:
+    def __init__(self, wire: Wire, kube: Kubernetes, vault: FakeVault, book: AuditBook) -> None:
         self._wire = wire
+        self._kube = kube
         self._vault = vault
         self._book = book
+        self._seen: dict[tuple[str, ...], int] = {}
 
     async def inspect(self, path: tuple[str, ...]) -> StoredCopy | None:
         """See :meth:`broker.ports.VaultStore.inspect`."""
-        return await self._wire.call("vault.inspect", lambda _: _at_once(self._vault.inspect(path)))
+        copy = await self._wire.call("vault.inspect", lambda _: _at_once(self._vault.inspect(path)))
+        self._seen[path] = copy.current_version if copy is not None else 0
+        return copy
 
     async def write(self, path: tuple[str, ...], data: Data, cas: int) -> int:
         """See :meth:`broker.ports.VaultStore.write`."""
-        return await self._wire.call("vault.write", lambda _: _at_once(self._vault.write(path, data, cas)))
+        if self._seen.get(path) != cas:
+            self._book.wrong.append(f"{path} is written on top of {cas}, and {self._seen.get(path)} was seen")
+
+        def effect(_: bool) -> int:  # noqa: FBT001 - what the wire says
+            version = _at_once(self._vault.write(path, data, cas))
+            token = data["token"]
+            assert isinstance(token, Sensitive)
+            self._book.put_into_vault(self._kube.tokens[token.reveal()])
+            return version
+
+        self._seen[path] = await self._wire.call("vault.write", effect)
+        return self._seen[path]
 
     async def label(self, path: tuple[str, ...], label: CopyLabel) -> None:
         """See :meth:`broker.ports.VaultStore.label`."""
@@ -240,6 +263,7 @@ class VaultPort:
             _at_once(self._vault.remove(path))
 
         await self._wire.call("vault.remove", effect)
+        self._seen[path] = 0
 
     async def children(self, path: tuple[str, ...]) -> list[str]:
         """See :meth:`broker.ports.VaultStore.children`."""

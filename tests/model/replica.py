@@ -74,7 +74,7 @@ class Replica:
         )
         self._join(self._parts(kube))
         loop = asyncio.get_running_loop()
-        self.tasks = [loop.create_task(self._job(job()), name=f"{name}-{which}") for which, job in self.jobs.items()]
+        self.tasks = [loop.create_task(self._job(job), name=f"{name}-{which}") for which, job in self.jobs.items()]
         self.ended: list[BaseException] = []
 
     def _parts(self, kube: Kubernetes) -> Parts:
@@ -117,9 +117,9 @@ class Replica:
         self.services: Services = kept["services"]
         self.jobs = jobs | {"namespaces": self._labels.run}
 
-    async def _job(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _job(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except Exception as error:  # noqa: BLE001 - whatever it is, a broker would end by it
             self.ended.append(error)
 

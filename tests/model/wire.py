@@ -31,6 +31,12 @@ class How(StrEnum):
     CRASH_AFTER = "the broker dies after"
     CANCEL_BEFORE = "the caller goes before"
     CANCEL_AFTER = "the caller goes after"
+    OUTAGE_BEFORE = "the neighbour goes out of reach before"
+    OUTAGE_AFTER = "the neighbour goes out of reach after"
+
+
+PASSING = tuple(how for how in How if not how.name.startswith("OUTAGE"))
+"""Those that are over with the call."""
 
 
 class Mortal(Protocol):
@@ -116,6 +122,9 @@ class Wire:
                 self._replica.die()
             case How.CANCEL_BEFORE:
                 self._go_away()
+            case How.OUTAGE_BEFORE:
+                self._faults.away.add(who)
+                raise _lost(who)
         await asyncio.sleep(0)
         if self._replica.dead:  # a cancelled process' last words
             raise _lost(who)
@@ -125,8 +134,10 @@ class Wire:
             self._replica.die()
         if how is How.CANCEL_AFTER:
             self._go_away()
+        if how is How.OUTAGE_AFTER:
+            self._faults.away.add(who)
         await asyncio.sleep(0)
-        if how is How.LOST:
+        if how in {How.LOST, How.OUTAGE_AFTER}:
             raise _lost(who)
 
     def _go_away(self) -> None:
