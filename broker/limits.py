@@ -39,7 +39,7 @@ def _rule(limit: LimitConfig) -> LimitRule:
 
 
 def _rate(rate: RateConfig | None) -> Rate | None:
-    return None if rate is None else Rate(rate.per_minute, rate.burst or rate.per_minute)
+    return None if rate is None else Rate.of(rate.per_minute, rate.burst)
 
 
 def _kinds(limit: LimitConfig) -> frozenset[str] | None:

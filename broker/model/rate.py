@@ -13,6 +13,11 @@ class Rate:
     per_minute: int
     burst: int
 
+    @classmethod
+    def of(cls, per_minute: int, burst: int | None) -> Self:
+        """Return the rate that is written so: where ``burst`` is left out, as many at once as in a minute."""
+        return cls(per_minute, burst or per_minute)
+
     @property
     def per_second(self) -> float:
         """How fast tokens come back."""

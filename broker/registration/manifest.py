@@ -148,7 +148,7 @@ def _client(client_id: ClientId, metadata: Mapping[str, Any], spec: _Spec) -> Cl
         proofs=read_proofs(spec.authentication),
         grants=grants,
         rotate_requested=_rotate_requested(metadata),
-        rate=None if spec.rate is None else Rate(spec.rate.perMinute, spec.rate.burst or spec.rate.perMinute),
+        rate=None if spec.rate is None else Rate.of(spec.rate.perMinute, spec.rate.burst),
     )
 
 

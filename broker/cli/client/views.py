@@ -53,7 +53,7 @@ def details(found: Manifest, now: datetime) -> Iterator[str]:
 
 
 def _rate(rate: Manifest) -> str:
-    return str(Rate(rate["perMinute"], rate.get("burst") or rate["perMinute"]))
+    return str(Rate.of(rate["perMinute"], rate.get("burst")))
 
 
 def _proofs(proofs: list[Manifest] | None) -> Iterator[str]:
