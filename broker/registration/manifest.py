@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
+from sys import intern
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
@@ -55,6 +57,11 @@ _Actions = list[Annotated[str, Field(max_length=256, pattern=r"^[!-~]+( [!-~]+)+
 _PerMinute = Annotated[int, Field(strict=True, ge=1, le=MAX_PER_MINUTE)]
 
 
+_ttl_range = lru_cache(maxsize=256)(TtlRange)
+_vault_copy = lru_cache(maxsize=256)(VaultCopy)
+"""Ten thousand clients have few different ones, and many equal names: they share them."""
+
+
 class _ServiceAccount(Strict):
     name: Subdomain
 
@@ -105,7 +112,7 @@ def read_registration(resource: Mapping[str, Any]) -> Registration:
     Nothing else that its writer put there is kept, so that it takes no memory.
     """
     metadata, status = resource["metadata"], resource.get("status")
-    client_id = ClientId(metadata["namespace"], metadata["name"])
+    client_id = ClientId(intern(metadata["namespace"]), metadata["name"])
     client: Client | None = None
     fault: Fault | None = None
     try:
@@ -122,7 +129,7 @@ def read_registration(resource: Mapping[str, Any]) -> Registration:
         fault=fault,
         status=KeptStatus(status) if status else {},
         deleting="deletionTimestamp" in metadata,
-        finalizers=tuple(metadata.get("finalizers", ())),
+        finalizers=tuple(map(intern, metadata.get("finalizers", ()))),
         resource_version=metadata.get("resourceVersion", ""),
         suspended=_suspended(resource.get("spec")),
     )
@@ -169,10 +176,10 @@ def _grant(grant: _Grant) -> Grant:
     if grant.reuse and Revocation(grant.revocation) is Revocation.TOKEN:
         raise ValueError(f"grant {grant.name}: a token with an end of its own (revocation: Token) is never shared")
     return Grant(
-        name=grant.name,
-        service_account=grant.serviceAccount.name,
+        name=intern(grant.name),
+        service_account=intern(grant.serviceAccount.name),
         audiences=tuple(grant.audiences),
-        ttl=TtlRange(default, longest),
+        ttl=_ttl_range(default, longest),
         vault=None if grant.vault is None else _vault(grant.name, grant.vault),
         revocation=Revocation(grant.revocation),
         expect=Expect(tuple(grant.expect.allow), tuple(grant.expect.deny)),
@@ -187,7 +194,7 @@ def _vault(name: str, vault: _Vault) -> VaultCopy:
         raise ValueError(f"grant {name}: vault.ttl must be from 10m to 24h")
     if not MIN_RENEW_BEFORE_SECONDS <= renew_before < ttl:
         raise ValueError(f"grant {name}: vault.renewBefore must be from 1m to less than vault.ttl")
-    return VaultCopy(ttl, renew_before)
+    return _vault_copy(ttl, renew_before)
 
 
 def _explain(error: ValidationError) -> str:

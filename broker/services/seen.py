@@ -1,37 +1,41 @@
 """What a change of a registration has to be about for its client to be visited. Pure."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
+
+import orjson
 
 from broker.ports import Registration
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What about a registration decides whether a change of it is news; ``prepared`` is what the leader says."""
+    """What about a registration decides whether a change of it is news.
+
+    ``prepared`` is a digest of what the leader says, which every replica keeps for every client.
+    """
 
     uid: str
     generation: int
     deleting: bool
     rotate_requested: datetime | None
     finalizers: tuple[str, ...]
-    prepared: tuple[object, ...]
+    prepared: bytes
 
     @classmethod
     def of(cls, registration: Registration) -> Self:
         """Return it of a registration."""
-        client, listed = registration.client, registration.status.get("grants", ())
+        client = registration.client
         return cls(
             registration.uid,
             registration.generation,
             registration.deleting,
             client.rotate_requested if client is not None else None,
             registration.finalizers,
-            (
-                registration.status.get("observedGeneration"),
-                *((it.get("name"), it.get("subject"), it.get("anchorUID"), it.get("accountUID")) for it in listed),
-            ),
+            _digest(registration.status),
         )
 
     def is_news_after(self, before: Self | None, *, following: bool) -> bool:
@@ -43,4 +47,10 @@ class Seen:
             return True
         if following and before.prepared != self.prepared:
             return True
-        return replace(self, finalizers=(), prepared=()) != replace(before, finalizers=(), prepared=())
+        return replace(self, finalizers=(), prepared=b"") != replace(before, finalizers=(), prepared=b"")
+
+
+def _digest(status: Mapping[str, Any]) -> bytes:
+    listed = status.get("grants", ())
+    said = [[it.get("name"), it.get("subject"), it.get("anchorUID"), it.get("accountUID")] for it in listed]
+    return hashlib.blake2b(orjson.dumps([status.get("observedGeneration"), said]), digest_size=16).digest()
