@@ -2,7 +2,7 @@
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: monitoring help needed test chaos demo bench lint types imports clean
+.PHONY: monitoring help needed test chaos soak demo bench lint types imports clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/'
@@ -29,6 +29,10 @@ chaos: .venv/.synced ## What fails around the broker, on real processes: what cl
 	$(RUN) python -m tests.support.prometheus
 	timeout --signal=INT 1500 $(RUN) pytest tests/chaos
 
+soak: .venv/.synced ## Random faults under a mixed load: nothing harmed, nothing grows; MINUTES=10; SOAK_SEED=n draws them again
+	$(RUN) python -m tests.support.kubebox
+	$(RUN) python -m tests.support.soak --minutes $(or $(MINUTES),10) $(if $(SOAK_SEED),--seed $(SOAK_SEED))
+
 needed:
 	@for program in curl jq; do command -v $$program >/dev/null || { \
 	  echo "$$program is missing: apt-get install $$program (or your system's line for it)"; exit 1; }; done
@@ -46,4 +50,4 @@ monitoring: .venv/.synced ## Make the dashboard and the operator's rules anew, f
 	$(RUN) python -m monitoring
 
 clean: ## Remove what the commands above made in this folder
-	rm -rf .venv .uv .demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .uv .demo .soak .mypy_cache .ruff_cache .pytest_cache

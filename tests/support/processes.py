@@ -180,8 +180,9 @@ async def until(
     what: str,
     seconds: float = 30.0,
     programs: Iterable[Program] = (),
+    pause: float = _POLL_SECONDS,
 ) -> None:
-    """Wait until ``check`` answers true.
+    """Wait until ``check`` answers true, asking it again after ``pause`` seconds.
 
     Raises ProgramError with the ends of the logs of ``programs`` when one of them ends, or when ``seconds``
     are over; a check that hangs is cut off then as well.
@@ -191,7 +192,7 @@ async def until(
         async with asyncio.timeout(seconds):
             while not await check():
                 _all_running(watched, what)
-                await asyncio.sleep(_POLL_SECONDS)
+                await asyncio.sleep(pause)
     except TimeoutError as error:
         raise ProgramError(_failure(f"not after {seconds:.0f} s: {what}", watched)) from error
 

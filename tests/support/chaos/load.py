@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -161,8 +161,17 @@ class VaultApp:
             self.ledger.forbid(f"{self.what}: version {version} has {len(self.audit.of(token))} audit records")
 
 
+class Loop(Protocol):
+    """What goes on until it is told to stop; ``what`` is for people."""
+
+    what: str
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Go on until then."""
+
+
 @asynccontextmanager
-async def running(loops: Iterable[Caller | VaultApp]) -> AsyncIterator[None]:
+async def running(loops: Iterable[Loop]) -> AsyncIterator[None]:
     """Run these for the length of the block, and a call longer. Raises ExceptionGroup of what ended one before."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:

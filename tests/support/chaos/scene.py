@@ -94,7 +94,8 @@ class Scene:
             async with running([*callers, *apps]):
                 await scene._warm()
                 yield scene
-            assert ledger.taken_violations() == []
+            late = ledger.taken_violations()
+            assert not late, "; ".join(late)
             await scene._gone()
 
     @property
@@ -138,11 +139,16 @@ class Scene:
 
         await until(seen, what=f"{what} is answered {outcome}", seconds=HEALED_SECONDS)
 
-    async def healed(self) -> Outcome:
-        """Wait until everything works again, note when it did, and check all that must hold after a fault."""
+    async def healed(self, *, levels: bool = True) -> Outcome:
+        """Wait until everything works again, note when it did, and check all that must hold after a fault.
+
+        Without ``levels``, nothing is said of memory, descriptors and tasks: connections that a fault has left are
+        kept for two minutes, and the next fault may come earlier.
+        """
         await asyncio.gather(self._status_follows(), self._rotates(), *map(self._well, self._kinds()))
         await self._suspension_is_in_force()
-        await self._levels_are_back()
+        if levels:
+            await self._levels_are_back()
         await self._nothing_was_harmed()
         await self._anchors_are_explained()
         return self.outcome
@@ -222,9 +228,9 @@ class Scene:
 
     async def _nothing_was_harmed(self) -> None:
         self.audit.refresh()
-        twice = [digest for digest, records in self.audit.issued.items() if len(records) != 1]
+        twice = [digest for digest, records in self.audit.issued.items() if sum(map(_minted, records)) != 1]
         broken = [one for copy in self._copies() for one in await copy.broken(self.lab, self.tenant, self.audit)]
-        harm = [*self.ledger.taken_violations(), *broken, *twice]
+        harm = [*self.ledger.taken_violations(), *broken, *(f"token {digest} is not recorded once" for digest in twice)]
         if harm:
             raise AssertionError("; ".join(harm))
 
@@ -265,6 +271,11 @@ class Scene:
 
     def _kinds(self) -> list[str]:
         return [*(caller.what for caller in self.callers), *(app.what for app in self.apps)]
+
+
+def _minted(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record is about a token that nobody had before."""
+    return not record.get("reused")
 
 
 async def _ready_somewhere(brokers: Sequence[BrokerProcess], client: str) -> bool:
