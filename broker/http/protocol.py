@@ -16,6 +16,10 @@ Malformed = Callable[[web.BaseRequest, int], web.Response]
 """Answers a request that aiohttp refuses with a status of its own."""
 
 
+MAX_HEAD_BYTES = 32 * 1024
+"""How much of a request may come before its headers end: aiohttp bounds each of them and their number, and would keep a
+megabyte for each caller who never ends them."""
+
 HungUp = Callable[[object], None]
 """Is told of a caller that went, as :data:`broker.services.gate.caller` names it."""
 
@@ -44,6 +48,18 @@ class CallerConnection(web.RequestHandler):
         self._parting = parting
         self._hung_up = hung_up
         self._gone = gone
+        self._head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; hang up on who goes on and on before a request can be answered."""
+        super().data_received(data)
+        if self._waiter is None or self._waiter.done():  # there is a request, or the rest of one is read
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES and self.transport is not None:
+            log.info("http.endless_headers")
+            self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, in a context in which it is known whose requests come: aiohttp makes the tasks for them in it."""

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
 
 from broker.http.listeners import Listener
+from broker.http.protocol import MAX_HEAD_BYTES
 from tests.support.malformed import MALFORMED
 from tests.support.processes import free_port
 
@@ -108,3 +109,40 @@ async def test_stop_does_not_wait_for_connections_without_a_request() -> None:
     half.close()
 
     assert took < 2
+
+
+@pytest.mark.parametrize("before", [b"", REQUEST], ids=["at once", "after a request"])
+async def test_a_caller_who_never_ends_his_headers_is_hung_up_on(before: bytes) -> None:
+    """A hundred such callers would take the memory of the whole process, before anybody asked who they are."""
+    async with listening(idle_seconds=60) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if before:
+            writer.write(before)
+            assert b"hello" in await reader.read(4096)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        sent = 0
+        with suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                for number in range(100):
+                    writer.write(f"x-{number}: {'y' * 1024}\r\n".encode())
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+                    sent += 1
+        writer.close()
+
+    assert sent < 2 * MAX_HEAD_BYTES // 1024
+
+
+async def test_headers_as_large_as_callers_have_them_are_read() -> None:
+    """A token and what proxies add."""
+    async with listening() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n")
+            for number in range(3):
+                writer.write(f"x-{number}: {'y' * 8000}\r\n".encode())
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            writer.write(b"\r\n")
+            assert b"hello" in await reader.read(4096)
+        writer.close()
