@@ -118,3 +118,19 @@ async def visited(world: EndingWorld) -> list[ClientId]:
     await until(done, what="all were visited")
     running.cancel()
     return order
+
+
+async def test_a_forged_word_about_what_was_barred_mints_nothing(world: EndingWorld) -> None:
+    """Who may write the status names the anchor and the account that were there: the anchor went with the tokens."""
+    before = world.cluster.resources[WEB].status["grants"]
+    world.cluster.denied = {"reporter"}
+    await world.settle()
+    world.restart()
+    it = world.cluster.resources[WEB]
+    it.status = {**it.status, "grants": before, "observedGeneration": 2**60}
+    world.cluster.leading = False
+    world.reconciler.changed(WEB)
+
+    for name in (SINGLY, TOGETHER):
+        with pytest.raises(BrokerError, match="anchor_missing"):
+            await world.issue(grant_name=name)
