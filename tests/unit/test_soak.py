@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from tests.support.broker import ROOT
-from tests.support.chaos.ledger import Ledger
+from tests.support.chaos.ledger import NO_ANSWER, Call, Ledger
 from tests.support.chaos.levels import Level
+from tests.support.chaos.setting import ISSUE, SINGLE
 from tests.support.soak import ground as grounds
-from tests.support.soak.__main__ import MINUTES, planned
+from tests.support.soak.__main__ import MINUTES, MOST_MINUTES, planned
 from tests.support.soak.churn import Cycle
 from tests.support.soak.faults import FAULTS, drawn
 from tests.support.soak.ground import BrokenPromise, Ground, comes
@@ -91,6 +92,13 @@ def test_command_line_is_read() -> None:
     assert len({planned([]).seed for _ in range(8)}) > 1
 
 
+@pytest.mark.parametrize("minutes", ["0", "-1", str(MOST_MINUTES + 1)])
+def test_time_that_cannot_be_is_refused(minutes: str) -> None:
+    """A soak of no time would pass; after a day and a half old anchors are gone, and nobody could tell why."""
+    with pytest.raises(SystemExit):
+        planned(["--minutes", minutes])
+
+
 def test_make_passes_minutes_and_seed_on() -> None:
     """Ten minutes where nobody says otherwise."""
     told = [
@@ -121,6 +129,20 @@ def test_report_fails_where_something_was_violated() -> None:
 
     assert (well, report.code) == (0, 1)
     assert [*report.lines()][-3:] == ["2 violated invariants", "  VIOLATED: b", "  VIOLATED: a"]
+
+
+def test_ledger_does_not_grow_and_calls_are_counted_once() -> None:
+    """But for callers of single tokens who got no answer: they may have left an anchor."""
+    report, ledger = Report(Plan(60, 7)), Ledger()
+    seen = [(ISSUE, "200"), (SINGLE, "200"), (SINGLE, NO_ANSWER), (ISSUE, NO_ANSWER)]
+    for _ in range(2):
+        ledger.calls += [Call(what, 0.0, 1.0, outcome) for what, outcome in seen]
+        report.relieve(ledger)
+    kept = [(call.what, call.outcome) for call in ledger.calls]
+    report.count(ledger)
+
+    assert kept == [(SINGLE, NO_ANSWER)] * 2
+    assert report.calls == dict.fromkeys(seen, 2)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from tests.support.lab import Lab
 from tests.support.soak.run import Plan, keep_logs, soak
 
 LOGS = Path(".soak")
-MINUTES = 10.0
+MINUTES, MOST_MINUTES = 10.0, 24 * 60.0
 
 
 def say(line: str) -> None:
@@ -27,6 +27,8 @@ def planned(words: Sequence[str]) -> Plan:
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     options = parser.parse_args(words)
+    if not 0 < options.minutes <= MOST_MINUTES:
+        parser.error(f"--minutes is more than 0 and at most {MOST_MINUTES:.0f}: later the broker deletes old anchors")
     return Plan(options.minutes * 60, options.seed)
 
 
