@@ -20,8 +20,8 @@ HANDS = 24
 
 PER_NAMESPACE = 100
 ACCOUNT = "reader"
-VAULT = {"ttl": "10m", "renewBefore": "5m"}
-RENEWED_AFTER = 300.0
+VAULT = {"ttl": "15m", "renewBefore": "8m"}
+RENEWED_AFTER = 420.0
 """After so many seconds the last of the copies that were written is due."""
 
 CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}

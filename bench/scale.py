@@ -117,8 +117,7 @@ class _Scale:
             await self._until_all(broker, written=self._size)
             first_look = time.monotonic() - started
             calls = (await _calls(self._lab.cluster) - before) / self._size
-        due = time.monotonic() + RENEWED_AFTER
-        await self._lab.vault.seal()
+            rotated = await self._rotated(broker) if rotating else None
         started = time.monotonic()
         async with self._broker("second") as broker:
             await self._token(broker)
@@ -126,8 +125,8 @@ class _Scale:
             changed = await self._changes(broker)
             await self._until_all(broker)
             settled = resident_megabytes(broker.program.pid)
-            grown = Grown(*(round(it, 2) for it in (first_look, calls, synced, resident, settled, changed)))
-            return grown, await self._rotated(broker, due) if rotating else None
+        grown = Grown(*(round(it, 2) for it in (first_look, calls, synced, resident, settled, changed)))
+        return grown, rotated
 
     def _broker(self, name: str) -> AbstractAsyncContextManager[BrokerProcess]:
         return BrokerProcess.start(self._lab, name, log_level="warning", lease={"name": name, "duration_seconds": 15})
@@ -168,10 +167,11 @@ class _Scale:
                         return time.monotonic() - started
                 await asyncio.sleep(0.01)
 
-    async def _rotated(self, broker: BrokerProcess, due: float) -> Rotated:
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
+    async def _rotated(self, broker: BrokerProcess) -> Rotated:
+        await self._lab.vault.seal()
+        await asyncio.sleep(RENEWED_AFTER)
         alone = _p99(await self._issued(broker))
-        wanted = _written(broker) + self._size - CHANGES
+        wanted = _written(broker) + self._size
         started = time.monotonic()
         await self._lab.vault.unseal()
         async with asyncio.TaskGroup() as tasks:

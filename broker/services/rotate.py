@@ -113,6 +113,7 @@ class Rotator:
     def stand_back(self) -> None:
         """Take note that this replica leads no more."""
         self._shown.stand_back()
+        self._current.stand_back()
 
     def revisit(self, namespace: str) -> None:
         """Visit the copies of a namespace, which may have been lost."""
@@ -229,6 +230,7 @@ class Rotator:
         copy = await self._store.inspect(self._place.path(key))
         if copy is not None and left_over(copy, key, self._place.server, self._clock.now()):
             await self._clear(copy)
+        self._current.forget(key)
         self._shown.removed(key, registered=self._registry.get(key.client) is not None)
 
     async def _clear(self, copy: StoredCopy) -> None:

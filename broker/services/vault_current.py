@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from broker.errors import BrokerError, Reason
 from broker.model.audit_record import Origin
-from broker.model.decision import Rules
+from broker.model.decision import Rules, grant_problem
 from broker.model.stored_copy import CopyLabel, StoredCopy
+from broker.model.vault_path import CopyKey
 from broker.ports import Clock
 from broker.services.grant_book import GrantBook
 from broker.services.vault_copy import Target, as_it_should_be, bound_as_made, due, renewal
@@ -38,6 +39,16 @@ class CurrentCopies:
         self._rules = rules
         self._clock = clock
         self._new_request_id = new_request_id
+        self._made_whole: set[CopyKey] = set()
+        """Copies of which this process has written a version with an anchor of its own, and was not cut short since."""
+
+    def forget(self, key: CopyKey) -> None:
+        """Forget a copy that was removed."""
+        self._made_whole.discard(key)
+
+    def stand_back(self) -> None:
+        """Take for granted nothing more: another replica writes, and may be cut short."""
+        self._made_whole.clear()
 
     def looked_at(self, target: Target) -> bool:
         """Tell whether it is known whether tokens may be issued for the grant."""
@@ -62,18 +73,22 @@ class CurrentCopies:
         """Write a version on top of ``copy``, due or not, and return it."""
         self._roots.require(target)
         root = await self._roots.ensure(target)
-        self._still_known(target)
-        return self._show(target, await self._writer.write(target, copy, root, origin))
+        self._still_allowed(target)
+        self._made_whole.discard(target.key)
+        written = await self._writer.write(target, copy, root, origin)
+        self._made_whole.add(target.key)
+        return self._show(target, written)
 
     async def _renewed(self, target: Target, copy: StoredCopy) -> StoredCopy | None:
         """Return the next version where its time has come, and None where it has not, or its anchor is gone.
 
-        No anchor is asked about first: the API server mints for none that is not there.
+        No anchor is asked about first: the API server mints for none that is not there. Where an attempt may have been
+        cut short, the next version has an anchor of its own, which finds the one that the attempt has made.
         """
         label = copy.label
-        if label is None or not self._is_over(label, target):
+        if label is None or target.key not in self._made_whole or not self._is_over(label, target):
             return None
-        self._still_known(target)
+        self._still_allowed(target)
         try:
             return self._show(target, await self._writer.renew(target, label, Origin(self._new_request_id())))
         except BrokerError as error:
@@ -88,6 +103,8 @@ class CurrentCopies:
         self._shown.written(target, written)
         return written
 
-    def _still_known(self, target: Target) -> None:
-        """Raise BrokerError(registry_stale) where nobody knows any more what is allowed in the namespace."""
-        self._rules.limits(target.client.id.namespace)
+    def _still_allowed(self, target: Target) -> None:
+        """Raise BrokerError where the operator does not allow the grant, or nobody knows any more (registry_stale)."""
+        problem = grant_problem(target.client.id.namespace, target.grant, self._rules)
+        if problem is not None:
+            raise BrokerError(problem.reason, problem.detail)

@@ -178,6 +178,63 @@ async def test_nothing_is_renewed_where_nobody_knows_what_is_allowed(world: Worl
     assert world.token() == before
 
 
+async def renewals_own_anchors(world: World) -> int:
+    """Let a copy's time come, and return how many versions have anchors then."""
+    await until_renewal(world)
+    await world.visit()
+    return len(world.cluster.versions)
+
+
+async def test_a_renewal_shares_an_anchor_only_where_no_attempt_was_cut_short(world: World) -> None:
+    """The anchor that such an attempt has made would be left behind: the next version takes it."""
+    await world.visit()
+    shared = await renewals_own_anchors(world)
+    world.audit.fault = BrokerError(Reason.AUDIT_UNAVAILABLE, "disk full")
+    with pytest.raises(BrokerError, match="audit_unavailable"):
+        await world.rotator.deliver(client(), "default", Origin("r"))
+    world.audit.fault = None
+    made = len(world.cluster.versions)
+
+    assert (shared, made, await renewals_own_anchors(world)) == (1, 2, 2)
+    assert await renewals_own_anchors(world) == 1  # the one before was tidied away
+
+
+@pytest.mark.parametrize("how", ["restart", "lead lost"])
+async def test_whoever_does_not_know_takes_no_attempt_for_whole(world: World, how: str) -> None:
+    """A process that has just begun, or another one led meanwhile."""
+    await world.visit()
+    if how == "restart":
+        world.restart()
+        await world.visit()
+    else:
+        world.rotator.stand_back()
+
+    assert await renewals_own_anchors(world) == 2
+
+
+async def test_a_removed_copy_is_forgotten(world: World) -> None:
+    """Copies that come and go take no memory."""
+    await world.visit()
+    del world.registry.known[KEY.client]
+    await world.visit()
+
+    assert not world.rotator._current._made_whole
+
+
+@pytest.mark.parametrize("due", [True, False], ids=["its time has come", "asked for"])
+async def test_nothing_is_written_that_the_operator_allows_no_more(world: World, due: bool) -> None:  # noqa: FBT001
+    """Also before a broker that was started again has looked at the client."""
+    await world.visit()
+    await until_renewal(world)
+    before = world.token()
+    world.restart(replace(RULES, limits=lambda _namespace: NamespaceLimits(opted_in=False)))
+
+    with pytest.raises(BrokerError, match="grant_forbidden"):
+        await (world.visit() if due else world.rotator.deliver(client(), "default", Origin("r")))
+
+    assert world.token() == before
+
+
 async def test_the_anchor_of_a_replaced_version_goes_when_its_time_is_over(world: World) -> None:
     """After the last reader has looked again, only the current version's anchor is left."""
     await world.visit()

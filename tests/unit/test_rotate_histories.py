@@ -29,6 +29,7 @@ STEPS = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(STEPS, max_size=25))
 @example([("visit", None), *[("overwrite", None)] * 3, ("crash", (7, True)), ("overwrite", None)])
+@example([("visit", None), ("wait", TTL), ("crash delivery", (2, True)), ("visit", None)])
 @example(
     [
         ("visit", None),
