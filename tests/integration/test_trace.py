@@ -56,8 +56,9 @@ class Traced:
         return self.broker.records(self.client.id)
 
     def mints(self) -> list[bytes]:
-        """Return the TokenRequests that came to the API server."""
-        return [request for request in self.proxy.seen if b"/token HTTP/" in request]
+        """Return the TokenRequests of the client's namespace that came: the broker tries out others by itself."""
+        path = f"/namespaces/{self.client.id.partition('/')[0]}/serviceaccounts/".encode()
+        return [request for request in self.proxy.seen if b"/token HTTP/" in request and path in request]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
