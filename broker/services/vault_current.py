@@ -5,7 +5,8 @@ from collections.abc import Callable
 from broker.errors import BrokerError, Reason
 from broker.model.audit_record import Origin
 from broker.model.decision import Rules, grant_problem
-from broker.model.stored_copy import CopyLabel, StoredCopy
+from broker.model.stored_copy import StoredCopy
+from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey
 from broker.ports import Clock
 from broker.services.grant_book import GrantBook
@@ -57,36 +58,38 @@ class CurrentCopies:
     async def keep(self, target: Target, copy: StoredCopy | None) -> StoredCopy:
         """Return a copy that is as it should be, written now where ``copy``, the target's own, is not."""
         self._roots.require(target)
-        prepared, now = self._book.get(target.client, target.grant), self._clock.now()
+        prepared = self._book.get(target.client, target.grant)
         account_uid = prepared.account_uid if prepared is not None else ""
-        if copy is None or not as_it_should_be(copy, target, account_uid, now):
-            return await self.replace(target, copy, Origin(self._new_request_id()))
-        renewed = await self._renewed(target, copy)
+        renewed = await self._renewed(target, copy, account_uid) if copy is not None else None
         if renewed is not None:
             return renewed
         root = await self._roots.ensure(target)
-        if due(copy, target, root, account_uid, self._clock.now()):
-            return await self.replace(target, copy, Origin(self._new_request_id()))
+        if copy is None or due(copy, target, root, account_uid, self._clock.now()):
+            return await self._write(target, copy, root, Origin(self._new_request_id()))
         return copy
 
     async def replace(self, target: Target, copy: StoredCopy | None, origin: Origin) -> StoredCopy:
         """Write a version on top of ``copy``, due or not, and return it."""
         self._roots.require(target)
-        root = await self._roots.ensure(target)
+        return await self._write(target, copy, await self._roots.ensure(target), origin)
+
+    async def _write(self, target: Target, copy: StoredCopy | None, root: Anchor, origin: Origin) -> StoredCopy:
         self._still_allowed(target)
         self._made_whole.discard(target.key)
         written = await self._writer.write(target, copy, root, origin)
         self._made_whole.add(target.key)
         return self._show(target, written)
 
-    async def _renewed(self, target: Target, copy: StoredCopy) -> StoredCopy | None:
-        """Return the next version where its time has come, and None where it has not, or its anchor is gone.
+    async def _renewed(self, target: Target, copy: StoredCopy, account_uid: str) -> StoredCopy | None:
+        """Return the next version where nothing but time made it due, and None otherwise, or where its anchor is gone.
 
         No anchor is asked about first: the API server mints for none that is not there. Where an attempt may have been
         cut short, the next version has an anchor of its own, which finds the one that the attempt has made.
         """
-        label = copy.label
-        if label is None or target.key not in self._made_whole or not self._is_over(label, target):
+        label, now = copy.label, self._clock.now()
+        if label is None or target.key not in self._made_whole or now < renewal(label, target):
+            return None
+        if not (bound_as_made(label, target) and as_it_should_be(copy, target, account_uid, now)):
             return None
         self._still_allowed(target)
         try:
@@ -95,9 +98,6 @@ class CurrentCopies:
             if error.reason is not Reason.ANCHOR_MISSING:
                 raise
         return None
-
-    def _is_over(self, label: CopyLabel, target: Target) -> bool:
-        return bound_as_made(label, target) and self._clock.now() >= renewal(label, target)
 
     def _show(self, target: Target, written: StoredCopy) -> StoredCopy:
         self._shown.written(target, written)

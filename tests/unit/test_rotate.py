@@ -212,6 +212,23 @@ async def test_whoever_does_not_know_takes_no_attempt_for_whole(world: World, ho
     assert await renewals_own_anchors(world) == 2
 
 
+async def test_the_anchor_above_is_asked_about_once_for_a_version(world: World) -> None:
+    """Where a renewal needs an anchor of its own, after a start, it costs one call for that and one to make it."""
+    await until_renewal_from_vault(world)
+    world.power.calls = []
+
+    await world.visit()
+
+    assert [call for call in world.power.calls if call in {"ensure", "find", "mint"}] == ["find", "ensure", "mint"]
+
+
+async def until_renewal_from_vault(world: World) -> None:
+    """Let a copy be due for a process that has not looked at it yet."""
+    await world.visit()
+    await until_renewal(world)
+    world.restart()
+
+
 async def test_a_removed_copy_is_forgotten(world: World) -> None:
     """Copies that come and go take no memory."""
     await world.visit()
