@@ -1,24 +1,16 @@
 """How many tokens each client was handed out lately, so that beyond its rate it is answered with 429."""
 
 import math
-from dataclasses import dataclass
 
 from broker.errors import BrokerError, Reason
 from broker.model.client import Client, ClientId
 from broker.model.decision import Rules
 from broker.model.rate import Rate, effective
 from broker.ports import Clock
+from broker.services.token_bucket import Level
 
 _DUST = 1e-6
 """Of a token: what sums of fractions are wrong by."""
-
-
-@dataclass(slots=True)
-class _Level:
-    """So many tokens were left at that time, by the monotonic clock."""
-
-    tokens: float
-    at: float
 
 
 class ClientRates:
@@ -30,7 +22,7 @@ class ClientRates:
     def __init__(self, rules: Rules, clock: Clock) -> None:
         self._rules = rules
         self._clock = clock
-        self._levels: dict[ClientId, _Level] = {}
+        self._levels: dict[ClientId, Level] = {}
 
     def rate(self, client: Client) -> Rate | None:
         """Return the rate that holds for a client, or None where there is none."""
@@ -64,16 +56,15 @@ class ClientRates:
         """Forget a client that went."""
         self._levels.pop(client_id, None)
 
-    def _level(self, client_id: ClientId, rate: Rate) -> _Level:
+    def _level(self, client_id: ClientId, rate: Rate) -> Level:
         now = self._clock.monotonic()
         level = self._levels.get(client_id)
         if level is None:
-            level = self._levels[client_id] = _Level(rate.burst, now)
-        level.tokens = min(rate.burst, level.tokens + (now - level.at) * rate.per_second)
-        level.at = now
+            level = self._levels[client_id] = Level(rate.burst, now)
+        level.refill(now, per_second=rate.per_second, burst=rate.burst)
         return level
 
-    def _refusal(self, rate: Rate, level: _Level) -> BrokerError:
+    def _refusal(self, rate: Rate, level: Level) -> BrokerError:
         return BrokerError(
             Reason.RATE_LIMITED,
             f"This client was handed out as many tokens as it may be: {rate}.",
