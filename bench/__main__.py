@@ -3,19 +3,15 @@
 import asyncio
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench.bounds import report, say
-from bench.errors import BenchError
+from bench.bounds import run, say
 from bench.measure import Meter, Phase, start_ms
 from bench.process import resident_megabytes
 from bench.storm import storm
 from bench.vegeta import Generator, vegeta
 from bench.world import Way, World
-from tests.support.go import BuildError
-from tests.support.processes import ProgramError
 
 ROUNDS = 3
 SECONDS = {1: 5.0, 8: 5.0, 32: 8.0}
@@ -95,18 +91,7 @@ def _rate(phases: list[Phase]) -> float:
 
 def main() -> int:
     """Print the figures; return 1 where an answer was wrong or nothing could be measured."""
-    started = time.monotonic()
-    figures: dict[str, float] = {}
-    try:
-        figures = asyncio.run(bench())
-    except* (BenchError, BuildError, ProgramError) as errors:
-        for error in errors.exceptions:
-            say(str(error))
-    if not figures:
-        return 1
-    say(f"took {time.monotonic() - started:.0f} s")
-    report(figures)
-    return 0
+    return run(bench())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,14 @@
 """What every figure should be, and what is printed of them."""
 
+import asyncio
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from bench.errors import BenchError
+from tests.support.go import BuildError
+from tests.support.processes import ProgramError
 
 AT_LEAST = {"ratio_to_openbao_c8": 120.0, "ratio_to_direct_c32": 0.70}
 AT_MOST = {
@@ -20,7 +27,23 @@ AT_MOST = {
 }
 
 
-def report(figures: Mapping[str, float]) -> None:
+def run(measuring: Coroutine[Any, Any, Mapping[str, float]]) -> int:
+    """Measure and print; return 1 where an answer was wrong or nothing could be measured."""
+    started = time.monotonic()
+    figures: Mapping[str, float] = {}
+    try:
+        figures = asyncio.run(measuring)
+    except* (BenchError, BuildError, ProgramError) as errors:
+        for error in errors.exceptions:
+            say(str(error))
+    if not figures:
+        return 1
+    say(f"took {time.monotonic() - started:.0f} s")
+    _report(figures)
+    return 0
+
+
+def _report(figures: Mapping[str, float]) -> None:
     """Print a line a figure, and on stderr those that are not what they should be."""
     for line in _missed(figures):
         say(f"missed: {line}")

@@ -26,17 +26,16 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from bench.bounds import report, say
+from bench.bounds import run, say
 from bench.errors import BenchError
 from bench.fleet import RENEWED_AFTER, Fleet
 from bench.process import resident_megabytes
 from bench.vegeta import Generator, Target, vegeta
 from tests.support.broker import BrokerProcess, Registered, basic
 from tests.support.cluster import Cluster
-from tests.support.go import BuildError
 from tests.support.installed import install
 from tests.support.lab import Lab
-from tests.support.processes import ProgramError, until
+from tests.support.processes import until
 
 SIZES = (100, 1000, 10_000)
 CHANGES = 5
@@ -226,15 +225,7 @@ async def _calls(cluster: Cluster) -> float:
 
 def main() -> int:
     """Print the figures; return 1 where they could not be measured."""
-    sizes = tuple(int(word) for word in sys.argv[1:]) or SIZES
-    figures: dict[str, float] = {}
-    try:
-        figures = asyncio.run(scale(sizes))
-    except* (BenchError, BuildError, ProgramError) as errors:
-        for error in errors.exceptions:
-            say(str(error))
-    report(figures)
-    return 0 if figures else 1
+    return run(scale(tuple(int(word) for word in sys.argv[1:]) or SIZES))
 
 
 if __name__ == "__main__":
