@@ -226,6 +226,7 @@ class StatusBoard:
         facts, now = self.facts(registration), self._clock.now()
         if not self._leader.leading or not is_known(facts, now):
             return RECHECK_SECONDS
+        registration = replace(registration, status=dict(registration.status.items()))
         ready, *parts = conditions(facts, now)
         self._metrics.client_ready(client_id, ready=ready.status == "True")
         wrong = {(one.type, one.reason) for one in (ready, *parts) if one.status != "True"}

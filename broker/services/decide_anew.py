@@ -26,7 +26,7 @@ class Decider:
         self._clock = clock
         self._locks = locks
 
-    def decide(self, client: Client, ask: Ask, by: ProvedBy | None) -> tuple[Client, Allowed]:
+    def decide(self, client: Client, ask: Ask, by: ProvedBy) -> tuple[Client, Allowed]:
         """Return the client as it is registered now, and what it is allowed.
 
         ``client`` is what ``by`` has proved. The proof itself is not at hand any more, so where what the client
@@ -70,9 +70,9 @@ class Decider:
             raise ProofError(ProofFailure.UNKNOWN_CLIENT)
         return now
 
-    def _require_proof(self, client: Client, now: Client, by: ProvedBy | None) -> None:
+    def _require_proof(self, client: Client, now: Client, by: ProvedBy) -> None:
         if now is not client and now.proofs != client.proofs:
             raise not_ready()
         kinds = self._rules.limits(now.id.namespace).proofs
-        if kinds is not None and (by is None or by.method not in kinds):
+        if kinds is not None and by.method not in kinds:
             raise ProofError(ProofFailure.NOT_ACCEPTED)

@@ -51,6 +51,7 @@ class Seen:
 
 
 def _digest(status: Mapping[str, Any]) -> bytes:
+    status = dict(status.items())
     listed = status.get("grants", ())
     said = [[it.get("name"), it.get("subject"), it.get("anchorUID"), it.get("accountUID")] for it in listed]
     return hashlib.blake2b(orjson.dumps([status.get("observedGeneration"), said]), digest_size=16).digest()

@@ -293,14 +293,9 @@ def fake_rotator(
 ) -> Rotator:
     """Return a rotator that remembers nothing, in a cluster whose one broker leads, and mints unless told otherwise."""
     tokens, told = TokenAnchors(cluster, clock), recheck or (lambda _: None)
+    granted = GrantMinter(minter=minter or cluster, book=book, tokens=tokens, recheck=told)
     writer = CopyWriter(
-        store=vault,
-        anchors=cluster,
-        minter=GrantMinter(minter=minter or cluster, book=book, tokens=tokens, recheck=told),
-        audit=audit,
-        clock=clock,
-        cluster=CLUSTER,
-        place=PLACE,
+        store=vault, anchors=cluster, minter=granted, audit=audit, clock=clock, cluster=CLUSTER, place=PLACE
     )
     numbers = itertools.count()
     current = CurrentCopies(

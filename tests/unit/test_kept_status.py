@@ -14,6 +14,7 @@ def test_it_reads_like_a_mapping() -> None:
     kept = KeptStatus(STATUS)
 
     assert dict(kept) == STATUS
+    assert dict(kept.items()) == STATUS
     assert (len(kept), list(kept)) == (3, list(STATUS))
     assert kept["grants"][0]["name"] == "default"
     assert kept.get("conditions", ()) == ()

@@ -146,6 +146,8 @@ async def test_a_doubt_that_comes_soon_after_an_answer_is_not_lost(monkeypatch: 
         await asked.get()
     running.cancel()
 
+    assert asked.empty()  # it has asked once more, and not again and again
+
 
 def counted_pulse(
     vault: FakeVault, monkeypatch: pytest.MonkeyPatch, *, pause: float
