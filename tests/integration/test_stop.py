@@ -42,6 +42,7 @@ async def test_a_broker_that_is_told_to_stop_serves_on_and_says_so(installed: La
     path = f"/apis/coordination.k8s.io/v1/namespaces/tokenbroker/leases/{name}"
     async with BrokerProcess.start(installed, name, listen=listen(), lease=lease) as broker:
         client = await tenant.ready_client("reader")
+        await broker.until_ready(client.id)
         before = await broker.call("POST", "/v1/tokens", {}, auth=client.auth)
         os.kill(broker.program.pid, signal.SIGTERM)
 

@@ -316,9 +316,11 @@ async def test_no_timer_is_left_of_a_token_that_was_replaced(monkeypatch: pytest
     loop = asyncio.get_running_loop()
     call_later = loop.call_later
 
-    def noted(*args: Any) -> asyncio.TimerHandle:
-        timers.append(call_later(*args))
-        return timers[-1]
+    def noted(seconds: float, *args: Any) -> asyncio.TimerHandle:
+        timer = call_later(seconds, *args)
+        if seconds == REUSE:  # others use the loop, too
+            timers.append(timer)
+        return timer
 
     monkeypatch.setattr(loop, "call_later", noted)
     storm = await Storm.of(instances())
