@@ -15,17 +15,14 @@ from broker.http.problems import malformed, turned_away
 from broker.http.protocol import HungUp, Malformed
 from broker.kube.access import KubeAccess
 from broker.kube.finalizers import KubeFinalizers
+from broker.metrics.scraped import Scraped
 from broker.model.client import ClientId
 from broker.model.proof_policy import ProofPolicy
 from broker.observing import not_ready, observe
 from broker.parts import Parts, made
-from broker.scraped import Scraped
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
-from broker.services.client_rate import ClientRates
 from broker.services.ending import Ender
-from broker.services.gate import Shed
-from broker.services.gated import GatedMinter
 from broker.services.grant_book import GrantBook
 from broker.services.lead_news import LeadNews
 from broker.services.leadership import Own
@@ -33,8 +30,11 @@ from broker.services.mint import GrantMinter
 from broker.services.near_misses import NearMisses
 from broker.services.prepare import Hands, Preparer
 from broker.services.reconcile import Reconciler
-from broker.services.rotate import Rotator
-from broker.services.shared_tokens import SharedTokens
+from broker.services.rotation.rotate import Rotator
+from broker.services.storms.client_rate import ClientRates
+from broker.services.storms.gate import Shed
+from broker.services.storms.gated import GatedMinter
+from broker.services.storms.shared_tokens import SharedTokens
 from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import Verifier
 from broker.services.workqueue import WorkQueue

@@ -8,21 +8,21 @@ from typing import Any
 from broker.clock import SystemClock
 from broker.config import Config, VaultConfig
 from broker.endpoints import cluster_info
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.decision import Rules
 from broker.model.vault_path import VaultPlace
 from broker.ports import Anchors, AuditLog, Clock, Leader, LiveRegistry, VaultStore
 from broker.services.board import StatusBoard
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
-from broker.services.rotate import Rotator
-from broker.services.sweep import Sweeper
-from broker.services.vault_current import CurrentCopies
-from broker.services.vault_outage import Outage, Reach
-from broker.services.vault_pulse import VaultPulse
-from broker.services.vault_root import VaultRoots
-from broker.services.vault_shown import ShownCopies
-from broker.services.vault_write import CopyWriter
+from broker.services.rotation.current import CurrentCopies
+from broker.services.rotation.outage import Outage, Reach
+from broker.services.rotation.pulse import VaultPulse
+from broker.services.rotation.root import VaultRoots
+from broker.services.rotation.rotate import Rotator
+from broker.services.rotation.shown import ShownCopies
+from broker.services.rotation.sweep import Sweeper
+from broker.services.rotation.write import CopyWriter
 from broker.vault.login import VaultLogin
 from broker.vault.store import KvStore
 from broker.vault.transport import VaultTransport

@@ -19,7 +19,7 @@ from broker.http.oauth import OauthEndpoint
 from broker.http.revoke import RevokeEndpoint
 from broker.http.tokens import TokensEndpoint
 from broker.identity.jose import ALL_ALGORITHMS
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Rules
 from broker.ports import Clock

@@ -6,8 +6,8 @@ from typing import Any
 
 from broker.errors import Fault, Reason
 from broker.kube.token_requests import unverified_claims
+from broker.metrics.scraped import Scraped
 from broker.parts import Parts
-from broker.scraped import Scraped
 from broker.services.first_pass import FirstPass
 from broker.services.workqueue import WorkQueue
 

@@ -17,7 +17,7 @@ from broker.kube.session import KubeSession
 from broker.kube.token_requests import TokenRequests, unverified_claims
 from broker.kube.token_reviews import TokenReviews
 from broker.limits import namespace_limits
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.decision import Rules
 from broker.model.lease import Timing
 from broker.ports import Clock, Minter
@@ -25,12 +25,12 @@ from broker.proofs import ClusterNames, proof_checks
 from broker.registries import Registered, registered
 from broker.services.authenticate import Checks
 from broker.services.canary import Canary, GuardedAnchors, GuardedMinter
-from broker.services.decide_anew import Decider
-from broker.services.gate import Bounds, Gate
-from broker.services.gated import GatedReviewer
 from broker.services.leadership import Fitness, Leadership
+from broker.services.rotation.pulse import NoVault, VaultPulse
 from broker.services.server_time import ServerTime, TimedMinter
-from broker.services.vault_pulse import NoVault, VaultPulse
+from broker.services.storms.decide_anew import Decider
+from broker.services.storms.gate import Bounds, Gate
+from broker.services.storms.gated import GatedReviewer
 from broker.vault.store import KvStore
 
 

@@ -13,7 +13,7 @@ from broker.kube.owners import AccountOwners
 from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.kube.status import KubeStatusWriter
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.lease import Timing
 from broker.ports import Anchors, Clock, EventRecorder, LeadRecorder, LiveRegistry, StatusWriter
 

@@ -6,18 +6,18 @@ from broker.endpoints import Services
 from broker.parts import Parts
 from broker.services.authenticate import Authenticator
 from broker.services.board import StatusBoard
-from broker.services.client_rate import ClientRates
 from broker.services.deliver import Deliverer
 from broker.services.explain import Explainer
 from broker.services.failure_limit import FailureLimit
-from broker.services.gated import GatedMinter
 from broker.services.grant_book import GrantBook
 from broker.services.introspect import Introspector
 from broker.services.issue import Issuer
 from broker.services.near_misses import NearMisses
 from broker.services.revoke import Revoker
-from broker.services.rotate import Rotator
-from broker.services.shared_tokens import SharedTokens
+from broker.services.rotation.rotate import Rotator
+from broker.services.storms.client_rate import ClientRates
+from broker.services.storms.gated import GatedMinter
+from broker.services.storms.shared_tokens import SharedTokens
 from broker.services.token_anchors import TokenAnchors
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
-from broker.metrics import Metrics
-from broker.series import ClientSeries
+from broker.metrics.counted import Metrics
+from broker.metrics.series import ClientSeries
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from broker.services.gate import caller
+from broker.services.storms.gate import caller
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ MAX_HEAD_BYTES = 32 * 1024
 megabyte for each caller who never ends them."""
 
 HungUp = Callable[[object], None]
-"""Is told of a caller that went, as :data:`broker.services.gate.caller` names it."""
+"""Is told of a caller that went, as :data:`broker.services.storms.gate.caller` names it."""
 
 
 class Parting:

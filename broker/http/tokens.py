@@ -17,7 +17,7 @@ from broker.model.times import timestamp
 from broker.services.deliver import Deliverer
 from broker.services.explain import Explainer, Explanation
 from broker.services.issue import Issuer
-from broker.services.rotate import Delivered
+from broker.services.rotation.rotate import Delivered
 
 FIELDS = frozenset({"client", "grant", "ttl", "audience", "deliver", "format", "exec", "dry_run"})
 FLAGS = frozenset({"exec", "dry_run"})

@@ -25,7 +25,7 @@ from broker.model.vault_status import VaultFacts, differs_about_vault_only
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
 from broker.services.by_grant import keep_granted
 from broker.services.ending import NotEnded
-from broker.services.token_bucket import TokenBucket
+from broker.services.storms.token_bucket import TokenBucket
 from broker.services.workqueue import WorkQueue
 
 RECHECK_SECONDS = 60.0

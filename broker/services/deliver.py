@@ -5,9 +5,9 @@ from broker.model.audit_record import Origin
 from broker.model.client import Client
 from broker.model.decision import Ask, Rules, decide_delivery
 from broker.ports import Clock
-from broker.services.client_rate import ClientRates
 from broker.services.issue import Issuer
-from broker.services.rotate import Delivered, Rotator
+from broker.services.rotation.rotate import Delivered, Rotator
+from broker.services.storms.client_rate import ClientRates
 
 
 class Deliverer:

@@ -8,8 +8,8 @@ from broker.model.decision import Ask, Denied, Rules, Step, explain
 from broker.ports import Clock
 from broker.services.authenticate import Caller
 from broker.services.board import StatusBoard
-from broker.services.client_rate import ClientRates
 from broker.services.grant_book import GrantBook
+from broker.services.storms.client_rate import ClientRates
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from broker.model.anchor import grant_anchor, is_below, vault_anchor
 from broker.model.client import Client, ClientId, Grant
 from broker.model.sensitive import Sensitive
 from broker.ports import LiveToken, Reviewer
-from broker.services.gate import Gate
+from broker.services.storms.gate import Gate
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from broker.model.audit_record import Issuance, Origin, RefusedRequest
 from broker.model.client import Client, ClientId
 from broker.model.decision import Allowed, Ask, Denied, Rules, decide
 from broker.ports import AuditLog, Clock
-from broker.services.client_rate import ClientRates
 from broker.services.mint import Issued
-from broker.services.shared_tokens import SharedTokens
+from broker.services.storms.client_rate import ClientRates
+from broker.services.storms.shared_tokens import SharedTokens
 
 
 class IssueMetrics(Protocol):
@@ -26,7 +26,7 @@ class IssueMetrics(Protocol):
 
 
 class CallersMinter(Protocol):
-    """What is needed of :class:`broker.services.gated.GatedMinter`."""
+    """What is needed of :class:`broker.services.storms.gated.GatedMinter`."""
 
     async def mint(self, client: Client, allowed: Allowed) -> Issued:
         """Return a fresh token. Raises BrokerError."""

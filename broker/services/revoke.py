@@ -9,8 +9,8 @@ from broker.model.audit_record import Origin, Revoked
 from broker.model.client import Client, ClientId, Grant
 from broker.model.sensitive import Sensitive
 from broker.ports import AuditLog, Clock
-from broker.services.gate import Gate
 from broker.services.introspect import Introspector
+from broker.services.storms.gate import Gate
 from broker.services.token_anchors import TokenAnchors
 
 JTI = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)

@@ -18,7 +18,7 @@ from broker.model.status import AccessFacts
 from broker.model.strength import strength_of, strong_questions, strong_reasons
 from broker.model.token import MintedToken
 from broker.ports import Clock
-from broker.services.token_bucket import TokenBucket
+from broker.services.storms.token_bucket import TokenBucket
 
 CATALOGUE_SECONDS = 600.0
 """How long the list of what the cluster serves is used."""

@@ -18,7 +18,7 @@ from broker.identity.fetch import MAX_BYTES, FileKeys, Web, WebKeys
 from broker.identity.jose import ALL_ALGORITHMS, Unverified, parse, verify
 from broker.identity.key_set import FRESH_SECONDS, RETRY_SECONDS, UNKNOWN_KEY_SECONDS, USABLE_SECONDS, KeySet
 from broker.identity.oidc import OidcIssuer
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from tests.support.issuer import Issuer, SigningKey
 
 DISCOVERY = "/.well-known/openid-configuration"

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from broker.errors import Reason
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.client import ClientId
 from monitoring.definitions import Definition, definitions
 from tests.support.prometheus import promtool

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from broker.http.accepting import Acceptor
 from broker.http.listeners import Listener
 from broker.http.problems import turned_away
-from broker.services.gate import caller
+from broker.services.storms.gate import caller
 from tests.support.certificates import Authority
 from tests.support.malformed import MALFORMED, Uncounted
 from tests.support.processes import free_port, until

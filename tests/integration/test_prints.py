@@ -18,7 +18,7 @@ from broker.identity import secret
 from broker.identity.bearer import Bearers
 from broker.kube.answer import Answer
 from broker.kube.token_requests import TokenRequests
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Allowed
 from broker.model.limits import NamespaceLimits

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from broker.kube.token_requests import unverified_claims
 from broker.model.stored_copy import CopyLabel
-from broker.services.vault_copy import MAX_RETIRED, READING_SLACK
+from broker.services.rotation.copy import MAX_RETIRED, READING_SLACK
 from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.kept import Kept
 from tests.support.lab import Lab

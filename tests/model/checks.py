@@ -8,8 +8,8 @@ from broker.model.anchor import AnchorKind, grant_anchor, trial_anchor, vault_an
 from broker.model.client import Grant
 from broker.model.former_grants import FormerGrant
 from broker.model.token import Anchor
+from broker.services.rotation.copy import READING_SLACK
 from broker.services.token_anchors import BUCKET_SECONDS, BUCKETS_IN_USE
-from broker.services.vault_copy import READING_SLACK
 from tests.model.clients import RENEW_BEFORE, path_of
 from tests.model.kubernetes import Resource, Secret
 from tests.model.replica import Replica

@@ -16,19 +16,19 @@ from broker.kube.namespaces import WatchedNamespaces
 from broker.kube.session import KubeSession
 from broker.kube.token_reviews import TokenReviews
 from broker.limits import namespace_limits
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.decision import Rules
 from broker.model.lease import Timing
 from broker.model.proof_policy import ProofPolicy
 from broker.parts import Parts
 from broker.registries import Registered
 from broker.services.authenticate import BearerCheck, Checks, SecretCheck
-from broker.services.decide_anew import Decider
-from broker.services.gate import Bounds, Gate
 from broker.services.leadership import Leadership
 from broker.services.reconcile import Reconciler
-from broker.services.rotate import Rotator
+from broker.services.rotation.rotate import Rotator
 from broker.services.server_time import ServerTime, TimedMinter
+from broker.services.storms.decide_anew import Decider
+from broker.services.storms.gate import Bounds, Gate
 from broker.serving import Shared
 from broker.vault.store import KvStore
 from tests.model.feed import FollowedNamespaces, FollowingRegistry, Sight

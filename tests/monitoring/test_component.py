@@ -14,11 +14,11 @@ from typer.main import get_command
 
 from broker.cli.app import build
 from broker.errors import Reason
-from broker.metrics import TOKEN_REQUEST_FAILURES
+from broker.metrics.counted import TOKEN_REQUEST_FAILURES
+from broker.metrics.scraped import UNREADY
+from broker.metrics.vault import UNREACHABLE
 from broker.model.status import ENDING, camel
-from broker.scraped import UNREADY
-from broker.services.gate import Shed
-from broker.vault_metrics import UNREACHABLE
+from broker.services.storms.gate import Shed
 from monitoring.__main__ import files
 from monitoring.dashboard import ROWS
 from monitoring.definitions import definitions

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from broker.errors import BrokerError, Reason
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.account import account_user
 from broker.model.anchor import AnchorId, grant_anchor, trial_anchor, vault_anchor
 from broker.model.audit_record import Origin, RefusedRequest, Revoked
@@ -23,10 +23,7 @@ from broker.model.vault_path import CopyKey
 from broker.ports import LiveToken, Registration, Reviewed
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
-from broker.services.client_rate import ClientRates
-from broker.services.decide_anew import Decider
 from broker.services.ending import Ender
-from broker.services.gated import GatedMinter
 from broker.services.grant_book import GrantBook
 from broker.services.introspect import Introspector
 from broker.services.issue import Issuer
@@ -34,10 +31,13 @@ from broker.services.mint import GrantMinter
 from broker.services.prepare import Hands, Preparer
 from broker.services.reconcile import Reconciler
 from broker.services.revoke import Revoker
-from broker.services.rotate import Rotator
-from broker.services.shared_tokens import SharedTokens
+from broker.services.rotation.rotate import Rotator
+from broker.services.rotation.shown import ShownCopies
+from broker.services.storms.client_rate import ClientRates
+from broker.services.storms.decide_anew import Decider
+from broker.services.storms.gated import GatedMinter
+from broker.services.storms.shared_tokens import SharedTokens
 from broker.services.token_anchors import TokenAnchors
-from broker.services.vault_shown import ShownCopies
 from tests.support import rotation
 from tests.support.fake_vault import FakeVault
 from tests.support.gates import a_gate

@@ -1,13 +1,13 @@
 """A gate for callers, and what it tells."""
 
 from broker.ports import Clock
-from broker.services.gate import Bounds, Gate, Shed
+from broker.services.storms.gate import Bounds, Gate, Shed
 
 WIDE = Bounds(concurrency=16, waiting=64, waiting_each=64, wait_seconds=5)
 
 
 class GateNotes:
-    """Notes what a gate tells; implements :class:`broker.services.gate.GateMetrics`."""
+    """Notes what a gate tells; implements :class:`broker.services.storms.gate.GateMetrics`."""
 
     def __init__(self) -> None:
         self.refused: list[Shed] = []

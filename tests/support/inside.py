@@ -12,7 +12,7 @@ from broker.kube.anchors import KubeAnchors
 from broker.kube.answer import Answer
 from broker.kube.session import KubeSession
 from broker.kube.token_requests import TokenRequests
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.anchor import grant_anchor
 from broker.model.client import Client
 from broker.model.token import MintedToken, TokenSpec

@@ -19,13 +19,13 @@ from broker.model.vault_status import VaultFacts
 from broker.ports import AuditLog, Clock, Minter, Registration, Registry
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
-from broker.services.rotate import Rotator
+from broker.services.rotation.current import CurrentCopies
+from broker.services.rotation.outage import Outage, Reach
+from broker.services.rotation.root import VaultRoots
+from broker.services.rotation.rotate import Rotator
+from broker.services.rotation.shown import ShownCopies
+from broker.services.rotation.write import CopyWriter
 from broker.services.token_anchors import TokenAnchors
-from broker.services.vault_current import CurrentCopies
-from broker.services.vault_outage import Outage, Reach
-from broker.services.vault_root import VaultRoots
-from broker.services.vault_shown import ShownCopies
-from broker.services.vault_write import CopyWriter
 from tests.support.fake_vault import FakeVault
 
 CLUSTER = ClusterInfo("prod", "https://api.prod.example", "-----BEGIN CERTIFICATE-----\n")

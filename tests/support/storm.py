@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from broker.errors import BrokerError, Reason
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.anchor import grant_anchor
 from broker.model.audit_record import Issuance, Origin, RefusedRequest
 from broker.model.client import Client, Proofs
@@ -13,12 +13,12 @@ from broker.model.limits import NamespaceLimits
 from broker.model.prepared import Prepared
 from broker.model.proof import ProvedBy
 from broker.model.token import MintedToken, TokenSpec
-from broker.services.client_rate import ClientRates
-from broker.services.decide_anew import Decider
 from broker.services.grant_book import GrantBook
 from broker.services.issue import Issuer
 from broker.services.mint import GrantMinter, Issued
-from broker.services.shared_tokens import SharedTokens
+from broker.services.storms.client_rate import ClientRates
+from broker.services.storms.decide_anew import Decider
+from broker.services.storms.shared_tokens import SharedTokens
 from broker.services.token_anchors import TokenAnchors
 from tests.support import rotation
 from tests.support.rotation import RULES, FakeCluster, FakeRegistry, HandClock, MemoryAudit, Power

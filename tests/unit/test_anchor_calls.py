@@ -15,7 +15,7 @@ from broker.config import load
 from broker.errors import BrokerError, Reason
 from broker.kube.anchors import KubeAnchors
 from broker.kube.session import KubeSession
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.anchor import grant_anchor, token_anchor
 from broker.model.lease import Timing
 from broker.model.token import Anchor

@@ -9,7 +9,7 @@ import pytest
 from broker.clock import SystemClock
 from broker.errors import ProofError, ProofFailure, Reason
 from broker.identity import secret
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.client import Client, ClientId, Proofs
 from broker.model.limits import NamespaceLimits
 from broker.model.proof import (

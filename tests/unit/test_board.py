@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.errors import BrokerError, Fault, Reason
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.client import Expect, Proofs
 from broker.model.former_grants import ListedAnchor, former_grant, listed_anchor
 from broker.model.prepared import Prepared

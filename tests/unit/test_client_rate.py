@@ -14,10 +14,10 @@ from broker.model.limits import NamespaceLimits
 from broker.model.proof import ProvedBy
 from broker.model.rate import Rate, effective
 from broker.model.token import MintedToken
-from broker.services.client_rate import ClientRates
 from broker.services.deliver import Deliverer
 from broker.services.issue import Issuer
 from broker.services.mint import Issued
+from broker.services.storms.client_rate import ClientRates
 from tests.support.rotation import HandClock, client
 
 ORIGIN = Origin("request", "127.0.0.1", ProvedBy("clientSecret", ""))

@@ -8,7 +8,7 @@ import yaml
 
 from broker.clock import SystemClock
 from broker.config import ConfigError, load
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.proofs import ClusterNames, proof_checks
 from broker.server import run
 

@@ -9,7 +9,7 @@ from broker.model.anchor import AnchorId, grant_anchor, is_version, trial_anchor
 from broker.model.audit_record import Origin
 from broker.model.stored_copy import RetiredAnchor
 from broker.model.token import Anchor
-from broker.services.vault_copy import MAX_RETIRED
+from broker.services.rotation.copy import MAX_RETIRED
 from tests.support.rotation import KEY, PLACE, World, client, grant
 
 PATH = PLACE.path(KEY)

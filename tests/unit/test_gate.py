@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import BrokerError, Reason
-from broker.services.gate import Bounds, Shed, caller
+from broker.services.storms.gate import Bounds, Shed, caller
 from tests.support.gates import GateNotes, a_gate
 from tests.support.pages import DOCS
 from tests.support.rotation import HandClock

@@ -8,8 +8,8 @@ from broker.errors import BrokerError
 from broker.model.client import ClientId
 from broker.model.sensitive import Sensitive
 from broker.ports import LiveToken, Reviewed
-from broker.services.gate import Bounds
-from broker.services.gated import GatedReviewer
+from broker.services.storms.gate import Bounds
+from broker.services.storms.gated import GatedReviewer
 from tests.support.gates import a_gate
 from tests.support.rotation import HandClock
 

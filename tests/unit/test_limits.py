@@ -11,7 +11,7 @@ from broker.config import Config, ConfigError, load
 from broker.errors import BrokerError, Reason
 from broker.kube.namespaces import WatchedNamespaces
 from broker.limits import namespace_limits
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.client import Revocation, TtlRange, VaultCopy
 from broker.model.decision import Rules, grant_problem
 from broker.model.limits import LimitRule, NamespaceLimits, exceeded, labelled, limits_for

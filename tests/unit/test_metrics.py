@@ -3,7 +3,7 @@
 from prometheus_client import generate_latest
 
 from broker.errors import ProofFailure, Reason
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.client import ClientId
 
 WEB, APP = ClientId("shop", "web"), ClientId("shop", "app")

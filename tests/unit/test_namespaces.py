@@ -10,7 +10,7 @@ from broker.errors import BrokerError, Reason
 from broker.kube import reflector as watching
 from broker.kube.namespaces import WatchedNamespaces
 from broker.kube.session import KubeSession
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from tests.support.certificates import Authority
 from tests.support.processes import until
 from tests.support.scripted import answer, says, scripted

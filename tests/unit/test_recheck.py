@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.client import Client, ClientId, Grant
 from broker.model.former_grants import ListedAnchor
 from broker.model.prepared import Prepared

@@ -13,8 +13,8 @@ from broker.model.client import Client, ClientId, VaultCopy
 from broker.model.limits import NamespaceLimits
 from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey
-from broker.services.rotate import CHECK_SECONDS
-from broker.services.sweep import Sweeper
+from broker.services.rotation.rotate import CHECK_SECONDS
+from broker.services.rotation.sweep import Sweeper
 from broker.vault.answer import unavailable
 from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, RULES, TTL, PowerCut, World, client, grant
 

@@ -2,8 +2,8 @@
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from broker.metrics.series import ClientSeries
 from broker.model.client import ClientId
-from broker.series import ClientSeries
 
 SHOP, CI = ClientId("shop", "web"), ClientId("ci", "runner")
 

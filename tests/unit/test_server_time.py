@@ -10,9 +10,9 @@ from broker.model.client import VaultCopy
 from broker.model.sensitive import Sensitive
 from broker.model.token import MintedToken, TokenSpec
 from broker.ports import Minter
-from broker.services.rotate import Rotator
+from broker.services.rotation.rotate import Rotator
+from broker.services.rotation.shown import ShownCopies
 from broker.services.server_time import TOLERATED_SECONDS, WHOLE_SECOND, ServerTime, TimedMinter
-from broker.services.vault_shown import ShownCopies
 from tests.support.rotation import KEY, PLACE, HandClock, World, client, fake_rotator, grant
 
 HOUR = 3600.0

@@ -14,9 +14,9 @@ from broker.model.decision import Allowed, Ask
 from broker.model.prepared import Prepared
 from broker.model.proof import ProvedBy
 from broker.model.token import Anchor
-from broker.services import shared_tokens
 from broker.services.mint import Issued
-from broker.services.shared_tokens import ShareKey
+from broker.services.storms import shared_tokens
+from broker.services.storms.shared_tokens import ShareKey
 from tests.support.processes import until
 from tests.support.storm import ACCOUNT_UID, BY_SECRET, REUSE, Storm, instances, jtis
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.services.token_bucket import TokenBucket
+from broker.services.storms.token_bucket import TokenBucket
 from tests.support.rotation import HandClock
 
 

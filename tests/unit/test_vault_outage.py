@@ -6,8 +6,8 @@ from contextlib import suppress
 import pytest
 
 from broker.errors import BrokerError, Reason
-from broker.services import vault_pulse
-from broker.services.vault_pulse import VaultPulse
+from broker.services.rotation import pulse as vault_pulse
+from broker.services.rotation.pulse import VaultPulse
 from broker.vault.answer import denied, unavailable
 from tests.support.fake_vault import FakeVault
 from tests.support.rotation import KEY, PLACE, HandClock, World, client

@@ -3,7 +3,7 @@
 from structlog.testing import capture_logs
 
 from broker.errors import Reason
-from broker.services.vault_pulse import EVERY_SECONDS, FIT_SECONDS, UNFIT_SECONDS, NoVault, VaultPulse
+from broker.services.rotation.pulse import EVERY_SECONDS, FIT_SECONDS, UNFIT_SECONDS, NoVault, VaultPulse
 from broker.vault.answer import denied, unavailable
 from tests.support.fake_vault import Entry, FakeVault
 from tests.support.rotation import PLACE, HandClock

@@ -14,7 +14,7 @@ from broker.kube.answer import Answer
 from broker.kube.canary import KubeCanary
 from broker.kube.session import KubeSession
 from broker.kube.token_requests import TokenRequests
-from broker.metrics import Metrics
+from broker.metrics.counted import Metrics
 from broker.model.decision import Rules
 from broker.services.anchored import AnchoredGrants
 from broker.services.ending import Ender

@@ -6,7 +6,7 @@ from broker.model.decision import standing
 from broker.model.token import Anchor
 from broker.ports import Anchors, Clock, Leader, Registry
 from broker.services.grant_book import GrantBook, not_ready
-from broker.services.vault_copy import Target
+from broker.services.rotation.copy import Target
 
 
 class VaultRoots:

@@ -4,9 +4,9 @@ from broker.model.client import Client
 from broker.model.decision import Allowed
 from broker.model.prepared import Prepared
 from broker.ports import Reviewed, Reviewer
-from broker.services.decide_anew import Decider
-from broker.services.gate import Gate
 from broker.services.mint import GrantMinter, Issued
+from broker.services.storms.decide_anew import Decider
+from broker.services.storms.gate import Gate
 
 
 class GatedMinter:

@@ -7,7 +7,7 @@ from broker.model.client import Client, ClientId
 from broker.model.decision import Rules
 from broker.model.rate import Rate, effective
 from broker.ports import Clock
-from broker.services.token_bucket import Level
+from broker.services.storms.token_bucket import Level
 
 _DUST = 1e-6
 """Of a token: what sums of fractions are wrong by."""

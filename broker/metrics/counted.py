@@ -2,8 +2,8 @@
 
 Tokens, secrets, subjects and callers' addresses are never labels. Clients are, but only those that proved
 themselves or are registered, so strangers cannot make series. What is asked for at each scrape is in
-:mod:`broker.scraped`. docs/metrics.md lists every metric, with a bound on the number of its series. Names follow
-https://prometheus.io/docs/practices/naming/.
+:mod:`broker.metrics.scraped`. docs/metrics.md lists every metric, with a bound on the number of its series.
+Names follow https://prometheus.io/docs/practices/naming/.
 """
 
 from collections.abc import Collection, Iterable
@@ -15,13 +15,13 @@ from prometheus_client.process_collector import ProcessCollector
 
 from broker import __version__
 from broker.errors import ProofFailure, Reason
+from broker.metrics.gate import Waits
+from broker.metrics.scraped import Scraped
+from broker.metrics.series import ClientSeries
+from broker.metrics.vault import VaultMetrics
 from broker.model.client import ClientId
 from broker.model.policies import TRIED
-from broker.scraped import Scraped
-from broker.series import ClientSeries
 from broker.tracing import exemplar
-from broker.vault_metrics import VaultMetrics
-from broker.waits import Waits
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """From a TokenRequest that nothing holds up to the deadline of a call."""

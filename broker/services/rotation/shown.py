@@ -9,7 +9,7 @@ from broker.model.stored_copy import StoredCopy
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_status import VaultFacts
 from broker.ports import Leader
-from broker.services.vault_copy import Target, renewal, safe_poll_seconds
+from broker.services.rotation.copy import Target, renewal, safe_poll_seconds
 
 
 class RotationMetrics(Protocol):

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from broker.services.gate import Shed
+from broker.services.storms.gate import Shed
 
 
 class Waits:
-    """Implements :class:`broker.services.gate.GateMetrics`."""
+    """Implements :class:`broker.services.storms.gate.GateMetrics`."""
 
     def __init__(self, registry: CollectorRegistry, buckets: Sequence[float]) -> None:
         self._shed = Counter(

@@ -17,9 +17,9 @@ from broker.model.decision import Allowed, Ask
 from broker.model.prepared import Prepared
 from broker.model.proof import ProvedBy
 from broker.ports import Clock
-from broker.services.decide_anew import Decider
 from broker.services.grant_book import not_ready
 from broker.services.mint import Issued
+from broker.services.storms.decide_anew import Decider
 
 MAX_TOKENS = 4096
 """How many tokens are kept, each about 3 kB; the oldest goes first, which costs its client one TokenRequest more."""

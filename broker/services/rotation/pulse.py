@@ -48,7 +48,7 @@ class VaultPulse:
 
     So a Vault that came back without its data, or whose engine was made anew, is filled again at once. ``back`` is
     told when Vault answers again. Implements :class:`broker.services.leadership.Fitness` and
-    :class:`broker.services.vault_outage.Reach`.
+    :class:`broker.services.rotation.outage.Reach`.
     """
 
     def __init__(self, *, store: VaultStore, place: VaultPlace, clock: Clock, metrics: PulseMetrics) -> None:

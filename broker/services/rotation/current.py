@@ -10,10 +10,10 @@ from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey
 from broker.ports import Clock
 from broker.services.grant_book import GrantBook
-from broker.services.vault_copy import Target, as_it_should_be, bound_as_made, due, renewal
-from broker.services.vault_root import VaultRoots
-from broker.services.vault_shown import ShownCopies
-from broker.services.vault_write import CopyWriter
+from broker.services.rotation.copy import Target, as_it_should_be, bound_as_made, due, renewal
+from broker.services.rotation.root import VaultRoots
+from broker.services.rotation.shown import ShownCopies
+from broker.services.rotation.write import CopyWriter
 
 
 class CurrentCopies:

@@ -21,11 +21,11 @@ from broker.model.schedule import spread
 from broker.model.stored_copy import StoredCopy
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Clock, Leader, Registry, VaultStore
-from broker.services.vault_copy import Target, left_over, owned, renewal, target_of
-from broker.services.vault_current import CurrentCopies
-from broker.services.vault_outage import Outage
-from broker.services.vault_shown import ShownCopies
-from broker.services.vault_write import CopyWriter
+from broker.services.rotation.copy import Target, left_over, owned, renewal, target_of
+from broker.services.rotation.current import CurrentCopies
+from broker.services.rotation.outage import Outage
+from broker.services.rotation.shown import ShownCopies
+from broker.services.rotation.write import CopyWriter
 from broker.services.workqueue import WorkQueue
 
 log = structlog.get_logger(__name__)

@@ -5,8 +5,8 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from broker.errors import Reason
+from broker.metrics.series import ClientSeries
 from broker.model.client import ClientId
-from broker.series import ClientSeries
 
 UNREACHABLE = (Reason.VAULT_UNAVAILABLE, Reason.VAULT_DENIED)
 """Why Vault may not do what it is asked for."""

@@ -22,7 +22,7 @@ from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_secret import vault_secret
 from broker.ports import Anchors, AuditLog, Clock, VaultStore
 from broker.services.mint import GrantMinter
-from broker.services.vault_copy import MAX_RETIRED, Target, bound_as_made, out_of_use, replaced, undescribed
+from broker.services.rotation.copy import MAX_RETIRED, Target, bound_as_made, out_of_use, replaced, undescribed
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from broker.model.vault_path import CopyKey
 
 
 class Reach(Protocol):
-    """Knows whether Vault answers (:class:`broker.services.vault_pulse.VaultPulse`)."""
+    """Knows whether Vault answers (:class:`broker.services.rotation.pulse.VaultPulse`)."""
 
     @property
     def away(self) -> BrokerError | None:
