@@ -31,6 +31,7 @@ from broker.services.near_misses import NearMisses
 from broker.services.prepare import Hands, Preparer
 from broker.services.reconcile import Reconciler
 from broker.services.rotation.rotate import Rotator
+from broker.services.rush import Rush
 from broker.services.storms.client_rate import ClientRates
 from broker.services.storms.gate import Shed
 from broker.services.storms.gated import GatedMinter
@@ -71,15 +72,18 @@ def _joined(parts: Parts) -> Broker:
     def recheck(client_id: ClientId) -> None:
         reconciler.recheck(client_id)
 
-    book, board = GrantBook(), _board(parts)
+    book, rush = GrantBook(), Rush(parts.clock)
+    board = _board(parts, rush)
     tokens = TokenAnchors(parts.clients.anchors, parts.clock)
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
     copies = _copies(parts, minter, book, board)
     keeper = rotator(copies, new_request_id) if copies else None
+    if keeper is not None:
+        rush.late = keeper.queue.overdue
     gated = GatedMinter(minter, parts.gate, parts.decider)
     reused = SharedTokens(minter=gated, decider=parts.decider, clock=parts.clock)
     shared = Shared(book, board, tokens, gated, reused, keeper, ClientRates(parts.rules, parts.clock))
-    reconciler = _reconciler(parts, shared)
+    reconciler = _reconciler(parts, shared, rush)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
     news = LeadNews(parts.clients.lead) if parts.clients.lead is not None else None
     _follow(parts, shared, reconciler, news)
@@ -134,7 +138,7 @@ def _copy_jobs(copies: Around, keeper: Rotator) -> dict[str, Job]:
     return {"rotate": keeper.queue.run, "sweep": sweep(copies, keeper)}
 
 
-def _reconciler(parts: Parts, shared: Shared) -> Reconciler:
+def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
     anchored = AnchoredGrants()
     ender = Ender(
         parts.clients.anchors,
@@ -148,7 +152,7 @@ def _reconciler(parts: Parts, shared: Shared) -> Reconciler:
     hands = Hands(
         anchors=parts.clients.anchors,
         minter=parts.minter,
-        access=Verifier(KubeAccess(parts.session), parts.rules, parts.clock),
+        access=Verifier(KubeAccess(parts.session), parts.rules, parts.clock, rush),
         ender=ender,
         anchored=anchored,
         tokens=shared.tokens,
@@ -204,7 +208,7 @@ def _follow(parts: Parts, shared: Shared, reconciler: Reconciler, news: LeadNews
         parts.pulse.back = keeper.reached_again
 
 
-def _board(parts: Parts) -> StatusBoard:
+def _board(parts: Parts, rush: Rush) -> StatusBoard:
     def proofs(namespace: str) -> ProofPolicy:
         return replace(parts.checks.policy, kinds=parts.rules.limits(namespace).proofs)
 
@@ -216,6 +220,7 @@ def _board(parts: Parts) -> StatusBoard:
         metrics=parts.metrics,
         proofs=proofs,
         leader=parts.leadership if parts.config.registry.directory is None else Own(),
+        rush=rush,
     )
 
 

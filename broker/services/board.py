@@ -1,11 +1,11 @@
 """What is known of each client, gathered from the services and written to its status and Events."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
-from broker.errors import Fault
+from broker.errors import BrokerError, Fault
 from broker.model.client import Client, ClientId
 from broker.model.condition import Condition
 from broker.model.former_grants import FormerGrant
@@ -21,18 +21,16 @@ from broker.model.status import (
     listing_all,
     status_document,
 )
-from broker.model.vault_status import VaultFacts, differs_about_vault_only
+from broker.model.vault_status import VaultFacts
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
 from broker.services.by_grant import keep_granted
 from broker.services.ending import NotEnded
-from broker.services.storms.token_bucket import TokenBucket
+from broker.services.rush import Rush
+from broker.services.status_pace import StatusPace
 from broker.services.workqueue import WorkQueue
 
 RECHECK_SECONDS = 60.0
 """A status is looked at again this often, because time alone can change it (a copy in Vault expires)."""
-
-ROUTINE_QPS, ROUTINE_BURST = 25.0, 200
-"""How many statuses are written a second, and at once, that tell of nothing but copies in Vault."""
 
 ENDING_NOW = "they are being ended."
 """What is said of tokens while nobody knows yet whether they can be ended."""
@@ -106,6 +104,7 @@ class StatusBoard:
         metrics: ReadinessMetrics,
         proofs: Callable[[str], ProofPolicy],
         leader: Leader,
+        rush: Rush,
     ) -> None:
         self._registry = registry
         self._writer = writer
@@ -118,8 +117,7 @@ class StatusBoard:
         self._ended: dict[ClientId, frozenset[FormerGrant]] = {}
         self._unended: dict[ClientId, tuple[str, ...]] = {}
         self._told: defaultdict[ClientId, dict[str, tuple[str, str]]] = defaultdict(dict)
-        self._routine = TokenBucket(clock, qps=ROUTINE_QPS, burst=ROUTINE_BURST)
-        self._in_turn: set[ClientId] = set()
+        self._pace = StatusPace(clock, rush)
         self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
 
     def rehearsed(
@@ -142,26 +140,32 @@ class StatusBoard:
 
     def withholding(self, client_id: ClientId) -> None:
         """Note that a client may have no token, and that those which it has are being ended."""
+        self._pace.news(client_id)
         self._unended.setdefault(client_id, (ENDING_NOW,))
         for grant, facts in self._grants.get(client_id, {}).items():
             self._grants[client_id][grant] = replace(facts, prepared=None)
 
     def resumed(self, client_id: ClientId) -> None:
         """Note that a client may have tokens: what was said of their end is over."""
-        self._unended.pop(client_id, None)
+        if self._unended.pop(client_id, None) is not None:
+            self._pace.news(client_id)
 
     def withheld(self, client_id: ClientId, not_ended: Iterable[NotEnded]) -> None:
         """Note what came of that, and write it."""
+        self._pace.news(client_id)
         self._unended[client_id] = tuple(f"grant {it.grant.name}: {Fault.of(it.error).message}" for it in not_ended)
         self.queue.add(client_id)
 
     def ended(self, client_id: ClientId, grants: Iterable[FormerGrant]) -> None:
         """Note that the tokens of grants which a client has no more have ended."""
-        self._ended[client_id] = frozenset(grants)
+        before, self._ended[client_id] = self._ended.get(client_id), frozenset(grants)
+        if before != self._ended[client_id]:
+            self._pace.news(client_id)
 
     def vault(self, client_id: ClientId, grant: str, facts: VaultFacts | None) -> None:
         """Note the state of a grant's copy in Vault; None where it was removed."""
-        self._note(client_id, grant, replace(self._facts_of(client_id, grant), vault=facts))
+        good = facts is not None and facts.fault is None
+        self._note(client_id, grant, replace(self._facts_of(client_id, grant), vault=facts), news=not good)
 
     def keep(self, client: Client) -> None:
         """Drop what is known of grants that a client has no more."""
@@ -173,7 +177,7 @@ class StatusBoard:
         self._ended.pop(client_id, None)
         self._unended.pop(client_id, None)
         self._told.pop(client_id, None)
-        self._in_turn.discard(client_id)
+        self._pace.forget(client_id)
         self._metrics.forget(client_id)
         self.queue.forget(client_id)
 
@@ -223,6 +227,18 @@ class StatusBoard:
         if registration is None:
             self.forget(client_id)
             return None
+        if self._pace.stands_back(registration):
+            return RECHECK_SECONDS
+        news = self._pace.begin(client_id)
+        try:
+            return await self._write(registration)
+        except BrokerError:
+            if news:
+                self._pace.news(client_id)
+            raise
+
+    async def _write(self, registration: Registration) -> float:
+        client_id = registration.id
         facts, now = self.facts(registration), self._clock.now()
         if not self._leader.leading or not is_known(facts, now):
             return RECHECK_SECONDS
@@ -233,7 +249,7 @@ class StatusBoard:
         self._metrics.client_conditions(client_id, wrong)
         status = status_document(facts, now, registration.status)
         if status != registration.status:
-            wait = self._wait(registration, status)
+            wait = self._pace.wait(registration, status)
             if wait > 0:
                 return wait
             await self._writer.write(registration, status)
@@ -242,22 +258,13 @@ class StatusBoard:
             await self._tell(registration, part, repeated=part.type == "Authorized" or part.reason == ready.reason)
         return RECHECK_SECONDS
 
-    def _wait(self, registration: Registration, status: Mapping[str, Any]) -> float:
-        """Return for how many seconds writing a status has to wait: Vault may fail, and be back, for all at once."""
-        in_turn = registration.id in self._in_turn
-        self._in_turn.discard(registration.id)
-        if in_turn or not differs_about_vault_only(status, registration.status):
-            return 0.0
-        wait = self._routine.reserve(1)
-        if wait > 0:
-            self._in_turn.add(registration.id)
-        return wait
-
     def _facts_of(self, client_id: ClientId, grant: str) -> GrantFacts:
         return self._grants.get(client_id, {}).get(grant, GrantFacts())
 
-    def _note(self, client_id: ClientId, grant: str, facts: GrantFacts) -> None:
+    def _note(self, client_id: ClientId, grant: str, facts: GrantFacts, *, news: bool = True) -> None:
         if self._facts_of(client_id, grant) != facts:
+            if news:
+                self._pace.news(client_id)
             self._grants.setdefault(client_id, {})[grant] = facts
             self.queue.add(client_id)
 

@@ -13,11 +13,13 @@ from broker.model.client import Client, ClientId, Grant
 from broker.model.decision import Rules as OperatorRules
 from broker.model.expectations import Finding, Outcome, settle, verify
 from broker.model.limits import NamespaceLimits
+from broker.model.schedule import spread
 from broker.model.sensitive import Sensitive
 from broker.model.status import AccessFacts
 from broker.model.strength import strength_of, strong_questions, strong_reasons
 from broker.model.token import MintedToken
 from broker.ports import Clock
+from broker.services.rush import Rush
 from broker.services.storms.token_bucket import TokenBucket
 
 CATALOGUE_SECONDS = 600.0
@@ -31,6 +33,12 @@ LOOK_SECONDS = 20.0
 
 LOOK_QUESTIONS = 400
 """How many questions about one account its expectations may take together."""
+
+LATEST_SECONDS = 600.0
+"""Where routine stands back, an account is looked at again after so long all the same."""
+
+STAND_BACK_SECONDS = 30.0
+"""For how long a look stands back at a time, and up to twice that, spread by the client's name."""
 
 QPS = 20.0
 BURST = 200
@@ -57,11 +65,12 @@ class AccessReviews(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """As what a grant's account was looked at, and how many questions that took."""
+    """As what a grant's account was looked at, how many questions that took, and when, by the monotonic clock."""
 
     client: Client
     limits: NamespaceLimits
     questions: int
+    at: float
 
 
 @dataclass(slots=True)
@@ -84,10 +93,11 @@ class _Namespace:
 class Verifier:
     """Looks at accounts; implements :class:`broker.services.prepare.AccessCheck`."""
 
-    def __init__(self, reviews: AccessReviews, rules: OperatorRules, clock: Clock) -> None:
+    def __init__(self, reviews: AccessReviews, rules: OperatorRules, clock: Clock, rush: Rush) -> None:
         self._reviews = reviews
         self._rules = rules
         self._clock = clock
+        self._rush = rush
         self._catalogue: tuple[float, Catalogue] | None = None
         self._namespaces: defaultdict[str, _Namespace] = defaultdict(lambda: _Namespace(clock))
 
@@ -101,6 +111,9 @@ class Verifier:
             known.turn = None
             return 0.0
         now, turn = self._clock.monotonic(), known.turn
+        left = min(look.at for look in before) + LATEST_SECONDS - now
+        if left > 0 and self._rush.on:
+            return min(left, STAND_BACK_SECONDS * (1 + spread(str(client.id))))
         if turn is None:
             turn = now + namespace.bucket.reserve(sum(look.questions for look in before))
         known.turn = turn if turn > now else None
@@ -125,7 +138,7 @@ class Verifier:
             _require_declared(findings)  # what was found out before counts
             raise _too_slow() from None
         _require_declared(findings)
-        known.looks[grant.name] = _Look(client, limits, asking.questions)
+        known.looks[grant.name] = _Look(client, limits, asking.questions, self._clock.monotonic())
         return _facts(findings, doubts, strong=bool(strong))
 
     def forget(self, client_id: ClientId) -> None:

@@ -33,6 +33,7 @@ from broker.services.reconcile import Reconciler
 from broker.services.revoke import Revoker
 from broker.services.rotation.rotate import Rotator
 from broker.services.rotation.shown import ShownCopies
+from broker.services.rush import Rush
 from broker.services.storms.client_rate import ClientRates
 from broker.services.storms.decide_anew import Decider
 from broker.services.storms.gated import GatedMinter
@@ -397,6 +398,7 @@ class EndingWorld:
             clock=self.clock,
             metrics=self.metrics,
             leader=self.cluster,
+            rush=Rush(self.clock),
             proofs=lambda namespace: ProofPolicy(kinds=self._limits(namespace).proofs),
         )
 

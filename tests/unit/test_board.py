@@ -18,6 +18,7 @@ from broker.model.vault_status import VaultFacts
 from broker.ports import Registration
 from broker.services.board import EVENT_NOTES, StatusBoard
 from broker.services.ending import NotEnded
+from broker.services.rush import Rush
 from tests.support.rotation import KEY, FakeCluster, FakeRegistry, HandClock, Power, client, grant
 
 STRONG = Fault(Reason.ACCOUNT_TOO_STRONG, "strong")
@@ -34,11 +35,14 @@ class Shown:
     registry: FakeRegistry
     status: Mapping[str, Any] = field(default_factory=dict)
     events: list[tuple[str, bool]] = field(default_factory=list)
+    failure: BrokerError | None = None
 
     async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:
         """Keep a status."""
         assert not exactly
         assert registration.id == KEY.client
+        if self.failure is not None:
+            raise self.failure
         self.status = status
 
     async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
@@ -56,14 +60,17 @@ class Bench:
         self.registry.put(client(grants=(EXPECTING,)) if not grants else client(**grants))
         self.shown = Shown(self.registry)
         self.leader, self.metrics = FakeCluster(Power(), HandClock()), Metrics()
+        self.clock = HandClock()
+        self.rush = Rush(self.clock)
         self.board = StatusBoard(
             registry=self.registry,
             writer=self.shown,
             events=self.shown,
-            clock=HandClock(),
+            clock=self.clock,
             metrics=self.metrics,
             proofs=lambda _namespace: policy or ProofPolicy(),
             leader=self.leader,
+            rush=self.rush,
         )
 
     async def tried(self, fault: Fault | None, access: AccessFacts | None = None) -> None:

@@ -21,6 +21,7 @@ from broker.services.board import StatusBoard
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.reconcile import Reconciler
+from broker.services.rush import Rush
 from broker.services.token_anchors import TokenAnchors
 from tests.support.rotation import FakeCluster, FakeRegistry, HandClock, NoAudit, Power, client, grant
 
@@ -117,6 +118,7 @@ class Bench:
                 metrics=Metrics(),
                 proofs=lambda _namespace: ProofPolicy(),
                 leader=cluster,
+                rush=Rush(self.clock),
             ),
             leader=cluster,
             clock=self.clock,

@@ -17,7 +17,17 @@ from broker.model.status import AccessFacts
 from broker.model.strength import strong_questions
 from broker.model.token import MintedToken
 from broker.services import verify
-from broker.services.verify import BURST, CATALOGUE_SECONDS, LOOK_QUESTIONS, QPS, STRENGTH_SECONDS, Verifier
+from broker.services.rush import Rush
+from broker.services.verify import (
+    BURST,
+    CATALOGUE_SECONDS,
+    LATEST_SECONDS,
+    LOOK_QUESTIONS,
+    QPS,
+    STAND_BACK_SECONDS,
+    STRENGTH_SECONDS,
+    Verifier,
+)
 from tests.support.discovery import catalogue
 from tests.support.rotation import KEY, HandClock, client, grant
 
@@ -68,7 +78,8 @@ class Bench:
         self.reviews, self.clock = FakeReviews(), HandClock()
         self.limits = NamespaceLimits(strong_accounts=strong_accounts)
         rules = OperatorRules("tokenbroker", "https://kubernetes.default.svc", limits=lambda _namespace: self.limits)
-        self.verifier = Verifier(self.reviews, rules, self.clock)
+        self.rush = Rush(self.clock)
+        self.verifier = Verifier(self.reviews, rules, self.clock, self.rush)
 
     async def check(self, *, allow: tuple[str, ...] = (), deny: tuple[str, ...] = (), uid: str = "u-1") -> AccessFacts:
         """Look at the account of a client with these expectations."""
@@ -386,6 +397,38 @@ async def test_looking_again_keeps_to_a_rate() -> None:
 
     assert cost < BURST < 2 * cost
     assert waits == pytest.approx([0, first, first / 2, 0, second, 0], abs=1e-3)
+
+
+async def test_while_many_copies_are_due_another_look_stands_back_but_not_for_long() -> None:
+    """A look comes at the latest when it would have come without them, and one that nobody has made yet at once."""
+    bench = Bench()
+    bench.rush.late = lambda: 60.0
+    new = bench.wait()
+    await bench.check()
+    waits = [bench.wait()]
+    bench.rush.late = lambda: 0.0
+    before = bench.rush.on
+    bench.clock.pass_(LATEST_SECONDS - 10)
+    bench.rush.late = lambda: 60.0
+    waits.append(bench.wait())
+    bench.clock.pass_(10)
+    waits.append(bench.wait())
+
+    assert not before
+    assert new == waits[2] == 0
+    assert STAND_BACK_SECONDS <= waits[0] <= 2 * STAND_BACK_SECONDS
+    assert waits[1] == pytest.approx(10)
+
+
+async def test_what_changed_is_looked_at_however_many_copies_are_due() -> None:
+    """As what the operator allows since."""
+    bench = Bench()
+    bench.rush.late = lambda: 60.0
+    await bench.check()
+    changed = bench.wait(owner="somebody")
+    bench.limits = NamespaceLimits(strong_accounts=True)
+
+    assert changed == bench.wait() == 0
 
 
 async def test_what_was_not_looked_at_as_it_is_does_not_wait() -> None:

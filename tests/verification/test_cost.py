@@ -20,6 +20,7 @@ from broker.services.anchored import AnchoredGrants
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.prepare import Hands, Preparer
+from broker.services.rush import Rush
 from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import Verifier
 from tests.support.accounts import Account, rule
@@ -76,7 +77,7 @@ async def test_calls_for_one_look(name: str, grant: dict[str, Any], first: int, 
         hands = Hands(
             anchors=anchors,
             minter=TokenRequests(session, Metrics()),
-            access=Verifier(KubeAccess(session), rules, clock),
+            access=Verifier(KubeAccess(session), rules, clock, Rush(clock)),
             ender=Ender(anchors, NoAudit(), clock, Metrics(), lambda: "request", anchored=anchored, leader=Leading()),
             anchored=anchored,
             tokens=TokenAnchors(anchors, clock),

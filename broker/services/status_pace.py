@@ -1,0 +1,56 @@
+"""When a status may be written: what tells of nothing but copies in Vault waits for its turn, all else does not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from broker.model.client import ClientId
+from broker.model.vault_status import differs_about_vault_only
+from broker.ports import Clock, Registration
+from broker.services.rush import Rush
+from broker.services.storms.token_bucket import TokenBucket
+
+ROUTINE_QPS, ROUTINE_BURST = 25.0, 200
+"""How many statuses are written a second, and at once, that tell of nothing but copies in Vault."""
+
+
+class StatusPace:
+    """Keeps the API server from having to take ten thousand statuses at once: Vault may fail, and be back, for all."""
+
+    def __init__(self, clock: Clock, rush: Rush) -> None:
+        self._clock = clock
+        self._rush = rush
+        self._routine = TokenBucket(clock, qps=ROUTINE_QPS, burst=ROUTINE_BURST)
+        self._turns: dict[ClientId, float] = {}
+        self._news: set[ClientId] = set()
+
+    def news(self, client_id: ClientId) -> None:
+        """Take note of something else than that a copy is as it should be."""
+        self._news.add(client_id)
+
+    def stands_back(self, registration: Registration) -> bool:
+        """Tell whether there is no need to work out a status now: nothing but good news of copies, and many are due."""
+        said = registration.status.get("observedGeneration") == registration.generation
+        return said and registration.id not in self._news and self._rush.on
+
+    def begin(self, client_id: ClientId) -> bool:
+        """Take note that a status is worked out now, with all the news; return whether there were any."""
+        news = client_id in self._news
+        self._news.discard(client_id)
+        return news
+
+    def wait(self, registration: Registration, status: Mapping[str, Any]) -> float:
+        """Return for how many seconds writing a status has to wait; 0 where it is to be written now."""
+        turn = self._turns.pop(registration.id, None)
+        if not differs_about_vault_only(status, registration.status):
+            return 0.0
+        now = self._clock.monotonic()
+        if turn is None:
+            turn = now + self._routine.reserve(1)
+        if turn > now:
+            self._turns[registration.id] = turn
+        return max(0.0, turn - now)
+
+    def forget(self, client_id: ClientId) -> None:
+        """Forget a client that went."""
+        self._turns.pop(client_id, None)
+        self._news.discard(client_id)
