@@ -15,12 +15,12 @@ import orjson
 from yarl import URL
 
 from broker.kube.answer import Answer, OversizedAnswerError, timed_out, unavailable
-from broker.kube.connection import OversizedError
 from broker.kube.credentials import Credentials
-from broker.kube.pool import ConnectionPool
 from broker.model.duration import retry_after_seconds
 from broker.model.sensitive import Sensitive
 from broker.tracing import current
+from broker.wire.connection import OversizedError
+from broker.wire.pool import ConnectionPool
 
 CREDENTIALS_REFRESH_SECONDS = 30.0
 """How often the token and CA files are looked at, beside when a call is refused for what they hold.
@@ -29,6 +29,10 @@ The kubelet replaces a token at 80 % of its life."""
 
 ACCEPT = "application/json, application/jwk-set+json;q=0.9"
 """The second is how the API server calls its own public keys."""
+
+MAX_CONNECTIONS = 128
+IDLE_SECONDS = 75.0
+"""The API server closes a connection that was idle for 90 s: ours must be the shorter time."""
 
 MAX_WATCHES = 8
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -54,7 +58,9 @@ class KubeSession:
         self._timeout = timeout_seconds
         self._headers: dict[str, str] = {}
         self._head = b""
-        self._pool = ConnectionPool(self.server, self._credentials.tls)
+        self._pool = ConnectionPool(
+            self.server, self._credentials.tls, Answer, limit=MAX_CONNECTIONS, idle_seconds=IDLE_SECONDS
+        )
         self._client: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:

@@ -1,26 +1,37 @@
 """HTTP to Vault or OpenBao: pooled, with a deadline on each call, and hvac's API on top of it."""
 
 import asyncio
+import math
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 from hvac.adapters import Adapter
-from yarl import URL
 
-from broker.model.duration import retry_after_seconds
 from broker.model.sensitive import Sensitive
 from broker.tracing import current
 from broker.vault.answer import Answer, unavailable
+from broker.wire.connection import OversizedError
+from broker.wire.pool import ConnectionPool
 
 MAX_CONNECTIONS = 16
+IDLE_SECONDS = 15.0
+"""Load balancers close a connection that was idle for a minute, some sooner: ours must be the shorter time."""
+
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 """A listing of some 100,000 names; nothing that the broker asks for is larger."""
 
+_IDEMPOTENT = frozenset({"GET", "LIST", "PUT", "DELETE"})
+"""RFC 9110, 9.2.2; LIST is Vault's own."""
+
+_TARGET = re.compile(r"/[!-~]*")
+"""What may stand in a request line: no spaces, no line ends (RFC 9112, 3.2)."""
+
+_LINE = re.compile(r"[ -~]*")
 
 Send = Callable[[str, str, Mapping[str, Any] | None], Awaitable[Answer]]
 """Makes one call: method, encoded path and JSON body."""
@@ -61,24 +72,19 @@ class VaultTransport:
     """Calls to one Vault. No proxy of the environment, no redirects, no cookies; a changed CA file is noticed."""
 
     def __init__(self, address: str, ca_file: Path | None, timeout_seconds: float) -> None:
-        self._address = address.rstrip("/")
+        address = address.rstrip("/")
+        self._host, self._prefix = urlsplit(address)[1:3]
         self._ca_file = ca_file
         self._timeout = timeout_seconds
         self._tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-        self._client: aiohttp.ClientSession | None = None
+        self._pool = ConnectionPool(address, self._tls, _Raw, limit=MAX_CONNECTIONS, idle_seconds=IDLE_SECONDS)
+        self._closed_idle_at = -math.inf
 
     async def __aenter__(self) -> Self:
-        self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=self._tls),
-            timeout=aiohttp.ClientTimeout(total=None),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._client is not None:
-            await self._client.close()
+        self._pool.close()
 
     async def call(
         self, method: str, path: str, body: Mapping[str, Any] | None, *, token: Sensitive | None = None
@@ -88,55 +94,64 @@ class VaultTransport:
         ``path`` starts with a slash and is already encoded; it is sent as it is. Raises
         BrokerError(vault_unavailable) where the connection or the answer breaks, or is too slow.
         """
+        request = self._request(method, path, b"" if body is None else orjson.dumps(body), token)
+        now = asyncio.get_running_loop().time()
+        if now >= self._closed_idle_at + IDLE_SECONDS:
+            self._pool.close_idle()
+            self._closed_idle_at = now
         try:
-            async with asyncio.timeout(self._timeout), self._request(method, path, body, token) as response:
-                later = retry_after_seconds(response.headers.get("Retry-After", ""))
-                return Answer(method, path, response.status, _json(await _read(response)), later)
+            raw = await self._pool.exchange(
+                request, now + self._timeout, repeatable=method in _IDEMPOTENT, largest=MAX_ANSWER_BYTES
+            )
         except TimeoutError:
             raise unavailable(
                 f"Vault did not answer within {self._timeout:g} s: check its load, or raise vault.timeout_seconds."
             ) from None
-        except (aiohttp.ClientError, OSError) as error:
+        except OversizedError:
+            raise unavailable("Vault's answer is too large: check that vault.address is Vault's.") from None
+        except OSError as error:
             self._trust_new_ca(error)
             raise unavailable(
                 f"Vault cannot be reached ({type(error).__name__}): check vault.address, vault.ca_file and the network."
             ) from None
+        return Answer(method, path, raw.status, _json(raw.body), raw.retry_after)
 
-    def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None, token: Sensitive | None
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        if self._client is None:
-            raise RuntimeError("the transport is used before it was entered")
-        headers = {"X-Vault-Request": "true", "Content-Type": "application/json"}
+    def _request(self, method: str, path: str, body: bytes, token: Sensitive | None) -> bytes:
+        """Return a whole request. It asks for no compression, and follows no redirect with the token to another host.
+
+        Raises ValueError for what would not stay on its line of the request.
+        """
+        lines = [
+            f"{method} {self._prefix}{path} HTTP/1.1",
+            f"Host: {self._host}",
+            "User-Agent: tokenbroker",
+            "X-Vault-Request: true",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+        ]
         if token is not None:
-            headers["X-Vault-Token"] = token.reveal()
+            lines.append(f"X-Vault-Token: {token.reveal()}")
         trace = current()
         if trace is not None:
-            headers["traceparent"] = trace.header()
-        return self._client.request(
-            method,
-            URL(self._address + path, encoded=True),
-            data=None if body is None else orjson.dumps(body),
-            headers=headers,
-            # A redirect would carry the token to whatever host it names.
-            allow_redirects=False,
-        )
+            lines.append(f"traceparent: {trace.header()}")
+        if not _TARGET.fullmatch(path) or not all(map(_LINE.fullmatch, lines)):
+            raise ValueError("a call to Vault that cannot be written down")
+        return "\r\n".join((*lines, "", "")).encode() + body
 
     def _trust_new_ca(self, error: Exception) -> None:
-        if self._ca_file is not None and isinstance(error, aiohttp.ClientConnectorCertificateError):
+        if self._ca_file is not None and isinstance(error, ssl.SSLCertVerificationError):
             try:
                 self._tls.load_verify_locations(cafile=str(self._ca_file))
             except OSError:
                 return  # the file is being replaced; the next failure reads it again
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    content = bytearray()
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            raise unavailable("Vault's answer is too large: check that vault.address is Vault's.")
-    return bytes(content)
+class _Raw(NamedTuple):
+    """What came of one call."""
+
+    status: int
+    body: bytes
+    retry_after: int | None
 
 
 def _json(content: bytes) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,13 @@ from broker.errors import BrokerError, Reason
 from broker.model.sensitive import Sensitive
 from broker.model.trace import TraceContext
 from broker.tracing import following
+from broker.vault import transport as transport_module
 from broker.vault.answer import checked
 from broker.vault.transport import MAX_ANSWER_BYTES, VaultTransport
 from tests.support.certificates import Authority
 from tests.support.openbao import OpenBao
 from tests.support.processes import free_port
+from tests.support.scripted import answer, resets, says, scripted
 
 TOKEN = Sensitive("s.secret")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -217,3 +219,65 @@ async def test_a_call_for_a_traced_request_says_so() -> None:
         await transport.call("GET", "/v1/a", None, token=TOKEN)
 
     assert sent == [header, None]
+
+
+async def test_one_connection_serves_one_call_after_the_other() -> None:
+    """A handshake for each call would be most of what it takes."""
+    replies = [says(answer(200, b"{}")) for _ in range(3)]
+    async with scripted(*replies) as server, VaultTransport(server.url, None, 5) as transport:
+        for _ in range(3):
+            await transport.call("GET", "/v1/a", None)
+
+    assert server.connections == 1
+
+
+async def test_an_old_connection_is_closed_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load balancer may close it just now."""
+    monkeypatch.setattr(transport_module, "IDLE_SECONDS", -1.0)
+    replies = [says(answer(200, b"{}")) for _ in range(2)]
+    async with scripted(*replies) as server, VaultTransport(server.url, None, 5) as transport:
+        await transport.call("GET", "/v1/a", None)
+        await transport.call("GET", "/v1/a", None)
+        await asyncio.wait_for(server.closed.get(), 5)
+
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize(("method", "statuses"), [("GET", [200]), ("LIST", [200]), ("POST", [])])
+async def test_a_look_is_repeated_where_the_connection_was_closed_and_a_write_is_not(
+    method: str, statuses: list[int]
+) -> None:
+    """Nobody knows whether a write was carried out: the next look at the copy finds out."""
+    replies = says(answer(200, b"{}")), resets(), says(answer(200, b"{}"))
+    async with scripted(*replies) as server, VaultTransport(server.url, None, 5) as transport:
+        await transport.call("GET", "/v1/a", None)
+        got = []
+        with suppress(BrokerError):
+            got.append((await transport.call(method, "/v1/a", None)).status)
+
+    assert got == statuses
+
+
+async def test_nothing_gets_out_of_its_line_of_a_request() -> None:
+    """A line end in a path or a token would be another request, or another header."""
+    async with scripted() as server, VaultTransport(server.url, None, 5) as transport:
+        for path, token in (
+            ("/v1/a b", "s"),
+            ("/v1/a\r\nX: y", "s"),
+            ("v1", "s"),
+            ("/v1/a", "s\r\nX: y"),
+            ("/v1/a", "s\n"),
+        ):
+            with pytest.raises(ValueError, match="cannot be written down"):
+                await transport.call("GET", path, None, token=Sensitive(token))
+
+    assert server.connections == 0
+
+
+async def test_a_path_in_the_address_goes_before_that_of_the_call() -> None:
+    """As where a proxy serves Vault below a path of its own."""
+    reply = says(answer(200, b"{}"))
+    async with scripted(reply) as server, VaultTransport(f"{server.url}/vault/", None, 5) as transport:
+        await transport.call("GET", "/v1/a", None)
+
+    assert server.requests[0].startswith(b"GET /vault/v1/a HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % server.port)

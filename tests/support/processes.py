@@ -144,8 +144,10 @@ class Program:
             await self._ended(_STOP_SECONDS)
 
     def pause(self) -> None:
-        """Freeze the program: its connections stay open and nothing answers."""
+        """Freeze the program: its connections stay open and nothing answers, from when this returns."""
         self._signal(signal.SIGSTOP)
+        # The signal takes its time to reach all threads, and one of them may answer meanwhile.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a frozen program go on."""

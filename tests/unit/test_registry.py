@@ -12,11 +12,11 @@ import orjson
 import pytest
 
 from broker.errors import BrokerError, Reason
-from broker.kube import connection as wire
 from broker.kube import reflector as watching
 from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.model.client import ClientId
+from broker.wire import connection as wire
 from tests.support.bad_specs import GOOD
 from tests.support.certificates import Authority
 from tests.support.processes import until

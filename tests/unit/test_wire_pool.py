@@ -1,14 +1,14 @@
-"""The connections to the API server against a server that misbehaves."""
+"""The connections to the API server and to Vault, against a server that misbehaves."""
 
 import asyncio
 import ssl
 
 import pytest
 
-from broker.kube import connection as wire
-from broker.kube import pool as pooling
-from broker.kube.connection import BrokenError
-from broker.kube.pool import ConnectionPool
+from broker.kube.answer import Answer
+from broker.wire import connection as wire
+from broker.wire.connection import BrokenError
+from broker.wire.pool import ConnectionPool
 from tests.support.scripted import Reply, answer, floods, resets, says, says_and_closes, scripted
 
 REQUEST = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
@@ -16,15 +16,15 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 OK = says(answer(201, b'{"a": 1}'))
 
 
-def _pool(url: str) -> ConnectionPool:
-    return ConnectionPool(url, ssl.create_default_context())
+def _pool(url: str, *, limit: int = 128, idle_seconds: float = 75.0) -> ConnectionPool[Answer]:
+    return ConnectionPool(url, ssl.create_default_context(), Answer, limit=limit, idle_seconds=idle_seconds)
 
 
 def _in(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def _ask(pool: ConnectionPool, *, repeatable: bool = False) -> tuple[int, bytes]:
+async def _ask(pool: ConnectionPool[Answer], *, repeatable: bool = False) -> tuple[int, bytes]:
     got = await pool.exchange(REQUEST, _in(5), repeatable=repeatable)
     return got.status, got.body
 
@@ -321,11 +321,10 @@ async def test_answer_that_comes_too_late_is_given_up() -> None:
     assert server.connections == 2
 
 
-async def test_waiting_for_a_turn_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_for_a_turn_ends_at_the_deadline() -> None:
     """Requests that never got their turn are given up as well, and their turns are not lost."""
-    monkeypatch.setattr(pooling, "MAX_CONNECTIONS", 1)
     async with scripted() as server:
-        pool = _pool(server.url)
+        pool = _pool(server.url, limit=1)
         asked = [pool.exchange(REQUEST, _in(0.1), repeatable=True) for _ in range(3)]
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
         server.replies.append(OK)
@@ -344,24 +343,23 @@ async def test_server_that_does_not_shake_hands_is_given_up() -> None:
             await pool.exchange(REQUEST, _in(0.1), repeatable=True)
 
 
-async def test_requests_beyond_the_bound_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API server never has more connections of the broker's than the bound."""
-    monkeypatch.setattr(pooling, "MAX_CONNECTIONS", 2)
+async def test_requests_beyond_the_bound_wait_for_their_turn() -> None:
+    """A server never has more connections of the broker's than the bound."""
     async with scripted(*(OK for _ in range(10))) as server:
-        pool = _pool(server.url)
+        pool = _pool(server.url, limit=2)
         await asyncio.gather(*(_ask(pool) for _ in range(10)))
 
     assert server.connections == 2
 
 
-async def test_old_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_idle_connections_are_closed() -> None:
     """After a storm the connections go, before the server would close them on a request."""
     async with scripted(*(says(answer(201, b"%d" % n)) for n in range(3)), OK) as server:
         pool = _pool(server.url)
         await asyncio.gather(*(_ask(pool) for _ in range(3)))
         pool.close_idle()
         kept = len(pool._idle)
-        monkeypatch.setattr(pooling, "IDLE_SECONDS", -1.0)
+        pool._idle_seconds = -1.0
         pool.close_idle()
         for _ in range(3):
             await asyncio.wait_for(server.closed.get(), 5)
@@ -371,12 +369,12 @@ async def test_old_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) 
     assert server.connections == 4
 
 
-async def test_old_idle_connection_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_idle_connection_is_not_used() -> None:
     """The server may close it just now."""
     async with scripted(OK, OK) as server:
         pool = _pool(server.url)
         await _ask(pool)
-        monkeypatch.setattr(pooling, "IDLE_SECONDS", -1.0)
+        pool._idle_seconds = -1.0
         await _ask(pool)
 
     assert server.connections == 2

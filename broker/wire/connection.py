@@ -1,21 +1,26 @@
-"""One HTTP/1.1 connection to the API server (RFC 9112), which carries one request at a time.
+"""One HTTP/1.1 connection to a server (RFC 9112), which carries one request at a time.
 
 A general client's work (cookies, redirects, URLs, multipart, tracing) was the largest single cost of an issuance;
 docs/performance.md has the figures. What is hard about HTTP, the parsing, is llhttp's.
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from broker.kube.answer import Answer
 from broker.model.duration import retry_after_seconds
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Far more than a page of a list of TokenClients takes, and far less than would endanger the process."""
+
+
+A = TypeVar("A")
+Made = Callable[[int, bytes, int | None], A]
+"""Makes an answer of its status, its body, and after how many seconds to come again, where that is said."""
 
 
 class BrokenError(ConnectionError):
@@ -46,20 +51,21 @@ class _Parser(Protocol):
         """Tell whether the server leaves the connection open after this answer."""
 
 
-class Connection(asyncio.Protocol):
-    """Sends requests and collects their answers."""
+class Connection(asyncio.Protocol, Generic[A]):
+    """Sends requests and collects their answers, each as ``made`` of what came."""
 
-    def __init__(self) -> None:
+    def __init__(self, made: Made[A]) -> None:
+        self._made = made
         self._parser = cast("_Parser", HttpResponseParser(self))
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._waiter: asyncio.Future[A] | None = None
         self._reusable = True
         self._received = 0
         self._largest = MAX_ANSWER_BYTES
         self._in_body = False
         self._retry_after: int | None = None
         self._body: list[bytes] = []
-        self._complete: Answer | None = None
+        self._complete: A | None = None
         self.idle_since = 0.0
         """When its last answer was complete, on the loop's clock."""
 
@@ -73,7 +79,7 @@ class Connection(asyncio.Protocol):
         """Tell whether there is no connection any more."""
         return self._transport is None
 
-    async def exchange(self, request: bytes, deadline: float, largest: int | None = None) -> Answer:
+    async def exchange(self, request: bytes, deadline: float, largest: int | None = None) -> A:
         """Send a whole request, and return its answer, of which no more than ``largest`` bytes are read.
 
         Raises BrokenError, and TimeoutError at the deadline, a time of the loop's clock. The connection is over
@@ -82,7 +88,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             raise BrokenError("the connection is closed", unanswered=True)
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Answer] = loop.create_future()
+        waiter: asyncio.Future[A] = loop.create_future()
         self._waiter = waiter
         self._largest = largest or MAX_ANSWER_BYTES
         # A tenth of what asyncio.timeout costs.
@@ -163,9 +169,9 @@ class Connection(asyncio.Protocol):
             self._forget()
         elif self._complete is None:
             self._reusable = self._reusable and self._parser.should_keep_alive()
-            self._complete = Answer(status, b"".join(self._body), self._retry_after)
+            self._complete = self._made(status, b"".join(self._body), self._retry_after)
 
-    def _hand_over(self, answer: Answer) -> None:
+    def _hand_over(self, answer: A) -> None:
         self._forget()
         self.idle_since = asyncio.get_running_loop().time()
         waiter, self._waiter = self._waiter, None

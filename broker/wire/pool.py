@@ -1,39 +1,38 @@
-"""The pool of connections to the API server."""
+"""Connections to one server."""
 
 import asyncio
 import ssl
+from functools import partial
+from typing import Generic
 from urllib.parse import urlsplit
 
-from broker.kube.answer import Answer
-from broker.kube.connection import BrokenError, Connection
-
-MAX_CONNECTIONS = 128
-IDLE_SECONDS = 75.0
-"""The API server closes a connection that was idle for 90 s: ours must be the shorter time."""
+from broker.wire.connection import A, BrokenError, Connection, Made
 
 
-class ConnectionPool:
+class ConnectionPool(Generic[A]):
     """Connections to one server, each made when it is needed and kept for the next request.
 
-    Where all are in use, requests wait for their turn.
+    There are no more than ``limit``; where all are in use, requests wait for their turn. One that was idle for
+    ``idle_seconds`` is not used any more: that must be less than what the server allows. What came is an answer as it
+    is ``made``.
     """
 
-    def __init__(self, server: str, tls: ssl.SSLContext) -> None:
+    def __init__(self, server: str, tls: ssl.SSLContext, made: Made[A], *, limit: int, idle_seconds: float) -> None:
         parts = urlsplit(server)
         self._tls = tls if parts.scheme == "https" else None
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
-        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._idle: list[Connection] = []
-        self._all: set[Connection] = set()
+        self._turns = asyncio.Semaphore(limit)
+        self._made = made
+        self._idle_seconds = idle_seconds
+        self._idle: list[Connection[A]] = []
+        self._all: set[Connection[A]] = set()
 
     def trust(self, tls: ssl.SSLContext) -> None:
         """Make connections with this from now on."""
         self._tls = tls if self._tls else None
 
-    async def exchange(
-        self, request: bytes, deadline: float, *, repeatable: bool, largest: int | None = None
-    ) -> Answer:
+    async def exchange(self, request: bytes, deadline: float, *, repeatable: bool, largest: int | None = None) -> A:
         """Send a request and return its answer, of which no more than ``largest`` bytes are read.
 
         The server may close a connection just when a request is on its way. A ``repeatable`` request is then sent
@@ -55,7 +54,7 @@ class ConnectionPool:
 
     def close_idle(self) -> None:
         """Close the connections that were idle for too long; to be called now and then."""
-        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        oldest = asyncio.get_running_loop().time() - self._idle_seconds
         for connection in self._idle:
             if connection.idle_since < oldest:
                 connection.abort()
@@ -76,9 +75,9 @@ class ConnectionPool:
         else:
             await self._turns.acquire()
 
-    def _idle_connection(self) -> Connection | None:
+    def _idle_connection(self) -> Connection[A] | None:
         """Return the one used last, so that those which are not needed grow old."""
-        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        oldest = asyncio.get_running_loop().time() - self._idle_seconds
         while self._idle:
             connection = self._idle.pop()
             if connection.usable and connection.idle_since >= oldest:
@@ -86,17 +85,17 @@ class ConnectionPool:
             self._drop(connection)
         return None
 
-    async def _connect(self, deadline: float) -> Connection:
+    async def _connect(self, deadline: float) -> Connection[A]:
         loop = asyncio.get_running_loop()
         host = self._host if self._tls else None
         async with asyncio.timeout_at(deadline):
             _, connection = await loop.create_connection(
-                Connection, self._host, self._port, ssl=self._tls, server_hostname=host
+                partial(Connection, self._made), self._host, self._port, ssl=self._tls, server_hostname=host
             )
         self._all.add(connection)
         return connection
 
-    async def _exchange(self, connection: Connection, request: bytes, deadline: float, largest: int | None) -> Answer:
+    async def _exchange(self, connection: Connection[A], request: bytes, deadline: float, largest: int | None) -> A:
         try:
             return await connection.exchange(request, deadline, largest)
         finally:
@@ -105,6 +104,6 @@ class ConnectionPool:
             else:
                 self._drop(connection)
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: Connection[A]) -> None:
         connection.abort()
         self._all.discard(connection)
