@@ -4,13 +4,18 @@ Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
 """
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import yaml
 
 from broker.model.cluster import ClusterInfo
 from broker.model.sensitive import Sensitive
+
+_JWT = re.compile(r"[0-9A-Za-z._-]+", re.ASCII)
+"""What is written in YAML as it is, between quotes (RFC 7515, 3.1)."""
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """libyaml's, where it is there: the other one would be half of what renewing a copy in Vault takes of the broker."""
@@ -21,7 +26,21 @@ def kubeconfig(cluster: ClusterInfo, namespace: str, user: str, token: Sensitive
 
     The result holds the token.
     """
-    return _kubeconfig(cluster, namespace, user, {"token": token.reveal()})
+    value = token.reveal()
+    if not _JWT.fullmatch(value):
+        return _kubeconfig(cluster, namespace, user, {"token": value})
+    before, after = _around_the_token(cluster, namespace, user)
+    return f"{before}{value}{after}"
+
+
+@lru_cache(maxsize=1024)
+def _around_the_token(cluster: ClusterInfo, namespace: str, user: str) -> tuple[str, str]:
+    """Return what is the same in each of an account's kubeconfigs: writing YAML takes long, and callers wait for it.
+
+    Within a value, quotes have backslashes: the key of the token is found by its own.
+    """
+    before, key, after = _kubeconfig(cluster, namespace, user, {"token": ""}).partition('"token": "')
+    return before + key, after
 
 
 def fetching_kubeconfig(cluster: ClusterInfo, namespace: str, user: str, command: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ Vault allows 64 keys, and values of 1 to 512 bytes
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from broker.model.anchor import ANCHOR_NAME
 from broker.model.client import ClientId
@@ -17,6 +17,7 @@ from broker.model.token import Anchor
 MANAGED_BY = "managed-by"
 BROKER = "tokenbroker"
 _RETIRED = "retired-anchor-"
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _UID = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
 
 
@@ -96,4 +97,6 @@ def _anchor(name: str, uid: str) -> Anchor:
 
 
 def _moment(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    if not _MOMENT.fullmatch(text):
+        raise ValueError("not a time as the broker writes it")
+    return datetime.fromisoformat(text)

@@ -17,10 +17,37 @@ def test_both_write_the_same(monkeypatch: pytest.MonkeyPatch, namespace: str) ->
     texts = []
     for dumper in (yaml.SafeDumper, yaml.CSafeDumper):
         monkeypatch.setattr(written, "_DUMPER", dumper)
+        written._around_the_token.cache_clear()
         texts.append(written.kubeconfig(CLUSTER, namespace, user, token))
 
     assert texts[0] == texts[1]
     assert f'"namespace": "{namespace}"\n' in texts[1]
+
+
+NAMES = ("shop", "null", 'a"token": "b', "\\", "the: token", "\u00e4\n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("token", ["eyJ.a-b_c", "", 'x"y\\', "a b", "\u00e4"])
+def test_a_token_is_where_it_belongs_whatever_surrounds_it(name: str, token: str) -> None:
+    """What is the same for all tokens is written once; the second one is as good as the first."""
+    cluster = ClusterInfo(name, "https://api.example", "ca")
+    for value in ("eyJ.first", token):
+        document = yaml.safe_load(written.kubeconfig(cluster, name, name, Sensitive(value)))
+        serialized = written._kubeconfig(cluster, name, name, {"token": value})
+
+        assert document["users"] == [{"name": name, "user": {"token": value}}]
+        assert document == yaml.safe_load(serialized)
+        assert written.kubeconfig(cluster, name, name, Sensitive(value)) == serialized
+
+
+def test_no_two_accounts_are_mixed_up() -> None:
+    """Each has its own surroundings."""
+    accounts = [("a", "u"), ("b", "u"), ("a", "v"), ("a", "u")]
+    texts = [written.kubeconfig(CLUSTER, namespace, user, Sensitive("eyJ.x")) for namespace, user in accounts]
+
+    assert len(set(texts)) == 3
+    assert texts[0] == texts[3]
 
 
 def test_the_fast_one_is_used() -> None:
