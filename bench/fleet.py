@@ -20,9 +20,8 @@ HANDS = 24
 
 PER_NAMESPACE = 100
 ACCOUNT = "reader"
-VAULT = {"ttl": "15m", "renewBefore": "8m"}
-RENEWED_AFTER = 420.0
-"""After so many seconds the last of the copies that were written is due."""
+RENEW_BEFORE = 480
+"""How many seconds ahead of its expiry a copy is due."""
 
 CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}
 
@@ -31,24 +30,26 @@ CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}
 class Fleet:
     """Clients ``fleet-NN/client-NNNNN``, a hundred a namespace, that share one secret, and an account a namespace.
 
-    Each has one grant, which is kept in Vault too.
+    Each has one grant, which is kept in Vault too. ``renewed_after`` so many seconds, the last of the copies that were
+    written is due.
     """
 
     cluster: Cluster
     session: aiohttp.ClientSession
     secret: str
+    renewed_after: int
     size: int = 0
     namespaces: list[Tenant] = field(default_factory=list)
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, cluster: Cluster) -> AsyncIterator[Self]:
-        """Begin without any."""
+    async def of(cls, cluster: Cluster, renewed_after: int) -> AsyncIterator[Self]:
+        """Begin without any. ``renewed_after`` is 120 at least."""
         trust = ssl.create_default_context(cafile=str(cluster.ca_file))
         headers = {"Authorization": f"Bearer {cluster.admin_token}"}
         connector = aiohttp.TCPConnector(limit=HANDS, ssl=trust)
         async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-            yield cls(cluster, session, secret.generate().reveal())
+            yield cls(cluster, session, secret.generate().reveal(), renewed_after)
 
     def id(self, number: int) -> str:
         """Return a client's id."""
@@ -89,11 +90,12 @@ class Fleet:
         await self._create(self._namespace(number), _name(number), digests)
 
     async def _create(self, namespace: str, name: str, digests: list[str]) -> None:
+        vault = {"ttl": f"{self.renewed_after + RENEW_BEFORE}s", "renewBefore": f"{RENEW_BEFORE}s"}
         body = token_client(
             namespace,
             name,
             authentication=[{"clientSecret": {"digests": digests}}],
-            grants=[{"serviceAccount": {"name": ACCOUNT}, "vault": VAULT}],
+            grants=[{"serviceAccount": {"name": ACCOUNT}, "vault": vault}],
         )
         await self._call("POST", _path(namespace), body, 201)
 

@@ -21,6 +21,7 @@ import ssl
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -28,8 +29,8 @@ import aiohttp
 
 from bench.bounds import run, say
 from bench.errors import BenchError
-from bench.fleet import RENEWED_AFTER, Fleet
-from bench.process import resident_megabytes
+from bench.fleet import Fleet
+from bench.process import cpu_seconds, resident_megabytes
 from bench.vegeta import Generator, Target, vegeta
 from tests.support.broker import BrokerProcess, Registered, basic
 from tests.support.cluster import Cluster
@@ -39,7 +40,7 @@ from tests.support.processes import until
 
 SIZES = (100, 1000, 10_000)
 CHANGES = 5
-RATE, ROUND_SECONDS = 50, 10.0
+RATE, ROUND_SECONDS, ROUNDS = 50, 10.0, 2
 LOOKING_SECONDS, ROTATING_SECONDS = 1800.0, 1200.0
 READY = re.compile(r"^tokenbroker_client_ready\{.*\} 1\.0$", re.MULTILINE)
 ANSWERED = re.compile(r'^apiserver_request_total\{.*resource="([^"]*)".*\} (\S+)$', re.MULTILINE)
@@ -65,6 +66,9 @@ class Rotated:
 
     rotate_seconds: float
     issue_p99_ratio: float
+    issue_p99_ms_before: float
+    cpu_ms_each: Mapping[str, float]
+    """By program; that of issuing meanwhile is in it."""
 
 
 async def scale(sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
@@ -74,7 +78,7 @@ async def scale(sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
     for size in sizes:
         async with Lab.start() as lab:
             await install(lab.cluster)
-            async with Fleet.of(lab.cluster) as fleet:
+            async with Fleet.of(lab.cluster, _renewed_after(size)) as fleet:
                 folder = lab.folder / "scale"
                 folder.mkdir()
                 bench = _Scale(lab, fleet, Generator(program, folder, lab.processes.id), size)
@@ -84,6 +88,11 @@ async def scale(sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
             say(f"{size} clients: {rotated}")
             figures = _figures(size, grown, rotated)
     return figures
+
+
+def _renewed_after(size: int) -> int:
+    """Return for how many seconds copies are good: for longer than the first look at so many clients takes."""
+    return max(120, round(size * 0.042))
 
 
 def _figures(size: int, grown: Grown, rotated: Rotated) -> dict[str, float]:
@@ -133,11 +142,12 @@ class _Scale:
 
     async def _until_all(self, broker: BrokerProcess, written: int = 0) -> None:
         """Wait until everybody is ready by the broker's own word, and so many versions were written."""
+        versions = Written(broker)
 
         async def reached() -> bool:
             await asyncio.sleep(1 + self._size / 5000)  # a page of ten thousand clients takes the broker time
             ready = len(READY.findall(await broker.metrics()))
-            return ready >= self._size - CHANGES and _written(broker) >= written
+            return ready >= self._size - CHANGES and versions.count() >= written
 
         await until(reached, what="everybody was looked at", seconds=LOOKING_SECONDS, programs=[broker.program])
 
@@ -169,17 +179,25 @@ class _Scale:
 
     async def _rotated(self, broker: BrokerProcess) -> Rotated:
         await self._lab.vault.seal()
-        await asyncio.sleep(RENEWED_AFTER)
-        alone = _p99(await self._issued(broker))
-        wanted = _written(broker) + self._size
-        started = time.monotonic()
+        await asyncio.sleep(self._fleet.renewed_after)
+        alone = _p99([latency for _ in range(ROUNDS) for latency in await self._issued(broker)])
+        written = Written(broker)
+        before, used, started = written.count(), self._used(broker), time.monotonic()
         await self._lab.vault.unseal()
         async with asyncio.TaskGroup() as tasks:
-            rotating = tasks.create_task(_rotation(broker, wanted, started))
+            rotating = tasks.create_task(_rotation(broker, written, before + self._size, started))
             meanwhile: list[float] = []
             while not rotating.done():
                 meanwhile += await self._issued(broker)
-        return Rotated(round(rotating.result(), 2), round(_p99(meanwhile) / alone, 2))
+        now = self._used(broker)
+        each = {name: round((now[name] - used[name]) / self._size * 1000, 2) for name in now}
+        return Rotated(round(rotating.result(), 2), round(_p99(meanwhile) / alone, 2), round(alone * 1000, 1), each)
+
+    def _used(self, broker: BrokerProcess) -> dict[str, float]:
+        """Return the seconds of CPU that each program has used so far."""
+        cluster = self._lab.cluster
+        programs = (cluster.api_server, cluster.etcd, self._lab.vault.program, broker.program)
+        return {program.name: cpu_seconds(program.pid) for program in programs}
 
     async def _issued(self, broker: BrokerProcess) -> list[float]:
         """Return how long answers took for some time."""
@@ -195,18 +213,31 @@ class _Scale:
         return [hit.latency for hit in hits]
 
 
-async def _rotation(broker: BrokerProcess, wanted: int, started: float) -> float:
+async def _rotation(broker: BrokerProcess, written: "Written", wanted: int, started: float) -> float:
     async def reached() -> bool:
         await asyncio.sleep(0.2)
-        return _written(broker) >= wanted
+        return written.count() >= wanted
 
     await until(reached, what="all copies were renewed", seconds=ROTATING_SECONDS, programs=[broker.program])
     return time.monotonic() - started
 
 
-def _written(broker: BrokerProcess) -> int:
-    """Return how many versions the audit log tells of."""
-    return broker.audit_file.read_bytes().count(WRITTEN) if broker.audit_file.exists() else 0
+class Written:
+    """Counts the versions that the audit log of a broker tells of; what was read once is not read again."""
+
+    def __init__(self, broker: BrokerProcess) -> None:
+        self._file = broker.audit_file
+        self._read = self._counted = 0
+
+    def count(self) -> int:
+        """Return how many there are."""
+        if self._file.exists():
+            with self._file.open("rb") as file:
+                file.seek(self._read)
+                lines, end, _ = file.read().rpartition(b"\n")
+            self._read += len(lines) + len(end)
+            self._counted += lines.count(WRITTEN)
+        return self._counted
 
 
 def _p99(latencies: list[float]) -> float:
