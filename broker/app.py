@@ -234,6 +234,7 @@ def _copies(parts: Parts, minter: GrantMinter, book: GrantBook, board: StatusBoa
         reach=parts.pulse,
         anchors=parts.clients.anchors,
         minter=minter,
+        callers=parts.gate,
         book=book,
         leader=parts.leadership,
         board=board,

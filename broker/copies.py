@@ -15,6 +15,7 @@ from broker.ports import Anchors, AuditLog, Clock, Leader, LiveRegistry, VaultSt
 from broker.services.board import StatusBoard
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
+from broker.services.rotation.courtesy import Callers, CourteousMinter, CourteousStore
 from broker.services.rotation.current import CurrentCopies
 from broker.services.rotation.outage import Outage, Reach
 from broker.services.rotation.pulse import VaultPulse
@@ -61,6 +62,7 @@ class Around:
     reach: Reach
     anchors: Anchors
     minter: GrantMinter
+    callers: Callers
     book: GrantBook
     leader: Leader
     board: StatusBoard
@@ -73,10 +75,11 @@ class Around:
 def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
     """Return what keeps copies current."""
     place = _place(around.config)
+    store = CourteousStore(around.store, around.callers)
     writer = CopyWriter(
-        store=around.store,
+        store=store,
         anchors=around.anchors,
-        minter=around.minter,
+        minter=CourteousMinter(around.minter, around.callers),
         audit=around.audit,
         clock=around.clock,
         cluster=cluster_info(around.config),
@@ -97,7 +100,7 @@ def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
     )
     return Rotator(
         registry=around.registry,
-        store=around.store,
+        store=store,
         writer=writer,
         current=current,
         shown=shown,

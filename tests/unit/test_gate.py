@@ -418,3 +418,54 @@ def test_every_word_for_a_refusal_is_explained() -> None:
     text = (DOCS / "configuration.md").read_text(encoding="utf-8")
 
     assert [why for why in Shed if f"- `{why}`: " not in text] == []
+
+
+async def test_what_can_wait_does_not_where_no_caller_is_there() -> None:
+    """It takes no turn of the loop."""
+    crowd = Crowd()
+    await crowd.come("a")
+    await crowd.end()
+
+    async with asyncio.timeout(0):
+        await crowd.gate.quiet(60)
+
+
+async def test_what_can_wait_goes_after_the_last_caller() -> None:
+    """Those who were handed a slot among them; whoever comes then does not wait for it."""
+    crowd = Crowd(replace(BOUNDS, concurrency=2))
+    await crowd.come("a", 3)
+    waiting = asyncio.create_task(crowd.gate.quiet(60))
+    done = []
+    for _ in range(3):
+        await crowd.end()
+        done.append(waiting.done())
+    await crowd.come("b")
+
+    assert done == [False, False, True]
+    assert crowd.calls == 1
+
+
+async def test_callers_who_never_stop_do_not_hold_it_up_for_long() -> None:
+    """It goes on after the time that it gave them, and leaves nothing behind."""
+    crowd = Crowd()
+    await crowd.come("a")
+    async with asyncio.timeout(5):
+        await crowd.gate.quiet(0.01)
+
+    assert not crowd.gate._until_quiet
+
+
+async def test_whoever_gives_up_waiting_for_quiet_is_forgotten() -> None:
+    """And the others are told all the same."""
+    crowd = Crowd()
+    await crowd.come("a")
+    first, second = (asyncio.create_task(crowd.gate.quiet(60)) for _ in range(2))
+    await settled()
+    first.cancel()
+    await settled()
+    left = len(crowd.gate._until_quiet)
+    await crowd.end()
+
+    assert left == 1
+    assert second.done()
+    assert first.cancelled()

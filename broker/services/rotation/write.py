@@ -21,8 +21,8 @@ from broker.model.token import Anchor, MintedToken
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_secret import vault_secret
 from broker.ports import Anchors, AuditLog, Clock, VaultStore
-from broker.services.mint import GrantMinter
 from broker.services.rotation.copy import MAX_RETIRED, Target, bound_as_made, out_of_use, replaced, undescribed
+from broker.services.rotation.courtesy import BelowMinter
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class CopyWriter:
         *,
         store: VaultStore,
         anchors: Anchors,
-        minter: GrantMinter,
+        minter: BelowMinter,
         audit: AuditLog,
         clock: Clock,
         cluster: ClusterInfo,

@@ -80,6 +80,7 @@ class Gate:
         self._free = bounds.concurrency
         self._flows: OrderedDict[Hashable, _Queue] = OrderedDict()
         self._callers: dict[object, _Waiter] = {}
+        self._until_quiet: list[asyncio.Future[None]] = []
         self._average = 0.0
         self._failing = 0.0
         self._began_at = clock.monotonic()
@@ -101,6 +102,21 @@ class Gate:
         if waiter is not None:
             self._remove(waiter)
             waiter.turn.cancel()
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until no request has a slot, for so many seconds at most: for what can wait longer than a caller."""
+        if self._free == self._bounds.concurrency:
+            return
+        loop = asyncio.get_running_loop()
+        quiet: asyncio.Future[None] = loop.create_future()
+        self._until_quiet.append(quiet)
+        timer = loop.call_later(seconds, _be_quiet, quiet)
+        try:
+            await quiet
+        finally:
+            timer.cancel()
+            if quiet in self._until_quiet:
+                self._until_quiet.remove(quiet)
 
     async def enter(self, flow: Hashable) -> float:
         """Wait for a slot and return when the call began, for :meth:`leave`."""
@@ -199,6 +215,10 @@ class Gate:
                 waiter.turn.set_result(None)
                 return
         self._free += 1
+        if self._until_quiet and self._free == self._bounds.concurrency:
+            waiting, self._until_quiet = self._until_quiet, []
+            for quiet in waiting:
+                _be_quiet(quiet)
 
     def _shed(self, waiter: "_Waiter", why: Shed) -> None:
         self._remove(waiter)
@@ -215,6 +235,11 @@ class Gate:
             operator_detail=f"refused early: {why}; {self.waiting} requests wait",
             retry_after=seconds,
         )
+
+
+def _be_quiet(quiet: asyncio.Future[None]) -> None:
+    if not quiet.done():
+        quiet.set_result(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
