@@ -72,6 +72,7 @@ class Replica:
             timing=TIMING,
             fitness=self.pulse,
         )
+        self.gate = Gate(Bounds(32, 512, 256, 5.0), kube, self.metrics.waits)
         self._join(self._parts(kube))
         loop = asyncio.get_running_loop()
         self.tasks = [loop.create_task(self._job(job), name=f"{name}-{which}") for which, job in self.jobs.items()]
@@ -95,7 +96,7 @@ class Replica:
             decider=Decider(registry=self.registry, rules=rules, clock=kube, locks=None),
             leadership=self.leadership,
             reviews=cast("TokenReviews", self.ports),
-            gate=Gate(Bounds(32, 512, 256, 5.0), kube, self.metrics.waits),
+            gate=self.gate,
             checks=Checks(cast("SecretCheck", None), cast("BearerCheck", None), None, ProofPolicy()),
             vault=cast("KvStore", self.ports.store),
             pulse=self.pulse,

@@ -1,0 +1,52 @@
+"""The product joins its services so that rotation goes before routine, and behind callers."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from broker.services.rotation.courtesy import CourteousMinter, CourteousStore
+from broker.services.rush import LATE_SECONDS
+from tests.model.replica import Replica
+from tests.model.world import World
+from tests.support.rotation import KEY
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Yield a world with one replica."""
+    world = World()
+    world.start("a")
+    yield world
+    world.close()
+
+
+def test_a_copy_that_is_late_is_a_rush_for_looks_and_statuses(world: World) -> None:
+    """For both, the same: they ask what rotation has to do."""
+    replica = world.replicas["a"]
+    before, during = [], []
+
+    def late() -> None:
+        before.extend(_rushes(replica))
+        replica.keeper.queue.add(KEY, -LATE_SECONDS)
+        during.extend(_rushes(replica))
+
+    world.do(late)
+
+    assert before == [False, False]
+    assert during == [True, True]
+
+
+def test_what_rotation_asks_stands_back_for_callers_at_the_gate(world: World) -> None:
+    """Whatever looks at copies, mints for them, or writes them."""
+    replica = world.replicas["a"]
+    store, writer = replica.keeper._store, replica.keeper._writer
+
+    assert isinstance(store, CourteousStore)
+    assert isinstance(writer._minter, CourteousMinter)
+    assert writer._store is store
+    assert store._callers is writer._minter._callers is replica.gate
+
+
+def _rushes(replica: Replica) -> list[bool]:
+    access = replica.reconciler._preparer._hands.access
+    return [replica.shared.board._pace._rush.on, access._rush.on]  # type: ignore[attr-defined]
