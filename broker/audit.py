@@ -16,7 +16,6 @@ import structlog
 from broker.errors import BrokerError, Reason
 from broker.model.audit_record import Issuance, Origin, RefusedRequest, Revoked
 from broker.model.client import DNS_LABEL
-from broker.model.times import timestamp
 from broker.tracing import noted
 
 log = structlog.get_logger(__name__)
@@ -30,6 +29,10 @@ MAX_SUBJECT_CHARACTERS = 256
 
 MAX_LINE_BYTES = select.PIPE_BUF
 """A pipe that is writable takes this much in one piece, so that lines never mix and a write never blocks."""
+
+
+_AS_KUBERNETES = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
+"""Writes times as :func:`broker.model.times.timestamp` does."""
 
 
 class AuditMetrics(Protocol):
@@ -64,7 +67,7 @@ class AuditFile:
         """Write the record of a token. Raises BrokerError(audit_unavailable): then it must not be handed out."""
         line = {
             "event": "token.issued",
-            "time": timestamp(record.at),
+            "time": record.at,
             "request_id": record.origin.request_id,
             "client": str(record.client),
             "client_uid": record.client_uid,
@@ -73,7 +76,7 @@ class AuditFile:
             "audience": record.audience,
             "requested_seconds": record.requested_seconds,
             "granted_seconds": record.granted_seconds,
-            "expires_at": timestamp(record.expires_at),
+            "expires_at": record.expires_at,
             "id": record.id,
             "jti": record.jti,
             "token_sha256": record.token_sha256,
@@ -96,7 +99,7 @@ class AuditFile:
         """Write the record of a refusal if that is possible; failing is counted and logged."""
         line = {
             "event": "token.refused",
-            "time": timestamp(record.at),
+            "time": record.at,
             "request_id": record.origin.request_id,
             "client": str(record.client),
             # What cannot be a grant's name may be a secret in the wrong place.
@@ -110,7 +113,7 @@ class AuditFile:
         """Write the record of tokens that were ended if that is possible; failing is counted and logged."""
         line = {
             "event": "token.revoked",
-            "time": timestamp(record.at),
+            "time": record.at,
             "request_id": record.origin.request_id,
             "client": str(record.client),
             "grant": record.grant,
@@ -128,7 +131,7 @@ class AuditFile:
             log.warning("audit.failed", detail=error.strerror or str(error))
 
     def _append(self, line: dict[str, Any]) -> None:
-        data = orjson.dumps(line) + b"\n"
+        data = orjson.dumps(line, option=_AS_KUBERNETES) + b"\n"
         if self._torn:
             data = b"\n" + data
         if len(data) > MAX_LINE_BYTES:

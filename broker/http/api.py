@@ -8,10 +8,11 @@ from aiohttp import web
 from broker.errors import BrokerError, Reason
 from broker.http.grants import GrantsEndpoint
 from broker.http.introspect import IntrospectEndpoint
+from broker.http.json_answer import PLAIN
 from broker.http.metadata import MetadataEndpoint
 from broker.http.oauth import OauthEndpoint
 from broker.http.oauth_errors import oauth_error
-from broker.http.problems import PLAIN, Handler, ProblemMetrics, Respond, guarded, problem_response
+from broker.http.problems import Handler, ProblemMetrics, Respond, guarded, problem_response
 from broker.http.revoke import RevokeEndpoint
 from broker.http.tokens import TokensEndpoint
 

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from broker.errors import BrokerError, Reason
-from broker.http.problems import PLAIN
+from broker.http.json_answer import PLAIN, JsonAnswer
 from broker.model.argocd import argocd_config
 from broker.model.client import Client
 from broker.model.cluster import ClusterInfo
@@ -23,7 +23,6 @@ EXEC_CREDENTIAL = "exec-credential"
 FORMATS = (TOKEN, KUBECONFIG, EXEC_CREDENTIAL, "argocd-cluster")
 SCRIPT = "exec_credential.sh"
 
-_JSON = {"Content-Type": "application/json", **PLAIN}
 _YAML = {"Content-Type": "application/yaml", **PLAIN}
 
 Render = Callable[[Issued, str], web.Response]
@@ -44,7 +43,7 @@ class Formats:
     def token(self, issued: Issued, request_id: str) -> web.Response:
         """Render everything there is to say, as JSON."""
         token, allowed = issued.token, issued.allowed
-        return json_response(
+        return JsonAnswer(
             {
                 "id": issued.id,
                 "token": token.value.reveal(),
@@ -90,22 +89,15 @@ class Formats:
         """
         token = issued.token
         status = {"token": token.value.reveal(), "expirationTimestamp": timestamp(token.expires_at)}
-        return json_response(
-            {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
-        )
+        return JsonAnswer({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status})
 
     def argocd_cluster(self, issued: Issued, _request_id: str) -> web.Response:
         """Render the data of an Argo CD cluster Secret."""
         config = argocd_config(self._info, issued.token.value).reveal()
-        return json_response({"name": self._info.name, "server": self._info.server, "config": config})
+        return JsonAnswer({"name": self._info.name, "server": self._info.server, "config": config})
 
 
 def ttl(requested: int, granted: int, *, reused: bool = False) -> dict[str, Any]:
     """Return what was asked for and what was given, in seconds, with the reason where they differ."""
     reason = "reused" if reused else "shortened_by_api_server" if granted < requested else None
     return {"requestedSeconds": requested, "grantedSeconds": granted, "reason": reason}
-
-
-def json_response(document: dict[str, Any]) -> web.Response:
-    """Return an answer that no cache keeps."""
-    return web.Response(body=orjson.dumps(document), headers=_JSON)

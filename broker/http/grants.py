@@ -7,7 +7,7 @@ from aiohttp import web
 
 from broker.errors import BrokerError
 from broker.http.callers import Callers
-from broker.http.formats import json_response
+from broker.http.json_answer import JsonAnswer
 from broker.model.account import account_user
 from broker.model.client import Client, Grant
 from broker.model.decision import Rules, limits, standing
@@ -33,7 +33,7 @@ class GrantsEndpoint:
         denied = standing(client, self._clock.now())
         if denied is not None:
             raise BrokerError(denied.reason, denied.detail)
-        return json_response(self._document(client))
+        return JsonAnswer(self._document(client))
 
     def _document(self, client: Client) -> dict[str, Any]:
         return {

@@ -6,8 +6,8 @@ import orjson
 from aiohttp import web
 
 from broker.http.callers import Callers
+from broker.http.json_answer import PLAIN
 from broker.http.oauth_errors import JSON
-from broker.http.problems import PLAIN
 from broker.services.introspect import Introspected, Introspector
 
 

@@ -3,9 +3,9 @@
 import orjson
 from aiohttp import web
 
+from broker.http.json_answer import PLAIN
 from broker.http.oauth_errors import JSON
 from broker.http.oauth_proofs import AUTHENTICATION_METHODS, GRANT_TYPES
-from broker.http.problems import PLAIN
 
 
 class MetadataEndpoint:

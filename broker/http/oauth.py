@@ -12,9 +12,9 @@ from aiohttp import web
 from broker.errors import BrokerError, Reason
 from broker.http.body import read_form
 from broker.http.callers import Callers
+from broker.http.json_answer import PLAIN
 from broker.http.oauth_errors import ABOUT_THE_PROOF, JSON, GrantError
 from broker.http.oauth_proofs import DEFAULT_ISSUED_TYPE, TOKEN_EXCHANGE, Claimed, proof_of_grant
-from broker.http.problems import PLAIN
 from broker.http.tokens import AnswerMetrics
 from broker.model.audit_record import Origin
 from broker.model.decision import Ask

@@ -11,6 +11,7 @@ from aiohttp import web
 from multidict import istr
 
 from broker.errors import BrokerError, Reason
+from broker.http.json_answer import PLAIN
 from broker.http.protocol import Malformed
 from broker.model.client import ClientId
 from broker.model.trace import TraceContext
@@ -69,9 +70,6 @@ STATUS: Mapping[Reason, int] = {
     Reason.VAULT_WRITE_CONFLICT: 503,
     Reason.INTERNAL_ERROR: 500,
 }
-
-PLAIN = {"Cache-Control": "no-store", "Server": "tokenbroker"}
-"""On every answer: no cache keeps it, and it does not say what the broker is made of."""
 
 CLOSING = frozenset({Reason.BODY_TOO_LARGE, Reason.REQUEST_TIMEOUT})
 """What is left of these requests is not worth reading: the connection is closed after the answer."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from broker.http.callers import Callers
-from broker.http.problems import PLAIN
+from broker.http.json_answer import PLAIN
 from broker.model.audit_record import Origin
 from broker.services.revoke import Revoker
 

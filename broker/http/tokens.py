@@ -9,7 +9,8 @@ from aiohttp import web
 
 from broker.errors import BrokerError, Reason
 from broker.http.callers import Callers
-from broker.http.formats import FORMATS, KUBECONFIG, TOKEN, Formats, json_response, ttl
+from broker.http.formats import FORMATS, KUBECONFIG, TOKEN, Formats, ttl
+from broker.http.json_answer import JsonAnswer
 from broker.model.audit_record import Origin
 from broker.model.client import Client
 from broker.model.decision import Ask
@@ -81,7 +82,7 @@ class TokensEndpoint:
 
 
 def _delivered(delivered: Delivered, request_id: str) -> web.Response:
-    return json_response(
+    return JsonAnswer(
         {
             "vault": {"path": delivered.path, "version": delivered.version},
             "expirationTimestamp": timestamp(delivered.expires_at),
@@ -105,7 +106,7 @@ def _explained(explanation: Explanation, request_id: str) -> web.Response:
     }
     if denied is not None and denied.limits is not None:
         document["limits"] = asdict(denied.limits)
-    return json_response(document)
+    return JsonAnswer(document)
 
 
 def parse(document: dict[str, Any], client: Client) -> Ask:

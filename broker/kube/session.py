@@ -5,7 +5,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -179,9 +179,7 @@ class KubeSession:
 
     def _request(self, method: str, path: str, body: bytes, content_type: str, changed: Mapping[str, str]) -> bytes:
         head = self._head_of(changed) if changed else self._head
-        if not _TARGET.fullmatch(path):
-            raise ValueError(f"{path!r} is not an encoded path")
-        start = f"{method} {self._prefix}{path} HTTP/1.1\r\n".encode()
+        start = _start(method, self._prefix + path)
         length = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         return b"".join((start, head, length, body))
 
@@ -216,6 +214,14 @@ class KubeSession:
         if self._client is None:
             raise RuntimeError("the session is used before it was entered")
         return self._client
+
+
+@lru_cache(maxsize=4096)
+def _start(method: str, path: str) -> bytes:
+    """Return a request's first line; those of TokenRequests come again and again."""
+    if not _TARGET.fullmatch(path):
+        raise ValueError(f"{path!r} is not an encoded path")
+    return f"{method} {path} HTTP/1.1\r\n".encode()
 
 
 class Gone(Exception):  # noqa: N818 - HTTP's and Kubernetes' own word

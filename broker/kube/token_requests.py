@@ -1,6 +1,6 @@
 """The one hot call: TokenRequest (https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/)."""
 
-import base64
+import binascii
 import hashlib
 import time
 from dataclasses import replace
@@ -117,7 +117,7 @@ def unverified_claims(token: str) -> dict[str, Any]:
     Raises ValueError where it is no JWT.
     """
     _, payload, _ = token.split(".")
-    claims = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    claims = orjson.loads(binascii.a2b_base64(payload.replace("-", "+").replace("_", "/") + "=" * (-len(payload) % 4)))
     if not isinstance(claims, dict):
         raise ValueError("claims are not an object")  # noqa: TRY004 - one kind of error for a bad token
     return claims

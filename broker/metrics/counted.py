@@ -9,12 +9,13 @@ Names follow https://prometheus.io/docs/practices/naming/.
 from collections.abc import Collection, Iterable
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from broker import __version__
 from broker.errors import ProofFailure, Reason
+from broker.metrics.durations import Durations
 from broker.metrics.gate import Waits
 from broker.metrics.scraped import Scraped
 from broker.metrics.series import ClientSeries
@@ -54,7 +55,8 @@ class Metrics:
         self.waits = Waits(self.registry, LATENCY_BUCKETS)
         self._counter = partial(Counter, registry=self.registry)
         self._gauge = partial(Gauge, registry=self.registry)
-        self._histogram = partial(Histogram, registry=self.registry, buckets=LATENCY_BUCKETS)
+        self._durations = partial(Durations, self.registry, buckets=LATENCY_BUCKETS)
+        self._answering = 0
         self._gauge("tokenbroker_build_info", "The running version.", ["version"]).labels(__version__).set(1)
         self._define_requests()
         self._define_kubernetes()
@@ -63,10 +65,11 @@ class Metrics:
 
     def _define_requests(self) -> None:
         counter = self._counter
-        self._requests = self._histogram(
+        self._requests = self._durations(
             "tokenbroker_request_duration_seconds", "Time to answer a request for a token, issued or not."
         )
-        self._in_flight = self._gauge("tokenbroker_requests_in_flight", "Requests for a token being answered now.")
+        in_flight = self._gauge("tokenbroker_requests_in_flight", "Requests for a token being answered now.")
+        in_flight.set_function(lambda: self._answering)
         self._problems = counter("tokenbroker_http_problems", "Problem documents sent, by code.", ["code"])
         self._proofs = counter(
             "tokenbroker_authentication_failures", "Callers that did not prove who they are.", ["reason"]
@@ -77,7 +80,7 @@ class Metrics:
         self._audit_failures = counter("tokenbroker_audit_failures", "Audit records that could not be written.")
 
     def _define_kubernetes(self) -> None:
-        self._token_requests = self._histogram(
+        self._token_requests = self._durations(
             "tokenbroker_token_request_duration_seconds", "Time the API server took for one TokenRequest."
         )
         self._kubernetes_failures = self._counter(
@@ -196,11 +199,11 @@ class Metrics:
 
     def arrived(self) -> None:
         """Count one request for a token in."""
-        self._in_flight.inc()
+        self._answering += 1
 
     def answered(self, seconds: float) -> None:
         """Count one request for a token out, and observe the time that it took."""
-        self._in_flight.dec()
+        self._answering -= 1
         self._requests.observe(seconds, exemplar())
 
     def token_requested(self, seconds: float) -> None:

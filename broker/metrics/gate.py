@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
 
+from broker.metrics.durations import Durations
 from broker.services.storms.gate import Shed
 
 
@@ -14,11 +15,11 @@ class Waits:
         self._shed = Counter(
             "tokenbroker_requests_shed", "Requests refused early for overload, by why.", ["reason"], registry=registry
         )
-        self._waits = Histogram(
+        self._waits = Durations(
+            registry,
             "tokenbroker_request_wait_duration_seconds",
             "Time for which those requests waited that did not have their turn at once.",
-            registry=registry,
-            buckets=buckets,
+            buckets,
         )
         for why in Shed:
             self._shed.labels(why.value)

@@ -219,9 +219,10 @@ def _tell_delivery(_draft: _Draft) -> str:
 
 
 def _settle_audience(draft: _Draft) -> Denied | None:
-    bounds = limits(draft.chosen(), draft.rules)
-    draft.audience = bounds.audiences[0] if draft.ask.audience is None else draft.ask.audience
-    if draft.audience not in bounds.audiences:
+    allowed = allowed_audiences(draft.chosen(), draft.rules)
+    draft.audience = allowed[0] if draft.ask.audience is None else draft.ask.audience
+    if draft.audience not in allowed:
+        bounds = limits(draft.chosen(), draft.rules)
         return Denied(Reason.AUDIENCE_NOT_ALLOWED, "The grant does not allow tokens for that audience.", bounds)
     return None
 
@@ -231,9 +232,9 @@ def _tell_audience(draft: _Draft) -> str:
 
 
 def _settle_ttl(draft: _Draft) -> Denied | None:
-    bounds = limits(draft.chosen(), draft.rules)
     ttl = _ttl(draft.chosen(), draft.ask.ttl)
     if ttl is None:
+        bounds = limits(draft.chosen(), draft.rules)
         longest = format_duration(bounds.max_ttl_seconds)
         shortest = format_duration(bounds.min_ttl_seconds)
         return Denied(

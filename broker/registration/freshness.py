@@ -5,6 +5,10 @@ import asyncio
 from broker.errors import BrokerError, Reason
 
 
+def _never() -> float:
+    return float("inf")
+
+
 class Freshness:
     """The age of what is known of ``what``, which is heard of from ``source``, by the event loop's clock."""
 
@@ -13,15 +17,17 @@ class Freshness:
         self._source = source
         self._stale_seconds = stale_seconds
         self._heard: float | None = None
+        self._now = _never
 
     def heard(self) -> None:
         """Note that what is known is what the source says now."""
-        self._heard = asyncio.get_running_loop().time()
+        self._now = asyncio.get_running_loop().time  # it is asked several times a request
+        self._heard = self._now()
 
     @property
     def age(self) -> float:
         """How many seconds ago the source was heard of; infinite where it never was."""
-        return float("inf") if self._heard is None else asyncio.get_running_loop().time() - self._heard
+        return float("inf") if self._heard is None else self._now() - self._heard
 
     @property
     def fresh(self) -> bool:
@@ -30,7 +36,7 @@ class Freshness:
 
     def require(self) -> None:
         """Raise BrokerError(registry_stale) where nothing is known yet, or it is too old."""
-        if not self.fresh:
+        if self._heard is None or self._now() - self._heard >= self._stale_seconds:
             age = "yet" if self._heard is None else f"for {self._stale_seconds:g} s"
             raise BrokerError(
                 Reason.REGISTRY_STALE,

@@ -14,10 +14,10 @@ from tests.support.lab import Lab
 from tests.support.marks import own_cluster
 from tests.support.processes import free_port, until
 
-FEW = {"concurrency": 4, "waiting": 12, "waiting_per_client": 8, "wait_seconds": 3}
+FEW = {"concurrency": 4, "waiting": 12, "waiting_per_client": 8, "wait_seconds": 5}
 STORM_CONNECTIONS = 64
 AT_ONCE_SECONDS = 2.0
-"""Generous on a busy machine, and far below the 3 s that a request may wait, and the 10 s of a call."""
+"""Generous on a busy machine, and far below the 5 s that a request may wait, and the 10 s of a call."""
 
 
 class Caller:
@@ -154,7 +154,7 @@ async def test_nobody_waits_longer_than_the_queue_allows(installed: Lab, tenant:
     assert {(status, code) for status, code, _ in (*(task.result() for task in waited), *at_once)} == {
         (503, "overloaded")
     }
-    assert min(task.result()[2] for task in waited) > 2.5
+    assert min(task.result()[2] for task in waited) > 4.5
     assert max(seconds for *_, seconds in at_once) < AT_ONCE_SECONDS
     assert {status for status, *_ in (*end, first)} == {200}
     assert 'tokenbroker_requests_shed_total{reason="waited"} 3.0' in metrics

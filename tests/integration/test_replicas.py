@@ -78,7 +78,8 @@ async def pair(installed: Lab) -> AsyncIterator[Pair]:
         await tenant.until_reason("web", "Ready")
         made = Pair(installed, tenant, one, two, client)
         await until(lambda: _synced(tenant), what="the copy is there", programs=(one.program,))
-        await until(lambda: _serves(made, two), what="the other one serves", programs=(two.program,))
+        for broker in (one, two):
+            await until(partial(_serves, made, broker), what="both serve", programs=(broker.program,))
         yield made
 
 

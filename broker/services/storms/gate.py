@@ -81,6 +81,9 @@ class Gate:
         self._flows: OrderedDict[Hashable, _Queue] = OrderedDict()
         self._callers: dict[object, _Waiter] = {}
         self._until_quiet: list[asyncio.Future[None]] = []
+        self._since: OrderedDict[_Waiter, float] = OrderedDict()
+        """Since when each waits, by the loop's clock, the oldest first."""
+        self._timer: asyncio.TimerHandle | None = None
         self._average = 0.0
         self._failing = 0.0
         self._began_at = clock.monotonic()
@@ -147,13 +150,11 @@ class Gate:
     async def _wait(self, flow: Hashable) -> None:
         came = self._clock.monotonic()
         self._admit(flow)
-        loop = asyncio.get_running_loop()
-        waiter = _Waiter(flow, loop.create_future())
+        waiter = _Waiter(flow, asyncio.get_running_loop().create_future())
         self._add(waiter)
         who = caller.get()
         if who is not None:
             self._callers[who] = waiter
-        timer = loop.call_later(self._bounds.wait_seconds, self._shed, waiter, Shed.WAITED)
         try:
             await waiter.turn
         except asyncio.CancelledError:
@@ -161,7 +162,6 @@ class Gate:
                 self._hand_on()
             raise
         finally:
-            timer.cancel()
             self._callers.pop(who, None)
             self._remove(waiter)
         self._metrics.waited(self._clock.monotonic() - came)
@@ -194,12 +194,16 @@ class Gate:
 
     def _add(self, waiter: "_Waiter") -> None:
         self._flows.setdefault(waiter.flow, OrderedDict())[waiter] = None
+        self._since[waiter] = waiter.turn.get_loop().time()
         self.waiting += 1
+        if self._timer is None:
+            self._timer = waiter.turn.get_loop().call_later(self._bounds.wait_seconds, self._shed_old)
 
     def _remove(self, waiter: "_Waiter") -> None:
         queue = self._flows.get(waiter.flow)
         if queue is not None and waiter in queue:
             del queue[waiter]
+            del self._since[waiter]
             self.waiting -= 1
             if not queue:
                 del self._flows[waiter.flow]
@@ -219,6 +223,18 @@ class Gate:
             waiting, self._until_quiet = self._until_quiet, []
             for quiet in waiting:
                 _be_quiet(quiet)
+
+    def _shed_old(self) -> None:
+        """Refuse those who have waited for too long. One timer for all of them: most get their turn long before."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        while self._since:
+            waiter, since = next(iter(self._since.items()))
+            left = since + self._bounds.wait_seconds - loop.time()
+            if left > 0:
+                self._timer = loop.call_later(left, self._shed_old)
+                return
+            self._shed(waiter, Shed.WAITED)
 
     def _shed(self, waiter: "_Waiter", why: Shed) -> None:
         self._remove(waiter)
