@@ -202,6 +202,9 @@ class VaultStore(Protocol):
     async def children(self, path: tuple[str, ...]) -> list[str]:
         """Return the names below a path, folders ending in a slash; empty where there are none."""
 
+    async def reach_active(self) -> None:
+        """Make a call that only the server answers which takes writes: a standby may answer the others by itself."""
+
 
 class StatusWriter(Protocol):
     """Writes what operators see on the resource."""

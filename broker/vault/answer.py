@@ -13,6 +13,9 @@ from broker.errors import BrokerError, Reason
 RETRY_SECONDS = 5
 DENIED_RETRY_SECONDS = 30
 
+_UPGRADING = "non-versioned to versioned data"
+"""A KV engine says so (400) while its server starts: on a standby until the active one has done it."""
+
 _CONFLICT = "check-and-set parameter did not match"
 _BUSY = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.TOO_MANY_REQUESTS, 472, 473}
 """Behind on replication (412), over a quota or a standby (429), a secondary that cannot serve (472, 473)."""
@@ -42,6 +45,8 @@ def checked(answer: Answer) -> Answer:
         raise _cannot_serve(answer)
     if answer.status == HTTPStatus.BAD_REQUEST and _mentions(answer, _CONFLICT):
         raise conflict(answer.path)
+    if answer.status == HTTPStatus.BAD_REQUEST and _mentions(answer, _UPGRADING):
+        raise unavailable("Vault's KV engine is starting (400): it will be there in a moment.")
     raise _refused(answer)
 
 
@@ -82,8 +87,9 @@ def _mentions(answer: Answer, words: str) -> bool:
 
 def _redirected(answer: Answer) -> BrokerError:
     return unavailable(
-        f"Vault answered with a redirect ({answer.status}), which is not followed, because it would carry the "
-        "broker's token to another host: set vault.address to the active node or a load balancer before it."
+        f"Vault answered with a redirect ({answer.status}), as a standby does that does not reach the active server. "
+        "It is not followed, because it would carry the broker's token to whatever host it names. Where it lasts, let "
+        "vault.address be that of all servers, and see that one of them is active (vault operator raft list-peers)."
     )
 
 

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
+from hvac.api.auth_methods import Token
 from hvac.api.secrets_engines import KvV2
 
+from broker.errors import BrokerError, Reason
 from broker.model.sensitive import Sensitive
 from broker.model.stored_copy import CopyLabel, StoredCopy
 from broker.ports import Clock
@@ -23,6 +25,7 @@ class KvStore:
 
     def __init__(self, send: Send, mount: str, clock: Clock) -> None:
         self._api = KvV2(ApiAdapter(send))
+        self._token = Token(ApiAdapter(send))
         self._mount = mount
         self._clock = clock
 
@@ -59,6 +62,17 @@ class KvStore:
         if not isinstance(names, list):
             raise _unreadable(answer)
         return [str(name) for name in names]
+
+    async def reach_active(self) -> None:
+        """Renew the broker's own token, which is a write; see :meth:`broker.ports.VaultStore.reach_active`.
+
+        A Vault that refuses it has answered all the same.
+        """
+        try:
+            await self._token.renew_self()  # type: ignore[no-untyped-call]
+        except BrokerError as error:
+            if error.reason is not Reason.VAULT_DENIED:
+                raise
 
 
 def _joined(path: tuple[str, ...]) -> str:

@@ -5,6 +5,8 @@ import math
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -15,6 +17,7 @@ from hvac.adapters import Adapter
 from broker.model.sensitive import Sensitive
 from broker.tracing import current
 from broker.vault.answer import Answer, unavailable
+from broker.vault.consistency import IndexedConnection, StorageIndex, behind
 from broker.wire.connection import OversizedError
 from broker.wire.pool import ConnectionPool
 
@@ -27,6 +30,8 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 
 _IDEMPOTENT = frozenset({"GET", "LIST", "PUT", "DELETE"})
 """RFC 9110, 9.2.2; LIST is Vault's own."""
+
+_REDIRECTS = range(HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.BAD_REQUEST)
 
 _TARGET = re.compile(r"/[!-~]*")
 """What may stand in a request line: no spaces, no line ends (RFC 9112, 3.2)."""
@@ -69,7 +74,10 @@ class ApiAdapter(_Adapter):
 
 
 class VaultTransport:
-    """Calls to one Vault. No proxy of the environment, no redirects, no cookies; a changed CA file is noticed."""
+    """Calls to one Vault. No proxy of the environment, no redirects, no cookies; a changed CA file is noticed.
+
+    What was written over it is what is read over it afterwards, whichever of several servers answers.
+    """
 
     def __init__(self, address: str, ca_file: Path | None, timeout_seconds: float) -> None:
         address = address.rstrip("/")
@@ -77,7 +85,15 @@ class VaultTransport:
         self._ca_file = ca_file
         self._timeout = timeout_seconds
         self._tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-        self._pool = ConnectionPool(address, self._tls, _Raw, limit=MAX_CONNECTIONS, idle_seconds=IDLE_SECONDS)
+        self._index = StorageIndex()
+        self._pool = ConnectionPool(
+            address,
+            self._tls,
+            _Raw,
+            limit=MAX_CONNECTIONS,
+            idle_seconds=IDLE_SECONDS,
+            connection=partial(IndexedConnection, self._index),
+        )
         self._closed_idle_at = -math.inf
 
     async def __aenter__(self) -> Self:
@@ -94,14 +110,24 @@ class VaultTransport:
         ``path`` starts with a slash and is already encoded; it is sent as it is. Raises
         BrokerError(vault_unavailable) where the connection or the answer breaks, or is too slow.
         """
-        request = self._request(method, path, b"" if body is None else orjson.dumps(body), token)
-        now = asyncio.get_running_loop().time()
-        if now >= self._closed_idle_at + IDLE_SECONDS:
-            self._pool.close_idle()
-            self._closed_idle_at = now
+        content = b"" if body is None else orjson.dumps(body)
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        answer = await self._ask(method, path, content, token, deadline)
+        if behind(answer):
+            answer = await self._ask(method, path, content, token, deadline, active=True)
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status in _REDIRECTS:
+            # Behind one address there may be a server that can: who keeps its connections keeps to the one it has.
+            self._pool.renew()
+        return answer
+
+    async def _ask(
+        self, method: str, path: str, body: bytes, token: Sensitive | None, deadline: float, *, active: bool = False
+    ) -> Answer:
+        request = self._request(method, path, body, token, self._index.sent(active=active))
+        self._close_idle()
         try:
             raw = await self._pool.exchange(
-                request, now + self._timeout, repeatable=method in _IDEMPOTENT, largest=MAX_ANSWER_BYTES
+                request, deadline, repeatable=method in _IDEMPOTENT, largest=MAX_ANSWER_BYTES
             )
         except TimeoutError:
             raise unavailable(
@@ -116,7 +142,15 @@ class VaultTransport:
             ) from None
         return Answer(method, path, raw.status, _json(raw.body), raw.retry_after)
 
-    def _request(self, method: str, path: str, body: bytes, token: Sensitive | None) -> bytes:
+    def _close_idle(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._closed_idle_at + IDLE_SECONDS:
+            self._pool.close_idle()
+            self._closed_idle_at = now
+
+    def _request(
+        self, method: str, path: str, body: bytes, token: Sensitive | None, consistency: Mapping[str, str]
+    ) -> bytes:
         """Return a whole request. It asks for no compression, and follows no redirect with the token to another host.
 
         Raises ValueError for what would not stay on its line of the request.
@@ -128,6 +162,7 @@ class VaultTransport:
             "X-Vault-Request: true",
             "Content-Type: application/json",
             f"Content-Length: {len(body)}",
+            *(f"{name}: {value}" for name, value in consistency.items()),
         ]
         if token is not None:
             lines.append(f"X-Vault-Token: {token.reveal()}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Generic
 from urllib.parse import urlsplit
@@ -14,16 +15,25 @@ class ConnectionPool(Generic[A]):
 
     There are no more than ``limit``; where all are in use, requests wait for their turn. One that was idle for
     ``idle_seconds`` is not used any more: that must be less than what the server allows. What came is an answer as it
-    is ``made``.
+    is ``made``, by a ``connection`` of the kind that is wanted.
     """
 
-    def __init__(self, server: str, tls: ssl.SSLContext, made: Made[A], *, limit: int, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        server: str,
+        tls: ssl.SSLContext,
+        made: Made[A],
+        *,
+        limit: int,
+        idle_seconds: float,
+        connection: Callable[[Made[A]], Connection[A]] = Connection,
+    ) -> None:
         parts = urlsplit(server)
         self._tls = tls if parts.scheme == "https" else None
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
         self._turns = asyncio.Semaphore(limit)
-        self._made = made
+        self._new = partial(connection, made)
         self._idle_seconds = idle_seconds
         self._idle: list[Connection[A]] = []
         self._all: set[Connection[A]] = set()
@@ -61,6 +71,11 @@ class ConnectionPool(Generic[A]):
         self._all = {connection for connection in self._all if not connection.closed}
         self._idle = [connection for connection in self._idle if connection.usable]
 
+    def renew(self) -> None:
+        """Close the connections that carry no request: the next ones are made anew."""
+        while self._idle:
+            self._drop(self._idle.pop())
+
     def close(self) -> None:
         """Close all connections, those with a request on them too."""
         for connection in self._all:
@@ -90,7 +105,7 @@ class ConnectionPool(Generic[A]):
         host = self._host if self._tls else None
         async with asyncio.timeout_at(deadline):
             _, connection = await loop.create_connection(
-                partial(Connection, self._made), self._host, self._port, ssl=self._tls, server_hostname=host
+                self._new, self._host, self._port, ssl=self._tls, server_hostname=host
             )
         self._all.add(connection)
         return connection

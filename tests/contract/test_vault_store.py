@@ -275,3 +275,35 @@ async def test_data_that_ends_by_itself_is_intact_until_then(
 
     assert copy is not None
     assert copy.intact
+
+
+async def test_the_policy_lets_the_broker_find_out_whether_vault_takes_writes(
+    send: Callable[..., Awaitable[Answer]],
+) -> None:
+    """It has its own token renewed, which no standby does by itself."""
+    answered: list[str] = []
+
+    async def call(method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+        answer: Answer = await send(method, path, body)
+        answered.append(f"{answer.status} {path}")
+        return answer
+
+    await KvStore(call, "secret", HandClock()).reach_active()
+
+    assert answered == ["200 /v1/auth/token/renew-self"]
+
+
+async def test_a_token_that_cannot_be_renewed_is_no_outage(openbao: OpenBao) -> None:
+    """A Vault that refuses to renew it has answered: what it serves is found out by what is asked next."""
+    root = Sensitive(openbao.root_token)
+    refused: list[str] = []
+    async with VaultTransport(openbao.address, openbao.ca_file, 10) as transport:
+
+        async def call(method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+            answer = await transport.call(method, path, body, token=root)
+            refused.append(f"{answer.status} {path}")
+            return checked(answer)
+
+        await KvStore(call, "secret", HandClock()).reach_active()
+
+    assert refused == ["400 /v1/auth/token/renew-self"]

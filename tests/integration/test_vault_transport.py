@@ -13,6 +13,7 @@ from broker.errors import BrokerError, Reason
 from broker.model.sensitive import Sensitive
 from broker.model.trace import TraceContext
 from broker.tracing import following
+from broker.vault import consistency
 from broker.vault import transport as transport_module
 from broker.vault.answer import checked
 from broker.vault.transport import MAX_ANSWER_BYTES, VaultTransport
@@ -281,3 +282,106 @@ async def test_a_path_in_the_address_goes_before_that_of_the_call() -> None:
         await transport.call("GET", "/v1/a", None)
 
     assert server.requests[0].startswith(b"GET /vault/v1/a HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % server.port)
+
+
+WRITTEN = "eyJjbHVzdGVyIjoiYSIsInZhbHVlIjoiNyJ9"
+ACTIVE = "forward-active-node"
+Asked = tuple[str, str | None, str | None]
+"""What a server saw: method, X-Vault-Index and X-Vault-Inconsistent."""
+
+
+def a_server(asked: list[Asked], behind: tuple[int, list[str]], active: int = 200) -> Handler:
+    """Say after a write how far the data has got, and refuse as ``behind`` what must be as new as that.
+
+    The server that takes writes, to which it passes on what is to be passed on, answers ``active``.
+    """
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        index, inconsistent = (request.headers.get(name) for name in ("X-Vault-Index", "X-Vault-Inconsistent"))
+        asked.append((request.method, index, inconsistent))
+        if request.method == "POST":
+            return web.json_response({}, headers={"X-Vault-Index": WRITTEN})
+        if index and not inconsistent:
+            return web.json_response({"errors": behind[1]}, status=behind[0])
+        return web.json_response({}, status=active if inconsistent else 200)
+
+    return answer
+
+
+async def written_and_read(server: Handler) -> int:
+    """Read something, write it, and return the status of reading it again."""
+    async with answering(server) as address, VaultTransport(address, None, 10) as transport:
+        await transport.call("GET", "/v1/a", None, token=TOKEN)
+        await transport.call("POST", "/v1/a", {}, token=TOKEN)
+        return (await transport.call("GET", "/v1/a", None, token=TOKEN)).status
+
+
+@pytest.mark.parametrize("behind", [(412, ["required index state not present"]), (429, [])], ids=["vault", "openbao"])
+async def test_a_standby_that_is_behind_passes_on_what_was_just_written(behind: tuple[int, list[str]]) -> None:
+    """It is told how new the answer has to be, and asked to pass the call on only where it is not as far."""
+    asked: list[Asked] = []
+    status = await written_and_read(a_server(asked, behind))
+
+    assert status == 200
+    assert asked == [("GET", None, None), ("POST", None, None), ("GET", WRITTEN, None), ("GET", WRITTEN, ACTIVE)]
+
+
+async def test_a_standby_that_stays_behind_is_an_outage() -> None:
+    """The call is repeated once; what it answers then is what it is."""
+    asked: list[Asked] = []
+    status = await written_and_read(a_server(asked, (412, []), active=412))
+
+    assert (status, len(asked)) == (412, 4)
+
+
+async def test_a_quota_is_not_taken_for_a_standby() -> None:
+    """Who is told to come less often does not come again at once."""
+    asked: list[Asked] = []
+    status = await written_and_read(a_server(asked, (429, ["request path: rate limit quota exceeded"])))
+
+    assert (status, len(asked)) == (429, 3)
+
+
+async def test_how_far_the_data_had_got_is_forgotten_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data that went back to what it was is not asked for what it has not for ever."""
+    monkeypatch.setattr(consistency, "KEPT_SECONDS", -1.0)
+    asked: list[Asked] = []
+    status = await written_and_read(a_server(asked, (412, [])))
+
+    assert (status, asked[-1]) == (200, ("GET", None, None))
+
+
+@pytest.mark.parametrize("failing", [307, 500, 503])
+async def test_a_server_that_cannot_serve_is_left_for_another_one(failing: int) -> None:
+    """Behind one address there may be several: a connection that is kept would lead to the same one for ever."""
+    answers = iter([200, failing, failing, 200, 200])
+    ports: list[int] = []
+
+    async def note(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        ports.append(request.transport.get_extra_info("peername")[1])
+        return web.Response(status=next(answers))
+
+    async with answering(note) as address, VaultTransport(address, None, 10) as transport:
+        for _ in range(5):
+            await transport.call("GET", "/v1/a", None, token=TOKEN)
+
+    assert ports[0] == ports[1]
+    assert len({*ports[1:4]}) == 3
+    assert ports[3] == ports[4]
+
+
+@pytest.mark.parametrize("said", ["a b", "x" * 1025, "a,b"])
+async def test_what_is_no_index_is_not_sent_back(said: str) -> None:
+    """What an answer says gets into requests only where it looks like what it should be."""
+    sent: list[str | None] = []
+
+    async def note(request: web.BaseRequest) -> web.StreamResponse:
+        sent.append(request.headers.get("X-Vault-Index"))
+        return web.json_response({}, headers={"X-Vault-Index": said})
+
+    async with answering(note) as address, VaultTransport(address, None, 10) as transport:
+        for _ in range(2):
+            await transport.call("GET", "/v1/a", None, token=TOKEN)
+
+    assert sent == [None, None]

@@ -269,6 +269,10 @@ class VaultPort:
         """See :meth:`broker.ports.VaultStore.children`."""
         return await self._wire.call("vault.children", lambda _: _at_once(self._vault.children(path)))
 
+    async def reach_active(self) -> None:
+        """See :meth:`broker.ports.VaultStore.reach_active`."""
+        await self._wire.call("vault.reach_active", lambda _: _at_once(self._vault.reach_active()))
+
 
 def _at_once(work: Awaitable[T]) -> T:
     """Return the result of something that waits for nothing."""

@@ -29,6 +29,8 @@ class FakeVault:
     def __init__(self, before: Callable[[str], None] | None = None, after: Callable[[str], None] | None = None) -> None:
         self.entries: dict[tuple[str, ...], Entry] = {}
         self.fault: BrokerError | None = None
+        self.standby: BrokerError | None = None
+        """What is raised by what takes writes, where only a standby is left; reads are answered."""
         self._before = before or (lambda _: None)
         self._after = after or (lambda _: None)
 
@@ -75,6 +77,13 @@ class FakeVault:
         names = {entry[depth] + ("/" if len(entry) > depth + 1 else "") for entry in below}
         self._after("children")
         return sorted(names)
+
+    async def reach_active(self) -> None:
+        """Answer, unless it is only a standby."""
+        self._enter("reach_active")
+        if self.standby is not None:
+            raise self.standby
+        self._after("reach_active")
 
     def stranger_writes(self, path: tuple[str, ...]) -> None:
         """Let somebody else make or overwrite a path's data; a label of ours stays."""

@@ -5,10 +5,12 @@ import os
 import shutil
 from asyncio import subprocess
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Self
+
+import aiohttp
 
 from tests.support.certificates import Authority, CertificateFiles
 from tests.support.cluster import Cluster
@@ -59,14 +61,39 @@ class OpenBao:
             address = f"https://127.0.0.1:{port}"
             async with Rest.open(address, authority.file) as rest:
                 server = cls(program, rest, address, authority.file)
-                program.start()
                 try:
-                    await server._until_health(_NOT_INITIALISED)
-                    if initialised:
-                        await server._initialise()
+                    await server.boot(initialised=initialised)
                     yield server
                 finally:
                     await program.kill()
+
+    async def boot(self, *, initialised: bool = True) -> None:
+        """Start the server without data, and leave it as it is where it is not to be ``initialised``.
+
+        Raises ProgramError.
+        """
+        self.program.start()
+        await self._until_health(_NOT_INITIALISED)
+        if initialised:
+            await self._initialise()
+
+    def admit(self, other: Self) -> None:
+        """Take over the keys of another one, whose data this one shares."""
+        self.root_token, self._unseal_key = other.root_token, other._unseal_key
+
+    async def health(self) -> int:
+        """Return the status of ``sys/health``, or 0 where nobody answers."""
+        try:
+            status, _ = await self._rest.call("GET", _HEALTH)
+        except (aiohttp.ClientError, TimeoutError):
+            return 0
+        return status
+
+    async def try_unseal(self) -> int:
+        """Try to unseal the server, and return its health."""
+        with suppress(aiohttp.ClientError, TimeoutError):
+            await self.api("PUT", "sys/unseal", {"key": self._unseal_key})
+        return await self.health()
 
     async def api(
         self, method: str, path: str, json: JsonObject | None = None, *, token: str | None = None

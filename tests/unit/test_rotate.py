@@ -7,15 +7,17 @@ from datetime import timedelta
 import pytest
 
 from broker.errors import BrokerError, Fault, Reason
-from broker.model.anchor import AnchorId, vault_anchor
+from broker.model.anchor import AnchorId, vault_anchor, version_anchor
 from broker.model.audit_record import Origin
 from broker.model.client import Client, ClientId, VaultCopy
 from broker.model.limits import NamespaceLimits
 from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey
+from broker.services.rotation.copy import MAX_NAMED, MAX_RETIRED
 from broker.services.rotation.rotate import CHECK_SECONDS
 from broker.services.rotation.sweep import Sweeper
 from broker.vault.answer import unavailable
+from broker.vault.label import write_label
 from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, RULES, TTL, PowerCut, World, client, grant
 
 PATH = PLACE.path(KEY)
@@ -50,6 +52,64 @@ async def test_the_first_visit_writes_a_working_token(world: World) -> None:
     assert facts.not_after == world.clock.now() + timedelta(seconds=TTL)
     assert facts.safe_poll_seconds == RENEW_BEFORE
     assert world.watcher.outcomes == ["success"]
+
+
+async def test_what_another_replica_wrote_meanwhile_keeps_its_anchor_where_a_label_is_nearly_full(
+    world: World,
+) -> None:
+    """It read the label when there was room for one more, and was cut off before it could describe its version."""
+    await world.visit()
+    for _ in range(MAX_RETIRED):
+        await world.rotator.deliver(client(), KEY.grant, Origin("r"))
+    other = await anchored_by_another(world)
+
+    await world.rotator.deliver(client(), KEY.grant, Origin("r"))
+    label = world.vault.entries[PATH].label
+    assert label is not None
+
+    assert other in [one.anchor for one in label.retired]
+    assert sorted(world.cluster.versions) == sorted({label.anchor.name, *(one.anchor.name for one in label.retired)})
+
+
+async def test_an_anchor_that_another_replica_made_for_the_next_version_is_used_where_a_label_is_full(
+    world: World,
+) -> None:
+    """It looked when there was room for one more, and its write came to nothing."""
+    await world.visit()
+    for _ in range(MAX_RETIRED):
+        await world.rotator.deliver(client(), KEY.grant, Origin("r"))
+    entry = world.vault.entries[PATH]
+    root = Anchor(TOP.name, world.cluster.anchors[TOP.name])
+    other = await world.cluster.ensure(client(), version_anchor(TOP, root, len(entry.versions) + 1), root)
+
+    for _ in range(2):
+        await world.rotator.deliver(client(), KEY.grant, Origin("r"))
+    assert entry.label is not None
+
+    assert entry.label.anchor == other
+    assert sorted(world.cluster.versions) == sorted({other.name, *(one.anchor.name for one in entry.label.retired)})
+
+
+async def test_a_label_never_names_more_than_there_is_room_for(world: World) -> None:
+    """However often another replica is cut off: what it wrote then ends by itself."""
+    await world.visit()
+    for _ in range(2 * MAX_NAMED):
+        await anchored_by_another(world)
+        await world.rotator.deliver(client(), KEY.grant, Origin("r"))
+    label = world.vault.entries[PATH].label
+    assert label is not None
+
+    assert MAX_NAMED - 2 <= len(label.retired) <= MAX_NAMED
+    assert len(write_label(label)) <= 64
+
+
+async def anchored_by_another(world: World) -> Anchor:
+    """Let another replica write a version with an anchor of its own, and not describe it; return the anchor."""
+    entry = world.vault.entries[PATH]
+    root = Anchor(TOP.name, world.cluster.anchors[TOP.name])
+    anchor = await world.cluster.ensure(client(), version_anchor(TOP, root, len(entry.versions) + 1), root)
+    entry.versions.append({"token": "another replica's"})
+    return anchor
 
 
 async def test_the_audit_record_is_written_before_the_token_gets_out(world: World) -> None:

@@ -15,6 +15,7 @@ SAID = "s.token-that-vault-repeats"
         (400, [SAID], Reason.VAULT_DENIED),
         (400, ["check-and-set parameter did not match the current version"], Reason.VAULT_WRITE_CONFLICT),
         (400, ["check-and-set parameter required for this call"], Reason.VAULT_DENIED),
+        (400, ["Upgrading from non-versioned to versioned data. This backend ..."], Reason.VAULT_UNAVAILABLE),
         (403, [SAID], Reason.VAULT_DENIED),
         (405, [SAID], Reason.VAULT_DENIED),
         (412, [SAID], Reason.VAULT_UNAVAILABLE),

@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 
 from broker.errors import BrokerError, Reason
+from broker.model.audit_record import Origin
 from broker.services.rotation import pulse as vault_pulse
 from broker.services.rotation.pulse import VaultPulse
 from broker.vault.answer import denied, unavailable
@@ -65,6 +66,16 @@ async def test_a_copy_is_looked_at_once_for_each_time_that_it_was_missed(world: 
     world.rotator.reached_again()
 
     assert len(world.rotator.queue) == 0
+
+
+async def test_a_delivery_that_got_no_answer_makes_vault_asked(world: World) -> None:
+    """A replica that does not lead visits nothing: it hears from its callers that Vault takes no writes."""
+    await world.visit()
+    world.vault.fault = AWAY
+    with pytest.raises(BrokerError, match="vault_unavailable"):
+        await world.rotator.deliver(client(), KEY.grant, Origin("request"))
+
+    assert world.reach.doubts == 1
 
 
 async def test_what_vault_refuses_is_no_outage(world: World) -> None:
@@ -149,6 +160,22 @@ async def test_a_doubt_that_comes_soon_after_an_answer_is_not_lost(monkeypatch: 
     assert asked.empty()  # it has asked once more, and not again and again
 
 
+async def test_a_doubt_is_not_answered_by_a_standby_that_only_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until somebody got no answer it is asked for a listing alone, which costs Vault no write."""
+    vault = FakeVault()
+    vault.standby = AWAY
+    beating, asked = counted_pulse(vault, monkeypatch, pause=0.001)
+    running = asyncio.create_task(beating.run())
+    async with asyncio.timeout(10):
+        await asked.get()
+        before = beating.away
+        beating.doubt()
+        await asked.get()
+    running.cancel()
+
+    assert (before, beating.away) == (None, AWAY)
+
+
 def counted_pulse(
     vault: FakeVault, monkeypatch: pytest.MonkeyPatch, *, pause: float
 ) -> tuple[VaultPulse, asyncio.Queue[None]]:
@@ -158,8 +185,8 @@ def counted_pulse(
     beating, asked = pulse(vault), asyncio.Queue[None]()
     beat = beating.beat
 
-    async def counted() -> None:
-        await beat()
+    async def counted(*, doubted: bool = False) -> None:
+        await beat(doubted=doubted)
         asked.put_nowait(None)
 
     beating.beat = counted  # type: ignore[method-assign]

@@ -86,6 +86,23 @@ async def test_a_replica_is_fit_for_some_time_after_an_answer_and_unfit_long_aft
     assert seen == [(False, False), (True, False), (False, False), (False, True), (True, False)]
 
 
+async def test_a_standby_that_only_reads_is_no_vault_to_lead_with() -> None:
+    """Once somebody got no answer a listing is not enough: copies are left alone, and another replica may lead."""
+    desk = Desk()
+    desk.keeps("shop")
+    desk.vault.standby = error = unavailable("no server is active")
+    await desk.pulse.beat()
+    await desk.pulse.beat(doubted=True)
+    desk.clock.pass_(UNFIT_SECONDS)
+    await desk.pulse.beat()
+    seen = (desk.pulse.away, desk.pulse.fit, desk.pulse.unfit)
+    desk.vault.standby = None
+    await desk.pulse.beat()
+
+    assert seen == (error, False, True)
+    assert desk.told.asked == [None, Reason.VAULT_UNAVAILABLE, Reason.VAULT_UNAVAILABLE, None]
+
+
 async def test_a_replica_that_never_reached_vault_is_unfit_in_the_end() -> None:
     """Counted from its start."""
     desk = Desk()

@@ -21,6 +21,9 @@ an attempt that crashed, when somebody else goes on writing."""
 MAX_RETIRED = 16
 """More replaced versions at a time than this share an anchor with the next one."""
 
+MAX_NAMED = 3 * MAX_RETIRED
+"""So many anchors beside its own a label has room for: Vault allows 64 keys, and it needs 16 for itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

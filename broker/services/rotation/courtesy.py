@@ -56,6 +56,7 @@ class CourteousStore:
         self.label = store.label
         self.remove = store.remove
         self.children = store.children
+        self.reach_active = store.reach_active
 
     async def inspect(self, path: tuple[str, ...]) -> StoredCopy | None:
         """See :meth:`broker.ports.VaultStore.inspect`."""

@@ -1,7 +1,8 @@
 """Whether this replica reaches Vault, and whether Vault still has what was there: asked every 10 seconds.
 
 One listing of a single folder, whatever the number of clients. Every replica asks, for each has to know whether it
-could lead in place of one that is cut off (:class:`broker.services.leadership.Fitness`).
+could lead in place of one that is cut off (:class:`broker.services.leadership.Fitness`). Once somebody got no answer it
+takes more to be believed than a listing, which a standby gives that reaches no active server and takes no writes.
 """
 
 import asyncio
@@ -82,8 +83,9 @@ class VaultPulse:
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
+            doubted = self._doubted.is_set()
             self._doubted.clear()
-            await self.beat()
+            await self.beat(doubted=doubted)
             early = EARLIEST + (1 - EARLIEST) * random.random()  # noqa: S311 - jitter, not a secret
             await asyncio.sleep(AWAY_SECONDS * early)
             if self.away is None:
@@ -91,9 +93,14 @@ class VaultPulse:
                     async with asyncio.timeout((EVERY_SECONDS - AWAY_SECONDS) * early):
                         await self._doubted.wait()
 
-    async def beat(self) -> None:
-        """Ask once; the first of several failures alike is logged, and when it is over."""
+    async def beat(self, *, doubted: bool = False) -> None:
+        """Ask once; the first of several failures alike is logged, and when it is over.
+
+        Where Vault was away, or is ``doubted``, it has to take a write.
+        """
         try:
+            if doubted or self.away is not None:
+                await self._store.reach_active()
             names = await self._store.children(self._place.root)
         except BrokerError as error:
             self.away = error if error.reason is Reason.VAULT_UNAVAILABLE else None

@@ -187,6 +187,7 @@ class Rotator:
                 copy = await self._current.replace(target, await self._own(target), origin)
             except BrokerError as error:
                 self._shown.failed(target, error)
+                self._outage.met(key, error)
                 self.queue.add(key)  # so that what is shown does not stay wrong for longer than the failure
                 raise
             self.queue.add(key, self._wait(target, copy, active=True))

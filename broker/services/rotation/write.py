@@ -21,7 +21,15 @@ from broker.model.token import Anchor, MintedToken
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_secret import vault_secret
 from broker.ports import Anchors, AuditLog, Clock, VaultStore
-from broker.services.rotation.copy import MAX_RETIRED, Target, bound_as_made, out_of_use, replaced, undescribed
+from broker.services.rotation.copy import (
+    MAX_NAMED,
+    MAX_RETIRED,
+    Target,
+    bound_as_made,
+    out_of_use,
+    replaced,
+    undescribed,
+)
 from broker.services.rotation.courtesy import BelowMinter
 
 
@@ -130,10 +138,30 @@ class CopyWriter:
         kept = tuple(one for one in label.retired if one.until > now)
         over = tuple(one for one in label.retired if one.until <= now)[-MAX_RETIRED:]
         if len(kept) >= MAX_RETIRED and bound_as_made(label, target):
-            return label.anchor, over + kept
+            return await self._shared(target, copy, label.anchor, root, over + kept)
         anchor = await self._version(target, root, version)
         gone = await self._cut_short(target, copy, label, root) or [replaced(label, target, now)]
         return anchor, tuple(one for one in (*over, *kept, *gone) if one.anchor != anchor)
+
+    async def _shared(
+        self, target: Target, copy: StoredCopy, before: Anchor, root: Anchor, named: tuple[RetiredAnchor, ...]
+    ) -> tuple[Anchor, tuple[RetiredAnchor, ...]]:
+        """Return the anchor of the version before, for a next one that is to have none of its own.
+
+        An attempt of another replica's that began when there was room may have made some, which no label names: what is
+        found is named, or used for the next version. Where the label has no room, they go with the one above.
+        """
+        until = out_of_use(target, self._clock.now())
+        found = [await self._find(target, root, version) for version in undescribed(copy)]
+        own = await self._find(target, root, copy.current_version + 1)
+        gone = [*filter(None, found), *([before] if own is not None else [])]
+        if len(named) + len(gone) > MAX_NAMED:
+            return before, named
+        return own or before, named + tuple(RetiredAnchor(one, until) for one in gone)
+
+    async def _find(self, target: Target, root: Anchor, version: int) -> Anchor | None:
+        which = version_anchor(vault_anchor(target.client.uid, target.grant), root, version)
+        return await self._anchors.find(target.client, which)
 
     async def _cut_short(self, target: Target, copy: StoredCopy, label: CopyLabel, root: Anchor) -> list[RetiredAnchor]:
         """Return the anchors of versions that were written and never described; readers may hold their tokens.

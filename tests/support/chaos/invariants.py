@@ -1,6 +1,6 @@
 """What must hold after every fault, at the API server, in Vault and in the audit log."""
 
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -98,22 +98,24 @@ class Explained:
             if kind not in {"version", "bucket", "token"}:
                 key = f"{labels['tokenbroker.dev/client']} {kind}"
                 tops[key] = tops.get(key, 0) + 1
-        versions = {meta["uid"] for labels, meta in named if labels["tokenbroker.dev/anchor"] == "version"}
+        names = {meta["uid"]: meta["name"] for labels, meta in named if labels["tokenbroker.dev/anchor"] == "version"}
+        versions = {*names}
         tokens = {
             meta["name"].rpartition("-t")[2] for labels, meta in named if labels["tokenbroker.dev/anchor"] == "token"
         }
         missing, more = {*self.tokens} - tokens, tokens - {*self.tokens}
         facts = {
             "at the top": "" if tops == self.tops else f"{tops} instead of {self.tops}",
-            "versions": _difference(versions - {*self.forgotten}, self.versions - {*self.forgotten}),
+            "versions": _difference(versions - {*self.forgotten}, self.versions - {*self.forgotten}, names),
             "tokens without an anchor": ", ".join(sorted(missing)),
             "anchors of no token": "" if len(more) <= self.unknown else ", ".join(sorted(more)),
         }
         return "; ".join(f"{what}: {difference}" for what, difference in facts.items() if difference)
 
 
-def _difference(found: set[str], wanted: frozenset[str]) -> str:
-    return "" if found == wanted else f"{sorted(found - wanted)} too many, {sorted(wanted - found)} missing"
+def _difference(found: set[str], wanted: frozenset[str], names: Mapping[str, str]) -> str:
+    more = sorted(names[uid] for uid in found - wanted)
+    return "" if found == wanted else f"{more} too many, {sorted(wanted - found)} missing"
 
 
 async def named_versions(lab: Lab, apps: Iterable[VaultApp]) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """The network between a broker and a server: bytes are passed on, held up, or the connection is cut."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,16 +17,21 @@ class Link:
     """Passes bytes on to a server, TLS and all: its certificate is for every port of this address."""
 
     server: str
+    others: Sequence[str] = ()
     port: int = 0
     cut: bool = False
+    _turn: int = 0
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
     _passing: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, server: str) -> AsyncIterator["Link"]:
-        """Listen on a free port of loopback for the length of the block."""
-        link = cls(server)
+    async def to(cls, server: str, *others: str) -> AsyncIterator["Link"]:
+        """Listen on a free port of loopback for the length of the block.
+
+        With ``others``, each connection goes to the next server that takes it, as behind a Service of several.
+        """
+        link = cls(server, others)
         link._passing.set()
         listening = await asyncio.start_server(link._serve, "127.0.0.1", 0, backlog=1024)
         link.port = listening.sockets[0].getsockname()[1]
@@ -62,8 +67,7 @@ class Link:
         try:
             if self.cut:
                 return
-            where = urlsplit(self.server)
-            back, upstream = await asyncio.open_connection(where.hostname, where.port)
+            back, upstream = await self._connect()
             self._open.add(upstream)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pump(reader, upstream))
@@ -74,6 +78,15 @@ class Link:
             for one in filter(None, (writer, upstream)):
                 self._open.discard(one)
                 one.transport.abort()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        servers = (self.server, *self.others)
+        self._turn += 1
+        for number in range(self._turn, self._turn + len(servers)):
+            where = urlsplit(servers[number % len(servers)])
+            with suppress(ConnectionRefusedError):
+                return await asyncio.open_connection(where.hostname, where.port)
+        raise ConnectionRefusedError
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_BYTES):

@@ -120,7 +120,10 @@ class VaultApp:
     async def token(self, version: int | None = None) -> tuple[int, str] | None:
         """Return a version and its token, the newest by default; None where Vault has none or does not answer."""
         query = f"?version={version}" if version else ""
-        status, answer = await self.lab.vault.api("GET", f"secret/data/{self.path}{query}")
+        try:
+            status, answer = await self.lab.vault.api("GET", f"secret/data/{self.path}{query}")
+        except (aiohttp.ClientError, TimeoutError):
+            return None
         if status != 200:
             return None
         return int(answer["data"]["metadata"]["version"]), str(answer["data"]["data"]["token"])

@@ -154,10 +154,12 @@ class Scene:
         return self.outcome
 
     async def _served(self) -> None:
+        programs = [broker.program for broker in self.brokers]
         for client in self.clients.values():
-            await until(partial(_ready_somewhere, self.brokers, client.id), what=f"{client.id} is ready")
+            ready = partial(_ready_somewhere, self.brokers, client.id)
+            await until(ready, what=f"{client.id} is ready", programs=programs)
         for app in self.apps:
-            await until(partial(_there, app), what=f"{app.what} has a version")
+            await until(partial(_there, app), what=f"{app.what} has a version", programs=programs)
 
     async def _warm(self) -> None:
         async def warm() -> bool:
