@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from broker.config import Config
-from broker.copies import Around, rotator, sweep
+from broker.copies import Around, rotator, sweeper, sweeping
 from broker.endpoints import api, new_request_id
 from broker.http.ops import OpsEndpoint, ops_app
 from broker.http.problems import malformed, turned_away
@@ -31,6 +31,7 @@ from broker.services.near_misses import NearMisses
 from broker.services.prepare import Hands, Preparer
 from broker.services.reconcile import Reconciler
 from broker.services.rotation.rotate import Rotator
+from broker.services.rotation.sweep import Sweeper
 from broker.services.rush import Rush
 from broker.services.storms.client_rate import ClientRates
 from broker.services.storms.gate import Shed
@@ -78,6 +79,7 @@ def _joined(parts: Parts) -> Broker:
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
     copies = _copies(parts, minter, book, board)
     keeper = rotator(copies, new_request_id) if copies else None
+    swept = sweeper(copies, keeper) if copies and keeper else None
     if keeper is not None:
         rush.late = keeper.queue.overdue
     gated = GatedMinter(minter, parts.gate, parts.decider)
@@ -102,17 +104,18 @@ def _joined(parts: Parts) -> Broker:
         turned_away=turned_away(new_request_id, parts.metrics, lambda: parts.metrics.waits.shed(Shed.CONNECTIONS)),
         hung_up=parts.gate.hung_up,
         jobs=_jobs(parts, shared, reconciler, near_misses)
-        | (_copy_jobs(copies, keeper) if copies and keeper else {})
+        | (_copy_jobs(copies, keeper, swept) if copies and keeper and swept else {})
         | ({"lead-events": news.queue.run} if news is not None else {}),
         leave=endpoint.leave,
-        scraped=observe(parts, reconciler.first, _queues(shared, reconciler, near_misses)),
+        scraped=observe(parts, reconciler.first, _queues(shared, reconciler, near_misses, news, swept)),
     )
 
 
-def _queues(shared: Shared, reconciler: Reconciler, near_misses: NearMisses) -> Iterator[WorkQueue[Any]]:
-    yield from (reconciler.queue, shared.board.queue, near_misses.queue, shared.tokens.queue)
-    if shared.keeper is not None:
-        yield shared.keeper.queue
+def _queues(
+    shared: Shared, reconciler: Reconciler, near_misses: NearMisses, news: LeadNews | None, swept: Sweeper | None
+) -> Iterator[WorkQueue[Any]]:
+    owners = (reconciler, shared.board, near_misses, shared.tokens, shared.keeper, news, swept)
+    yield from (owner.queue for owner in owners if owner is not None)
 
 
 def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: NearMisses) -> dict[str, Job]:
@@ -134,8 +137,8 @@ def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: Nea
     return jobs
 
 
-def _copy_jobs(copies: Around, keeper: Rotator) -> dict[str, Job]:
-    return {"rotate": keeper.queue.run, "sweep": sweep(copies, keeper)}
+def _copy_jobs(copies: Around, keeper: Rotator, swept: Sweeper) -> dict[str, Job]:
+    return {"rotate": keeper.queue.run, "sweep": sweeping(copies, swept)}
 
 
 def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:

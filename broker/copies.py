@@ -112,11 +112,15 @@ def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
     )
 
 
-def sweep(around: Around, rotator: Rotator) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Return the sweep of Vault, which must not start before it is known who is registered."""
-    sweeper = Sweeper(
+def sweeper(around: Around, rotator: Rotator) -> Sweeper:
+    """Return what finds copies that nobody wants."""
+    return Sweeper(
         store=around.store, place=_place(around.config), unwanted=rotator.unwanted, hand_over=rotator.queue.add
     )
+
+
+def sweeping(around: Around, sweeper: Sweeper) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return the sweep of Vault, which must not start before it is known who is registered."""
 
     async def run() -> None:
         await around.registry.synced.wait()
