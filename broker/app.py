@@ -5,14 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aiohttp import web
-
 from broker.config import Config
 from broker.copies import Around, rotator, sweeper, sweeping
 from broker.endpoints import api, new_request_id
-from broker.http.ops import OpsEndpoint, ops_app
+from broker.http.ops import OpsEndpoint, ops_router
 from broker.http.problems import malformed, turned_away
 from broker.http.protocol import HungUp, Malformed
+from broker.http.router import Router
 from broker.kube.access import KubeAccess
 from broker.kube.finalizers import KubeFinalizers
 from broker.metrics.scraped import Scraped
@@ -52,8 +51,8 @@ class Broker:
     ``leave`` makes it not ready for good, before it ends. ``scraped`` is for what only the sockets know.
     """
 
-    api: web.Application
-    ops: web.Application
+    api: Router
+    ops: Router
     malformed: Malformed
     turned_away: Callable[[], bytes]
     hung_up: HungUp
@@ -99,7 +98,7 @@ def _joined(parts: Parts) -> Broker:
             metrics=parts.metrics,
             new_request_id=new_request_id,
         ),
-        ops=ops_app(endpoint),
+        ops=ops_router(endpoint),
         malformed=malformed(new_request_id, parts.metrics),
         turned_away=turned_away(new_request_id, parts.metrics, lambda: parts.metrics.waits.shed(Shed.CONNECTIONS)),
         hung_up=parts.gate.hung_up,

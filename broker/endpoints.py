@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from aiohttp import web
-
 from broker.config import Config
-from broker.http.api import Contract, Endpoints, api_app
+from broker.http.api import Contract, Endpoints, api_router
 from broker.http.callers import Callers
 from broker.http.formats import Formats
 from broker.http.grants import GrantsEndpoint
@@ -17,6 +15,7 @@ from broker.http.introspect import IntrospectEndpoint
 from broker.http.metadata import MetadataEndpoint
 from broker.http.oauth import OauthEndpoint
 from broker.http.revoke import RevokeEndpoint
+from broker.http.router import Router
 from broker.http.tokens import TokensEndpoint
 from broker.identity.jose import ALL_ALGORITHMS
 from broker.metrics.counted import Metrics
@@ -51,7 +50,7 @@ def api(
     clock: Clock,
     metrics: Metrics,
     new_request_id: Callable[[], str],
-) -> web.Application:
+) -> Router:
     """Return the API listener's application."""
     listen = config.listen
     callers = Callers(services.authenticator, listen.trusted_proxies, listen.body_timeout_seconds)
@@ -76,7 +75,7 @@ def api(
         metadata=MetadataEndpoint(listen.public_url, ALL_ALGORITHMS) if listen.public_url else None,
         contract=Contract(_contract()),
     )
-    return api_app(endpoints, new_request_id=new_request_id, metrics=metrics)
+    return api_router(endpoints, new_request_id=new_request_id, metrics=metrics)
 
 
 def new_request_id() -> str:

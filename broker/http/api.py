@@ -12,8 +12,9 @@ from broker.http.json_answer import PLAIN
 from broker.http.metadata import MetadataEndpoint
 from broker.http.oauth import OauthEndpoint
 from broker.http.oauth_errors import oauth_error
-from broker.http.problems import Handler, ProblemMetrics, Respond, guarded, problem_response
+from broker.http.problems import ProblemMetrics, Respond, guarded, problem_response
 from broker.http.revoke import RevokeEndpoint
+from broker.http.router import ANY, Handler, Router
 from broker.http.tokens import TokensEndpoint
 
 
@@ -23,7 +24,7 @@ class Contract:
     def __init__(self, text: str) -> None:
         self._text = text
 
-    async def get(self, _request: web.Request) -> web.Response:
+    async def get(self, _request: web.BaseRequest) -> web.Response:
         """Answer with the API's description."""
         return web.Response(text=self._text, content_type="application/yaml", headers={"Server": PLAIN["Server"]})
 
@@ -41,16 +42,16 @@ class Endpoints:
     contract: Contract
 
 
-def api_app(endpoints: Endpoints, *, new_request_id: Callable[[], str], metrics: ProblemMetrics) -> web.Application:
-    """Return the API listener's application."""
-    app = web.Application(client_max_size=0)
+def api_router(endpoints: Endpoints, *, new_request_id: Callable[[], str], metrics: ProblemMetrics) -> Router:
+    """Return what answers on the API listener."""
+    router = Router(guarded(_route_unknown, new_request_id, metrics))
 
     def route(method: str, path: str, handler: Handler, respond: Respond = problem_response) -> None:
-        _add(app, method, path, guarded(handler, new_request_id, metrics, respond))
-        _add(app, "*", path, guarded(_method_not_allowed(method), new_request_id, metrics, respond))
+        router.add(method, path, guarded(handler, new_request_id, metrics, respond))
+        router.add(ANY, path, guarded(_method_not_allowed(method), new_request_id, metrics, respond))
 
     route("POST", "/v1/tokens", endpoints.tokens.post)
-    route("DELETE", "/v1/tokens/{id}", endpoints.revoke.delete)
+    route("DELETE", "/v1/tokens/{last}", endpoints.revoke.delete)
     route("GET", "/v1/grants", endpoints.grants.get)
     route("GET", "/openapi.yaml", endpoints.contract.get)
     route("POST", "/oauth2/token", endpoints.oauth.post, oauth_error)
@@ -58,27 +59,15 @@ def api_app(endpoints: Endpoints, *, new_request_id: Callable[[], str], metrics:
     route("POST", "/oauth2/revoke", endpoints.revoke.post, oauth_error)
     if endpoints.metadata is not None:
         route("GET", "/.well-known/oauth-authorization-server", endpoints.metadata.get)
-    _add(app, "*", "/{path:.*}", guarded(_route_unknown, new_request_id, metrics))
-    return app
-
-
-def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:
-    app.router.add_route(method, path, handler, expect_handler=_continue)
-
-
-async def _continue(request: web.Request) -> None:
-    """Let the body come; an expectation that is not known is ignored, which RFC 9110, 10.1.1 allows."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # no part of the answer yet
+    return router
 
 
 def _method_not_allowed(allowed: str) -> Handler:
-    async def refuse(_request: web.Request) -> web.StreamResponse:
+    async def refuse(_request: web.BaseRequest) -> web.StreamResponse:
         raise BrokerError(Reason.METHOD_NOT_ALLOWED, f"This address answers {allowed} only.", allow=allowed)
 
     return refuse
 
 
-async def _route_unknown(_request: web.Request) -> web.StreamResponse:
+async def _route_unknown(_request: web.BaseRequest) -> web.StreamResponse:
     raise BrokerError(Reason.ROUTE_UNKNOWN, "There is nothing at this address; /openapi.yaml lists what there is.")

@@ -13,7 +13,7 @@ MAX_BODY_BYTES = 16 * 1024
 MAX_PARAMETERS = 32
 
 
-async def read_object(request: web.Request, timeout_seconds: float) -> dict[str, str | bool | None]:
+async def read_object(request: web.BaseRequest, timeout_seconds: float) -> dict[str, str | bool | None]:
     """Return the request's JSON object, whose values are strings, booleans or null.
 
     An empty body is an empty object. Raises BrokerError: unsupported_media_type, body_too_large,
@@ -27,7 +27,7 @@ async def read_object(request: web.Request, timeout_seconds: float) -> dict[str,
     return _parse(data)
 
 
-async def read_form(request: web.Request, timeout_seconds: float) -> dict[str, str]:
+async def read_form(request: web.BaseRequest, timeout_seconds: float) -> dict[str, str]:
     """Return the parameters of an OAuth request (RFC 6749, 3.2); those without a value count as left out.
 
     Raises BrokerError like :func:`read_object`; invalid_request where a parameter is there twice.
@@ -45,7 +45,7 @@ async def read_form(request: web.Request, timeout_seconds: float) -> dict[str, s
     return form
 
 
-async def _read(request: web.Request, timeout_seconds: float) -> bytes:
+async def _read(request: web.BaseRequest, timeout_seconds: float) -> bytes:
     length = request.content_length
     if length is not None and length > MAX_BODY_BYTES:
         raise _too_large()

@@ -22,11 +22,13 @@ class Callers:
         self._trusted_proxies = trusted_proxies
         self.body_timeout_seconds = body_timeout_seconds
 
-    def remote(self, request: web.Request) -> str:
+    def remote(self, request: web.BaseRequest) -> str:
         """Return the caller's address."""
         return remote_address(request, self._trusted_proxies)
 
-    async def prove(self, request: web.Request, proof: Proof | ProofFailure, remote: str, client: str = "") -> Caller:
+    async def prove(
+        self, request: web.BaseRequest, proof: Proof | ProofFailure, remote: str, client: str = ""
+    ) -> Caller:
         """Return whom a proof proves. Raises BrokerError; ``client`` is who is meant where there is no proof.
 
         What the request then says of its caller is for the log: ``client`` was proved, ``claimed_client`` was not.
@@ -44,7 +46,7 @@ class Callers:
             raise self._authenticator.failed(ProofError(proof), client, remote)
         return await self._authenticator.authenticate(proof, remote)
 
-    async def with_object(self, request: web.Request, remote: str) -> tuple[Caller, dict[str, Any]]:
+    async def with_object(self, request: web.BaseRequest, remote: str) -> tuple[Caller, dict[str, Any]]:
         """Return the caller, and the request's JSON object.
 
         The body is looked at after the proof, but where only the body says which client the proof is for.
@@ -57,7 +59,7 @@ class Callers:
         document = await read_object(request, self.body_timeout_seconds)
         return await self._named(request, brought, document.get("client"), "the body's field", remote), document
 
-    async def with_query(self, request: web.Request, remote: str) -> Caller:
+    async def with_query(self, request: web.BaseRequest, remote: str) -> Caller:
         """Return the caller of a request without a body: the query's ``client`` says which client is meant."""
         brought, client = read_credentials(request), request.query.get("client")
         if not isinstance(brought, SecretProof | ProofFailure):
@@ -69,7 +71,7 @@ class Callers:
             )
         return caller
 
-    async def with_token(self, request: web.Request, remote: str) -> tuple[Caller, Sensitive]:
+    async def with_token(self, request: web.BaseRequest, remote: str) -> tuple[Caller, Sensitive]:
         """Return the caller of an OAuth endpoint, and the token in its form that it asks about (RFC 7009, RFC 7662).
 
         Raises BrokerError.
@@ -81,7 +83,7 @@ class Callers:
         return caller, Sensitive(form["token"])
 
     async def _named(
-        self, request: web.Request, brought: Bearer | Certificate, client: object, where: str, remote: str
+        self, request: web.BaseRequest, brought: Bearer | Certificate, client: object, where: str, remote: str
     ) -> Caller:
         try:
             return await self.prove(request, brought.proof(client if isinstance(client, str) else ""), remote)

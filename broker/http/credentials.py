@@ -44,7 +44,7 @@ class Certificate:
 Brought = SecretProof | Bearer | Certificate | ProofFailure
 
 
-def read_credentials(request: web.Request) -> Brought:
+def read_credentials(request: web.BaseRequest) -> Brought:
     """Return what a request brings, or what is wrong with it. A header counts before the certificate."""
     headers = request.headers.getall("Authorization", ())
     if headers:
@@ -65,7 +65,7 @@ def read_authorization(headers: Sequence[str]) -> SecretProof | Bearer | ProofFa
     return ProofFailure.MALFORMED
 
 
-def client_certificate(request: web.Request) -> Certificate | None:
+def client_certificate(request: web.BaseRequest) -> Certificate | None:
     """Return the certificate that the caller's end of the TLS connection has shown, or None."""
     tls = request.transport.get_extra_info("ssl_object") if request.transport else None
     der = tls.getpeercert(binary_form=True) if tls else None

@@ -8,6 +8,7 @@ from aiohttp import web
 from broker.errors import BrokerError
 from broker.http.callers import Callers
 from broker.http.json_answer import JsonAnswer
+from broker.http.router import REQUEST_ID
 from broker.model.account import account_user
 from broker.model.client import Client, Grant
 from broker.model.decision import Rules, limits, standing
@@ -26,9 +27,9 @@ class GrantsEndpoint:
         self._clock = clock
         self._new_request_id = new_request_id
 
-    async def get(self, request: web.Request) -> web.Response:
+    async def get(self, request: web.BaseRequest) -> web.Response:
         """Answer with the grants of the authenticated client."""
-        request["request_id"] = self._new_request_id()
+        request[REQUEST_ID] = self._new_request_id()
         client = (await self._callers.with_query(request, self._callers.remote(request))).client
         denied = standing(client, self._clock.now())
         if denied is not None:

@@ -8,6 +8,7 @@ from aiohttp import web
 from broker.http.callers import Callers
 from broker.http.json_answer import PLAIN
 from broker.http.oauth_errors import JSON
+from broker.http.router import REQUEST_ID
 from broker.services.introspect import Introspected, Introspector
 
 
@@ -19,9 +20,9 @@ class IntrospectEndpoint:
         self._introspector = introspector
         self._new_request_id = new_request_id
 
-    async def post(self, request: web.Request) -> web.Response:
+    async def post(self, request: web.BaseRequest) -> web.Response:
         """Authenticate the client, and ask the API server about the token."""
-        request["request_id"] = self._new_request_id()
+        request[REQUEST_ID] = self._new_request_id()
         caller, token = await self._callers.with_token(request, self._callers.remote(request))
         found = await self._introspector.introspect(caller.client, token)
         document = {"active": False} if found is None else _active(found)

@@ -12,6 +12,7 @@ from cryptography import x509
 
 from broker.http.accepting import Acceptor
 from broker.http.protocol import CallerConnection, HungUp, Malformed, Parting
+from broker.http.router import Handler
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +94,7 @@ def _let_go_on(_who: object) -> None:
 
 
 class Listener:
-    """An application on a socket. Leaving finishes the requests in flight, for ``drain_seconds`` at most.
+    """A handler of requests on a socket. Leaving finishes the requests in flight, for ``drain_seconds`` at most.
 
     Connections beyond ``most`` are closed at once, with what ``turned_away`` returns where there is no TLS.
     """
@@ -101,7 +102,7 @@ class Listener:
     def __init__(
         self,
         name: str,
-        app: web.Application,
+        handler: Handler,
         address: str,
         port: int,
         *,
@@ -121,7 +122,7 @@ class Listener:
         self._idle_seconds = idle_seconds
         # aiohttp waits twice for a request, once for its handler and once for its connection, for ever where told 0.
         each = max(drain_seconds / 2, 0.001)
-        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=each)
+        self._runner = web.ServerRunner(web.Server(handler), handle_signals=False, shutdown_timeout=each)
         self._parting = Parting()
         self._acceptor = Acceptor(self._connection, tls, most, turned_away)
 
@@ -145,7 +146,7 @@ class Listener:
     def _connection(self) -> CallerConnection:
         server = self._runner.server
         if server is None:
-            raise RuntimeError("a caller came before the application was set up")
+            raise RuntimeError("a caller came before the server was set up")
         return CallerConnection(
             server,
             self._malformed,

@@ -29,6 +29,6 @@ class MetadataEndpoint:
             }
         )
 
-    async def get(self, _request: web.Request) -> web.Response:
+    async def get(self, _request: web.BaseRequest) -> web.Response:
         """Answer with the metadata: the same for everybody."""
         return web.Response(body=self._body, headers={**JSON, **PLAIN})

@@ -15,6 +15,7 @@ from broker.http.callers import Callers
 from broker.http.json_answer import PLAIN
 from broker.http.oauth_errors import ABOUT_THE_PROOF, JSON, GrantError
 from broker.http.oauth_proofs import DEFAULT_ISSUED_TYPE, TOKEN_EXCHANGE, Claimed, proof_of_grant
+from broker.http.router import REQUEST_ID
 from broker.http.tokens import AnswerMetrics
 from broker.model.audit_record import Origin
 from broker.model.decision import Ask
@@ -42,11 +43,11 @@ class OauthEndpoint:
         self._metrics = metrics
         self._new_request_id = new_request_id
 
-    async def post(self, request: web.Request) -> web.Response:
+    async def post(self, request: web.BaseRequest) -> web.Response:
         """Read the form, which may hold the credentials, authenticate, and hand out."""
         started = time.perf_counter()
         self._metrics.arrived()
-        request["request_id"] = request_id = self._new_request_id()
+        request[REQUEST_ID] = request_id = self._new_request_id()
         try:
             form = await read_form(request, self._callers.body_timeout_seconds)
             remote = self._callers.remote(request)
@@ -57,7 +58,7 @@ class OauthEndpoint:
         finally:
             self._metrics.answered(time.perf_counter() - started)
 
-    async def _proved(self, request: web.Request, claimed: Claimed, form: Mapping[str, str], remote: str) -> Caller:
+    async def _proved(self, request: web.BaseRequest, claimed: Claimed, form: Mapping[str, str], remote: str) -> Caller:
         try:
             return await self._callers.prove(request, claimed.proof, remote, form.get("client_id", ""))
         except BrokerError as error:

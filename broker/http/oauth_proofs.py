@@ -36,7 +36,7 @@ class Claimed:
     grant_error: str | None = None
 
 
-def proof_of_grant(request: web.Request, form: Form) -> Claimed:
+def proof_of_grant(request: web.BaseRequest, form: Form) -> Claimed:
     """Return what a request to the token endpoint brings. Raises BrokerError where the form is not consistent."""
     match form.get("grant_type"):
         case None:
@@ -51,7 +51,7 @@ def proof_of_grant(request: web.Request, form: Form) -> Claimed:
     raise BrokerError(Reason.GRANT_TYPE_UNSUPPORTED, f"The grant types here are: {', '.join(GRANT_TYPES)}.")
 
 
-def client_proof(request: web.Request, form: Form, *, bearer: bool = False) -> Proof | ProofFailure:
+def client_proof(request: web.BaseRequest, form: Form, *, bearer: bool = False) -> Proof | ProofFailure:
     """Return how a client authenticates, in one way. ``bearer`` allows a Bearer header beside ``client_id``."""
     headers = request.headers.getall("Authorization", ())
     ways = [bool(headers), "client_secret" in form, "client_assertion" in form or "client_assertion_type" in form]
@@ -83,7 +83,7 @@ def _assertion(form: Form) -> AssertionProof:
     return AssertionProof(form.get("client_id", ""), Sensitive(form["client_assertion"]))
 
 
-def _in_the_form(request: web.Request, form: Form, name: str) -> BearerProof:
+def _in_the_form(request: web.BaseRequest, form: Form, name: str) -> BearerProof:
     if "Authorization" in request.headers or any(parameter in form for parameter in _CREDENTIALS):
         raise _invalid(f"The {name} is the proof: leave other credentials out.")
     if name not in form:

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from http import HTTPStatus
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
+
+from broker.http.router import ANY, Router
 
 MAX_PAGES = 4
 """How many pages of metrics are made or sent at a time. With ten thousand clients each takes some 10 MB meanwhile, and
@@ -41,7 +44,7 @@ class OpsEndpoint:
         """Be ready no more, whatever else is so: this process is about to end."""
         self._leaving = True
 
-    async def metrics(self, request: web.Request) -> web.StreamResponse:
+    async def metrics(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer in the exposition format that the scraper asks for; with 503 while too many others are."""
         if self._pages >= MAX_PAGES:
             return web.Response(text="too many pages at a time\n", status=503, headers={"Retry-After": "1"})
@@ -64,17 +67,17 @@ class OpsEndpoint:
             await asyncio.sleep(0)
         return await asyncio.to_thread(encode, _Taken(taken))
 
-    async def livez(self, _request: web.Request) -> web.Response:
+    async def livez(self, _request: web.BaseRequest) -> web.Response:
         """Answer as long as the event loop turns: not ready does not mean dead."""
         return web.Response(text="ok\n")
 
-    async def readyz(self, _request: web.Request) -> web.Response:
+    async def readyz(self, _request: web.BaseRequest) -> web.Response:
         """Answer 200 when requests can be served, 503 with the reason when not."""
         reason = "stopping" if self._leaving else self._not_ready()
         return web.Response(text="ok\n") if reason is None else web.Response(text=f"{reason}\n", status=503)
 
 
-async def _sent(request: web.Request, body: bytes, content_type: str) -> web.StreamResponse:
+async def _sent(request: web.BaseRequest, body: bytes, content_type: str) -> web.StreamResponse:
     """Send a page, and end the connection of who does not read it."""
     if request.method == "HEAD":
         return web.Response(headers={"Content-Type": content_type})
@@ -91,14 +94,22 @@ async def _sent(request: web.Request, body: bytes, content_type: str) -> web.Str
     return response
 
 
-def ops_app(endpoint: OpsEndpoint) -> web.Application:
-    """Return the second listener's application."""
-    app = web.Application()
-    app.add_routes(
-        [
-            web.get("/metrics", endpoint.metrics),
-            web.get("/livez", endpoint.livez),
-            web.get("/readyz", endpoint.readyz),
-        ]
+def ops_router(endpoint: OpsEndpoint) -> Router:
+    """Return what answers on the second listener."""
+    router = Router(_unknown)
+    pages = {"/metrics": endpoint.metrics, "/livez": endpoint.livez, "/readyz": endpoint.readyz}
+    for path, answer in pages.items():
+        for method in ("GET", "HEAD"):
+            router.add(method, path, answer)
+        router.add(ANY, path, _not_allowed)
+    return router
+
+
+async def _unknown(_request: web.BaseRequest) -> web.Response:
+    return web.Response(status=HTTPStatus.NOT_FOUND, text="not found\n")
+
+
+async def _not_allowed(_request: web.BaseRequest) -> web.Response:
+    return web.Response(
+        status=HTTPStatus.METHOD_NOT_ALLOWED, text="method not allowed\n", headers={"Allow": "GET, HEAD"}
     )
-    return app

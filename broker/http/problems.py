@@ -1,6 +1,6 @@
 """Problem documents (RFC 9457): what a refusal looks like on the wire."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Protocol
@@ -13,6 +13,7 @@ from multidict import istr
 from broker.errors import BrokerError, Reason
 from broker.http.json_answer import PLAIN
 from broker.http.protocol import Malformed
+from broker.http.router import REQUEST_ID, Handler
 from broker.model.client import ClientId
 from broker.model.trace import TraceContext
 from broker.tracing import following, noted
@@ -74,7 +75,6 @@ STATUS: Mapping[Reason, int] = {
 CLOSING = frozenset({Reason.BODY_TOO_LARGE, Reason.REQUEST_TIMEOUT})
 """What is left of these requests is not worth reading: the connection is closed after the answer."""
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Respond = Callable[[BrokerError, str], web.Response]
 
 
@@ -137,7 +137,7 @@ def guarded(
     is answered as a part of it.
     """
 
-    async def guard(request: web.Request) -> web.StreamResponse:
+    async def guard(request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await handler(request)
         except BrokerError as error:
@@ -147,11 +147,11 @@ def guarded(
         except Exception:
             log.exception("http.internal_error", path=request.path, **noted())
             failed = BrokerError(Reason.INTERNAL_ERROR, "The broker met an error of its own.")
-        known = request.get("request_id") or request_id()
+        known = request.get(REQUEST_ID) or request_id()
         _note(failed, known, metrics, _caller(request))
         return respond(failed, known)
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if TRACEPARENT not in request.headers:
             return await guard(request)
         with following(_trace(request)):
@@ -160,7 +160,7 @@ def guarded(
     return answer
 
 
-def _trace(request: web.Request) -> TraceContext | None:
+def _trace(request: web.BaseRequest) -> TraceContext | None:
     """Return what the one header says; two of them contradict each other."""
     said = request.headers.getall(TRACEPARENT)
     return TraceContext.parse(said[0]) if len(said) == 1 else None
@@ -205,7 +205,7 @@ def turned_away(
     return answer
 
 
-def _caller(request: web.Request) -> dict[str, str]:
+def _caller(request: web.BaseRequest) -> dict[str, str]:
     """Return who called, as far as it may be logged: a claim only where it can be the id of a client.
 
     So it is short, of letters, digits, dots and dashes, and no secret that somebody put in its place.

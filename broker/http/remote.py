@@ -8,7 +8,7 @@ from aiohttp import web
 Networks = Sequence[IPv4Network | IPv6Network]
 
 
-def remote_address(request: web.Request, trusted: Networks) -> str:
+def remote_address(request: web.BaseRequest, trusted: Networks) -> str:
     """Return the nearest address that is no trusted proxy's: from the right of ``X-Forwarded-For``.
 
     What stands further left was written by somebody whom nobody vouches for.

@@ -11,6 +11,7 @@ from broker.errors import BrokerError, Reason
 from broker.http.callers import Callers
 from broker.http.formats import FORMATS, KUBECONFIG, TOKEN, Formats, ttl
 from broker.http.json_answer import JsonAnswer
+from broker.http.router import REQUEST_ID
 from broker.model.audit_record import Origin
 from broker.model.client import Client
 from broker.model.decision import Ask
@@ -57,11 +58,11 @@ class TokensEndpoint:
         self._metrics = metrics
         self._new_request_id = new_request_id
 
-    async def post(self, request: web.Request) -> web.Response:
+    async def post(self, request: web.BaseRequest) -> web.Response:
         """Find out who calls and what for, then hand out."""
         started = time.perf_counter()
         self._metrics.arrived()
-        request["request_id"] = request_id = self._new_request_id()
+        request[REQUEST_ID] = request_id = self._new_request_id()
         try:
             remote = self._callers.remote(request)
             caller, document = await self._callers.with_object(request, remote)

@@ -38,7 +38,7 @@ class Door:
         self.who: object = None
         self.answered = 0
 
-    async def answer(self, _request: web.Request) -> web.Response:
+    async def answer(self, _request: web.BaseRequest) -> web.Response:
         """Answer at once, or when it is told to."""
         self.who = caller.get()
         self.began.set()
@@ -82,11 +82,9 @@ async def open_door(tls: ssl.SSLContext | None = None, most: int = MOST) -> Asyn
     """Run a listener."""
     door = Door(free_port())
     door.go_on.set()
-    app = web.Application()
-    app.router.add_get("/", door.answer)
     async with Listener(
         "api",
-        app,
+        door.answer,
         "127.0.0.1",
         door.port,
         malformed=MALFORMED,

@@ -17,7 +17,7 @@ from tests.support.processes import free_port
 BODY = b'{"n":1}'
 
 
-async def answer(request: web.Request) -> web.Response:
+async def answer(request: web.BaseRequest) -> web.Response:
     """Answer with a document; the query says whether it is the last one on the connection."""
     response = JsonAnswer({"n": 1})
     if "last" in request.query:
@@ -28,9 +28,8 @@ async def answer(request: web.Request) -> web.Response:
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Listen, and connect."""
-    app, port = web.Application(), free_port()
-    app.router.add_route("*", "/", answer)
-    async with Listener("api", app, "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=1):
+    port = free_port()
+    async with Listener("api", answer, "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=1):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             yield reader, writer

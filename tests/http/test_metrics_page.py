@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from broker.http import ops
 from broker.http.listeners import Listener
-from broker.http.ops import MAX_PAGES, OpsEndpoint, ops_app
+from broker.http.ops import MAX_PAGES, OpsEndpoint, ops_router
 from tests.support.malformed import MALFORMED
 from tests.support.processes import free_port
 
@@ -31,7 +31,7 @@ class Large(CollectorRegistry):
 
 @asynccontextmanager
 async def _ops(port: int) -> AsyncIterator[str]:
-    app = ops_app(OpsEndpoint(Large(), lambda: None))
+    app = ops_router(OpsEndpoint(Large(), lambda: None))
     async with Listener("ops", app, "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=0.1):
         yield f"http://127.0.0.1:{port}"
 

@@ -16,7 +16,7 @@ IDLE_SECONDS = 0.6
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-async def hello(_request: web.Request) -> web.Response:
+async def hello(_request: web.BaseRequest) -> web.Response:
     """Answer anything."""
     return web.Response(text="hello")
 
@@ -24,10 +24,9 @@ async def hello(_request: web.Request) -> web.Response:
 @asynccontextmanager
 async def listening(idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[int]:
     """Run a listener and yield its port."""
-    app, port = web.Application(), free_port()
-    app.router.add_get("/", hello)
+    port = free_port()
     async with Listener(
-        "api", app, "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=5, idle_seconds=idle_seconds
+        "api", hello, "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=5, idle_seconds=idle_seconds
     ):
         yield port
 

@@ -26,7 +26,7 @@ class Held:
         self.asked = asyncio.Event()
         self.released = asyncio.Event()
 
-    async def answer(self, _request: web.Request) -> web.Response:
+    async def answer(self, _request: web.BaseRequest) -> web.Response:
         """Answer a request in the end."""
         self.asked.set()
         await self.released.wait()
@@ -36,10 +36,9 @@ class Held:
 @asynccontextmanager
 async def listening(held: Held, drain_seconds: float = DRAIN_SECONDS) -> AsyncIterator[tuple[Listener, int]]:
     """Run a listener and yield it with its port."""
-    app, port = web.Application(), free_port()
-    app.router.add_route("*", "/", held.answer)
+    port = free_port()
     async with Listener(
-        "api", app, "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=drain_seconds
+        "api", held.answer, "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=drain_seconds
     ) as listener:
         yield listener, port
 

@@ -16,7 +16,7 @@ from tests.support.malformed import MALFORMED
 from tests.support.processes import free_port
 
 
-async def hello(_request: web.Request) -> web.Response:
+async def hello(_request: web.BaseRequest) -> web.Response:
     """Answer anything."""
     return web.Response(text="hello")
 
@@ -47,10 +47,9 @@ async def test_a_new_certificate_serves_new_connections_and_old_ones_go_on(tmp_p
     """After a reload new handshakes see the new certificate, and a connection from before still answers."""
     live, new = files(tmp_path / "a", "one"), files(tmp_path / "b", "two")
     reloader = TlsReloader(live.certificate, live.key)
-    app, port = web.Application(), free_port()
-    app.router.add_get("/", hello)
+    port = free_port()
     async with (
-        Listener("api", app, "127.0.0.1", port, malformed=MALFORMED, tls=reloader.context, drain_seconds=1),
+        Listener("api", hello, "127.0.0.1", port, malformed=MALFORMED, tls=reloader.context, drain_seconds=1),
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
     ):
         url = f"https://127.0.0.1:{port}/"

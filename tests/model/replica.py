@@ -108,7 +108,7 @@ class Replica:
         with pytest.MonkeyPatch.context() as patch:
             for name in ("_reconciler", "Shared", "services"):
                 patch.setattr(app, name, _keeping(kept, name))
-            for unused in ("api", "ops_app", "malformed", "turned_away"):
+            for unused in ("api", "ops_router", "malformed", "turned_away"):
                 patch.setattr(app, unused, lambda *_, **__: None)
             for made_of_a_session in ("KubeAccess", "KubeFinalizers"):
                 patch.setattr(app, made_of_a_session, lambda session: session)

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pytest
 import yaml
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import RawTestServer, TestClient
 
-from broker.app import broker
+from broker.app import Broker, broker
 from broker.config import load
 from broker.kube import reflector as watching
 from tests.support.certificates import Authority
@@ -76,7 +76,7 @@ async def running(
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
     url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     config = _config(folder, url, authority.file, directory)
-    async with broker(load(config)) as made, TestClient(TestServer(made.ops)) as ops:
+    async with broker(load(config)) as made, _client(made) as ops:
         jobs = [asyncio.create_task(made.jobs[name]()) for name in ("registry", "reconcile", *more)]
         try:
             yield ops
@@ -85,6 +85,10 @@ async def running(
                 job.cancel()
             await asyncio.wait(jobs)
             listener.close()
+
+
+def _client(made: Broker) -> TestClient[Any, Any]:
+    return TestClient(RawTestServer(made.ops))
 
 
 def _config(folder: Path, url: str, ca_file: Path, directory: Path | None) -> Path:

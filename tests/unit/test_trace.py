@@ -83,7 +83,7 @@ async def test_a_header_that_is_there_twice_is_as_if_it_was_not_there(times: int
     """Two of them contradict each other."""
     seen: list[TraceContext | None] = []
 
-    async def handler(_request: web.Request) -> web.Response:
+    async def handler(_request: web.BaseRequest) -> web.Response:
         seen.append(current())
         return web.Response()
 
