@@ -97,7 +97,7 @@ async def made(config: Config) -> AsyncIterator[Parts]:
             minter=GuardedMinter(minter, canary) if canary else minter,
             canary=canary,
             decider=Decider(registry=clients.registry, rules=rules, clock=clock, locks=canary),
-            leadership=_leadership(config, session, clock, metrics, beat or NoVault()),
+            leadership=_leadership(config, session, time, metrics, beat or NoVault()),
             reviews=reviews,
             gate=gate,
             checks=checks,
@@ -127,11 +127,11 @@ def _canary(config: Config, session: KubeSession, clock: Clock, metrics: Metrics
     return Canary(KubeCanary(session, config.namespace), clock, metrics)
 
 
-def _leadership(config: Config, session: KubeSession, clock: Clock, metrics: Metrics, fitness: Fitness) -> Leadership:
+def _leadership(config: Config, session: KubeSession, time: ServerTime, metrics: Metrics, fitness: Fitness) -> Leadership:
     lease = config.lease
     return Leadership(
-        store=KubeLease(session, config.namespace, lease.name),
-        clock=clock,
+        store=KubeLease(session, config.namespace, lease.name, time.heard),
+        clock=time,
         metrics=metrics,
         identity=f"{socket.gethostname()}_{secrets.token_hex(8)}",
         timing=Timing(lease.duration_seconds),

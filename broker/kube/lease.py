@@ -1,5 +1,6 @@
 """The Lease (coordination.k8s.io/v1) that replicas lead by."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -15,11 +16,21 @@ CANDIDATE = "tokenbroker.dev/candidate"
 Scalar = TypeVar("Scalar", str, int)
 
 
-class KubeLease:
-    """One Lease, by name; implements :class:`broker.ports.LeaseStore`."""
+def _nobody_listens(_moment: datetime) -> None:
+    """Serve where nobody wants to know the time."""
 
-    def __init__(self, session: KubeSession, namespace: str, name: str) -> None:
+
+class KubeLease:
+    """One Lease, by name; implements :class:`broker.ports.LeaseStore`.
+
+    ``heard`` is told the second in which a write was carried out, by the API server's clock.
+    """
+
+    def __init__(
+        self, session: KubeSession, namespace: str, name: str, heard: Callable[[datetime], None] = _nobody_listens
+    ) -> None:
         self._session = session
+        self._heard = heard
         self._name = name
         self._all = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._path = f"{self._all}/{name}"
@@ -38,7 +49,12 @@ class KubeLease:
             # The uid, since a PUT of a Lease that was deleted makes it again, whatever its resourceVersion.
             body = self._manifest(term, {"uid": over.uid, "resourceVersion": over.version})
             answer = await self._session.call("PUT", self._path, body)
-        return None if answer.status == 409 else self._record(answer)  # noqa: PLR2004 - 409 Conflict, AlreadyExists
+        if answer.status == 409:  # noqa: PLR2004 - 409 Conflict, AlreadyExists
+            return None
+        record, written_at = self._record(answer), _written_at(answer.json())
+        if written_at is not None:
+            self._heard(written_at)
+        return record
 
     def _manifest(self, term: Term, version: dict[str, str]) -> dict[str, Any]:
         labels = {"app.kubernetes.io/managed-by": "tokenbroker"}
@@ -95,6 +111,17 @@ def _parsed(lease: Any) -> LeaseRecord:
     unfit, candidate = _field(said, UNFIT, "") == "true", _field(said, CANDIDATE, "")
     transitions = _field(spec, "leaseTransitions", 0)
     return LeaseRecord(Term(holder, duration, acquired, renewed, transitions, unfit, candidate), uid, version)
+
+
+def _written_at(lease: Any) -> datetime | None:
+    """Return when a Lease was written last, as the API server notes it of each writer, or None where it does not.
+
+    https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
+    """
+    try:
+        return max(datetime.fromisoformat(one["time"]) for one in lease["metadata"]["managedFields"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _annotations(term: Term) -> dict[str, Any]:

@@ -24,7 +24,8 @@ WHOLE_SECOND = 1.0
 class ServerTime:
     """This machine's date, or where that is far from the API server's, the API server's; implements Clock.
 
-    That is what the last token said, carried on by the monotonic clock. Until there was one, nothing is known.
+    That is what it said last, in a token or in what it noted of the Lease, carried on by the monotonic clock. Until then
+    nothing is known; who leads has written the Lease before, so that it ends nothing by a clock that is wrong.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -43,9 +44,9 @@ class ServerTime:
         """Return seconds that only ever grow."""
         return self._clock.monotonic()
 
-    def heard(self, token: MintedToken) -> None:
-        """Take note of a token that was issued just now."""
-        self._heard = token.issued_at, self._clock.monotonic()
+    def heard(self, moment: datetime) -> None:
+        """Take note of the second that it is by the API server's clock."""
+        self._heard = moment, self._clock.monotonic()
 
     def compare(self) -> None:
         """Log when the two clocks begin to differ, or to agree again."""
@@ -73,12 +74,12 @@ class TimedMinter:
     async def mint(self, spec: TokenSpec) -> MintedToken:
         """See :meth:`broker.ports.Minter.mint`."""
         token = await self._minter.mint(spec)
-        self._time.heard(token)
+        self._time.heard(token.issued_at)
         return token
 
     async def rehearse(self, spec: TokenSpec) -> MintedToken:
         """See :meth:`broker.ports.Minter.rehearse`."""
         token = await self._minter.rehearse(spec)
-        self._time.heard(token)
+        self._time.heard(token.issued_at)
         self._time.compare()
         return token

@@ -7,7 +7,11 @@ from tests.model.kubernetes import NAMESPACE
 from tests.support.rotation import PLACE
 
 WEB, JOB = ClientId(NAMESPACE, "web"), ClientId(NAMESPACE, "job")
-TTL, RENEW_BEFORE = 7200, 2400
+TTL = 7200
+RENEW_BEFORE = {"kept": 2400, "both": 4200}
+"""How long before its end a copy is replaced, by the name of its grant, and how slowly its readers may look: those of
+``both`` may still hold the version before when the next one's time has come."""
+
 BY = ProvedBy("clientSecret", "")
 ACCOUNTS = ("reporter", "other")
 
@@ -21,7 +25,7 @@ def grants(shapes: tuple[tuple[str, str], ...]) -> tuple[Grant, ...]:
     """Return grants by kind and account.
 
     Those called ``kept`` and ``both`` are in Vault, tokens of ``single`` and ``both`` end one by one, and those of
-    ``reused`` are handed out again.
+    ``reused`` are handed out again; ``plain`` has nothing of all that.
     """
     deny = Expect((), ("get secrets",))
     return tuple(
@@ -30,7 +34,7 @@ def grants(shapes: tuple[tuple[str, str], ...]) -> tuple[Grant, ...]:
             account,
             (),
             TtlRange(900, 3600),
-            VaultCopy(TTL, RENEW_BEFORE) if kind in {"kept", "both"} else None,
+            VaultCopy(TTL, RENEW_BEFORE[kind]) if kind in RENEW_BEFORE else None,
             Revocation.TOKEN if kind in {"single", "both"} else Revocation.GRANT,
             deny,
             30 if kind == "reused" else 0,

@@ -11,7 +11,7 @@ from tests.model.clients import ACCOUNTS, RENEW_BEFORE, WEB
 from tests.model.machine import CLIENTS, KINDS, NAMES, SHAPES, BrokerMachine, Shapes
 from tests.model.wire import How
 
-CHANGES = ("suspend", "register", "delete", "orphan", "opt out", "revoke", "account")
+CHANGES = ("end", "suspend", "register", "delete", "orphan", "opt out", "revoke", "account")
 CHANGE = st.sampled_from(CHANGES)
 BETWEEN = ("anchors.find", "anchors.ensure", "mint", "rehearse", "access", "finalizers", "status")
 IN_VAULT = ("vault.inspect", "vault.write", "vault.label")
@@ -126,7 +126,7 @@ class Coincidences(BrokerMachine):
         """Let a renewal be cut short, and nobody be able to mend it for a while."""
         world, hits = self.world, self.world.faults.hits
         world.faults.arm(port, 0, how)
-        for _ in range(self._steps_to_renewal()):
+        for _ in range(max(1, math.ceil(self._seconds_to_renewal() / STEP))):
             if world.faults.hits == hits:
                 world.pass_(STEP)
         if away:
@@ -138,20 +138,22 @@ class Coincidences(BrokerMachine):
         world.pass_(100.0)
         world.pass_(1900.0)
 
-    def _copies(self) -> list[str]:
-        """Return the tokens that readers of Vault get, and that work."""
-        found = [self.world.current(path) for path in self.world.vault.entries]
-        return [one for one in found if one is not None and self.world.kube.accepts(one)]
+    def _copies(self) -> list[tuple[str, str]]:
+        """Return the tokens that readers of Vault get, and that work, each with its grant's name."""
+        found = [(self.world.current(path), path[-1]) for path in self.world.vault.entries]
+        return [(one, grant) for one, grant in found if one is not None and self.world.kube.accepts(one)]
 
-    def _steps_to_renewal(self) -> int:
+    def _seconds_to_renewal(self) -> float:
+        """Return in how many seconds the first of them has to be replaced at the latest."""
         kube = self.world.kube
-        left = min((kube.tokens[one].expires_at - kube.now()).total_seconds() for one in self._copies())
-        return max(1, math.ceil((left - RENEW_BEFORE) / STEP))
+        ends = [(kube.tokens[one].expires_at - kube.now(), RENEW_BEFORE[grant]) for one, grant in self._copies()]
+        return min(left.total_seconds() - before for left, before in ends)
 
     def _do(self, what: str, client_id: ClientId, shapes: Shapes) -> None:
         account = shapes[0][1]
         changes: dict[str, Callable[[], None]] = {
             "nothing": lambda: None,
+            "end": lambda: self.end_at(client_id, 0.3),
             "suspend": lambda: self.suspend_or_resume(client_id),
             "register": lambda: self.register(client_id, shapes),
             "delete": lambda: self.delete(client_id, orphan=False),

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from broker.errors import BrokerError, Fault, Reason
@@ -14,9 +14,9 @@ from broker.model.client import Client, ClientId
 from broker.model.sensitive import Sensitive
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Registration
+from tests.model.clocks import MachineClock
 from tests.support.election import FakeLease
 
-START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NAMESPACE = "shop"
 TRIED_FOR = 60.0
 """How long a visit may take in which a TokenClient is let go."""
@@ -81,6 +81,7 @@ class Kubernetes:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.clock = MachineClock(loop)
         self.resources: dict[ClientId, Resource] = {}
         self.secrets: dict[str, Secret] = {}
         self.accounts: dict[str, str] = {}
@@ -104,8 +105,8 @@ class Kubernetes:
         self._numbers = itertools.count(1)
 
     def now(self) -> datetime:
-        """Return the date and time."""
-        return START + timedelta(seconds=self.loop.time())
+        """Return the date and time, by the API server's clock."""
+        return self.clock.now()
 
     def monotonic(self) -> float:
         """Return the seconds since the beginning."""
@@ -140,7 +141,7 @@ class Kubernetes:
         it.version = next(self._numbers)
         if it.deleting and not it.finalizers:
             del self.resources[client_id]
-            if it.client.uid in self.orphaned and (self.forbidden or self.monotonic() - self.forbidden_at < TRIED_FOR):
+            if it.client.uid in self.orphaned and self.lately_forbidden:
                 self.nobodys.add(it.client.uid)
             self.collect_soon()
         registration = it.registration() if client_id in self.resources else None
@@ -151,6 +152,11 @@ class Kubernetes:
         """Take the broker's rights in the namespace away, or give them back."""
         self.forbidden_at = self.monotonic() if self.forbidden else self.forbidden_at
         self.forbidden = forbidden
+
+    @property
+    def lately_forbidden(self) -> bool:
+        """Tell whether a visit that is over now may have found that the broker has no rights."""
+        return self.forbidden or self.monotonic() - self.forbidden_at < TRIED_FOR
 
     def opt(self, *, into: bool) -> None:
         """Label the namespace, or take the label off."""
@@ -263,6 +269,19 @@ class Kubernetes:
         while self.parents.get(uid) in self.kinds:
             uid = self.parents[uid]
         return uid
+
+    def held_by(self, client_uid: str) -> list[str]:
+        """Return the tokens of a TokenClient that work and go on to, but those that a call has made too late to end."""
+        there = {it.uid: it for it in self.secrets.values()}
+        found = []
+        for value, token in self.tokens.items():
+            chain = [token.anchor_uid]
+            while self.parents.get(chain[-1]) in self.kinds:
+                chain.append(self.parents[chain[-1]])
+            hangs = self.parents.get(chain[-1]) == client_uid and all(uid in there for uid in chain)
+            if hangs and self.accepts(value) and not any(there[uid].late for uid in chain):
+                found.append(value)
+        return found
 
     def collect_soon(self) -> None:
         """Let the garbage collector come by."""

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from broker.model.client import Client, ClientId
+from broker.model.decision import standing
 from tests.model.checks import CALM, always, at_rest, ended_in_time
-from tests.model.clients import ACCOUNTS, JOB, WEB, grants, new_client, path_of
+from tests.model.clients import ACCOUNTS, JOB, RENEW_BEFORE, WEB, grants, new_client, path_of
 from tests.model.feed import LAG_SECONDS
 from tests.model.ports import PORTS
 from tests.model.truth import key_of
@@ -17,7 +18,7 @@ from tests.model.wire import PASSING, How
 from tests.model.world import Held, World
 
 NAMES = ("a", "b")
-KINDS = ("kept", "single", "both", "reused")
+KINDS = ("kept", "single", "both", "reused", "plain")
 SHAPES = st.lists(
     st.tuples(st.sampled_from(KINDS), st.sampled_from(ACCOUNTS)),
     min_size=1,
@@ -122,7 +123,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.world.ask(name, client_id, kind)
         self.world.pass_(wait)
 
-    @rule(name=REPLICAS, client_id=CLIENTS, kind=st.sampled_from(["kept", "both"]), wait=st.sampled_from([0.0, 20.0]))
+    @rule(name=REPLICAS, client_id=CLIENTS, kind=st.sampled_from(list(RENEW_BEFORE)), wait=st.sampled_from([0.0, 20.0]))
     def deliver(self, name: str, client_id: ClientId, kind: str, wait: float) -> None:
         """Ask for a new version in Vault."""
         self.world.ask(name, client_id, kind, deliver=True)
@@ -178,7 +179,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     # Vault's other users
 
-    @rule(client_id=CLIENTS, kind=st.sampled_from(["kept", "both"]), how=st.sampled_from(MEDDLING))
+    @rule(client_id=CLIENTS, kind=st.sampled_from(list(RENEW_BEFORE)), how=st.sampled_from(MEDDLING))
     def meddle(self, client_id: ClientId, kind: str, how: str) -> None:
         """Let somebody else change what is at a copy's path."""
         if how == "remove" or not (path_of(client_id, kind) in self.world.strangers or self._claimed(client_id, kind)):
@@ -248,7 +249,8 @@ class BrokerMachine(RuleBasedStateMachine):
                 task = world.ask(name, it.client.id, one.name)
                 assert task is not None
                 world.pass_(1)
-                wanted = world.truth.in_order(it, one)
+                now = world.replicas[name].clock.now()
+                wanted = world.truth.in_order(it, one) and standing(it.client, now) is None
                 assert (task.result() == "issued") is wanted, f"{name}: {key_of(it.client, one)} gets {task.result()}"
 
     def _start(self, name: str) -> None:

@@ -1,7 +1,8 @@
 """The ports of one replica: each call goes over its wire to the models of its neighbours."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from broker.errors import BrokerError, Reason
@@ -16,6 +17,8 @@ from broker.model.stored_copy import CopyLabel, StoredCopy
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import LiveToken, Registration, Reviewed
 from tests.model.kubernetes import Kubernetes, Token
+from tests.model.owed_ends import OwedEnds
+from tests.model.second_looks import SecondLooks
 from tests.model.wire import DEADLINE, How, Wire
 from tests.support.discovery import catalogue
 from tests.support.fake_vault import Data, FakeVault
@@ -24,7 +27,9 @@ T = TypeVar("T")
 
 PORTS = (
     "anchors.ensure",
+    "anchors.ensure root",
     "anchors.find",
+    "anchors.find root",
     "anchors.delete",
     "mint",
     "rehearse",
@@ -49,15 +54,24 @@ class Ports:
     """Implements what is asked of Kubernetes and of Vault, and the audit log."""
 
     def __init__(
-        self, wire: Wire, kube: Kubernetes, vault: FakeVault, book: "AuditBook", name: str, margin: float
+        self,
+        wire: Wire,
+        kube: Kubernetes,
+        vault: FakeVault,
+        book: "AuditBook",
+        name: str,
+        margin: float,
+        looks: SecondLooks,
+        heard: Callable[[datetime], None],
     ) -> None:
         self._wire = wire
         self._kube = kube
         self._book = book
         self._name = name
         self._margin = margin
+        self._looks = looks
         self.store = VaultPort(wire, kube, vault, book)
-        self.lease = LeasePort(wire, kube)
+        self.lease = LeasePort(wire, kube, heard)
 
     # Anchors
 
@@ -65,14 +79,19 @@ class Ports:
         """See :meth:`broker.ports.Anchors.ensure`."""
         owner = client.uid if parent is None else parent.uid
         within = DEADLINE if parent is not None else min(DEADLINE, self._margin)
-        return await self._wire.call(
-            "anchors.ensure", lambda late: self._kube.ensure(which, owner, self._name, late=late), within
+        self._looks.makes(client, which, parent)
+        made = await self._wire.call(
+            _port("anchors.ensure", which), lambda late: self._kube.ensure(which, owner, self._name, late=late), within
         )
+        self._looks.found(which, made)
+        return made
 
     async def find(self, client: Client, which: AnchorId) -> Anchor | None:
         """See :meth:`broker.ports.Anchors.find`."""
         del client
-        return await self._wire.call("anchors.find", lambda _: self._kube.find(which))
+        found = await self._wire.call(_port("anchors.find", which), lambda _: self._kube.find(which))
+        self._looks.found(which, found)
+        return found
 
     async def delete(self, namespace: str, name: str, uid: str | None = None) -> bool:
         """See :meth:`broker.ports.Anchors.delete`."""
@@ -89,6 +108,7 @@ class Ports:
 
     async def mint(self, spec: TokenSpec) -> MintedToken:
         """See :meth:`broker.ports.Minter.mint`."""
+        self._looks.mints(spec)
         return await self._wire.call("mint", lambda _: self._kube.mint(spec))
 
     async def rehearse(self, spec: TokenSpec) -> MintedToken:
@@ -151,7 +171,13 @@ class Ports:
     async def release(self, registration: Registration) -> None:
         """See :meth:`broker.ports.Finalizers.release`."""
         if "tokenbroker.dev/anchors" in registration.finalizers:
-            await self._wire.call("finalizers", lambda _: self._kube.release(registration))
+            await self._wire.call("finalizers", lambda _: self._release(registration))
+
+    def _release(self, registration: Registration) -> None:
+        held = self._kube.held_by(registration.uid)
+        self._kube.release(registration)
+        if held and not self._kube.lately_forbidden:
+            self._book.wrong.append(f"{self._name} lets {registration.id} go, and {held} live")
 
     async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
         """See :meth:`broker.ports.EventRecorder.record`."""
@@ -166,7 +192,7 @@ class Ports:
     def issued(self, record: Issuance) -> None:
         """See :meth:`broker.ports.AuditLog.issued`."""
         how = self._wire.now("audit")
-        if how not in {None, How.SLOW, How.CRASH_AFTER, How.CANCEL_BEFORE, How.CANCEL_AFTER}:
+        if how not in {None, How.SLOW, How.SLOW_BACK, How.CRASH_AFTER, How.CANCEL_BEFORE, How.CANCEL_AFTER}:
             raise BrokerError(Reason.AUDIT_UNAVAILABLE, "disk full")
         self._book.issued.append(record)
 
@@ -178,6 +204,11 @@ class Ports:
         self._book.revoked.append(record)
 
 
+def _port(call: str, which: AnchorId) -> str:
+    """Return what a call is armed by: that for the anchor above a copy's versions has a name of its own."""
+    return f"{call} root" if which.kind is AnchorKind.VAULT else call
+
+
 class AuditBook:
     """What was written down, what calls that came late have done, and which accounts were found to be good."""
 
@@ -187,6 +218,7 @@ class AuditBook:
         self.ended_late: set[str] = set()
         self.looked_at: set[str] = set()
         self.labelled_late: set[tuple[str, ...]] = set()
+        self.owed = OwedEnds()
         self.wrong: list[str] = []
 
     def put_into_vault(self, token: Token) -> None:
@@ -200,9 +232,10 @@ class AuditBook:
 class LeasePort:
     """Implements LeaseStore."""
 
-    def __init__(self, wire: Wire, kube: Kubernetes) -> None:
+    def __init__(self, wire: Wire, kube: Kubernetes, heard: Callable[[datetime], None]) -> None:
         self._wire = wire
         self._kube = kube
+        self._heard = heard
 
     async def read(self) -> LeaseRecord | None:
         """See :meth:`broker.ports.LeaseStore.read`."""
@@ -210,7 +243,14 @@ class LeasePort:
 
     async def write(self, term: Term, over: LeaseRecord | None) -> LeaseRecord | None:
         """See :meth:`broker.ports.LeaseStore.write`."""
-        return await self._wire.call("lease.write", lambda _: self._kube.lease.put(term, over))
+
+        def effect(_: bool) -> tuple[LeaseRecord | None, datetime]:  # noqa: FBT001 - what the wire says
+            return self._kube.lease.put(term, over), self._kube.now().replace(microsecond=0)
+
+        written, when = await self._wire.call("lease.write", effect)
+        if written is not None:
+            self._heard(when)
+        return written
 
 
 class VaultPort:
@@ -251,6 +291,7 @@ class VaultPort:
             if late:
                 self._book.labelled_late.add(path)
             _at_once(self._vault.label(path, label))
+            self._book.owed.note(label, self._kube)
 
         await self._wire.call("vault.label", effect)
 

@@ -1,7 +1,7 @@
 """One broker process: its services, joined by :mod:`broker.app`, on ports that lead to models of the neighbours."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +17,12 @@ from broker.kube.session import KubeSession
 from broker.kube.token_reviews import TokenReviews
 from broker.limits import namespace_limits
 from broker.metrics.counted import Metrics
-from broker.model.decision import Rules
+from broker.model.client import Client, ClientId
+from broker.model.decision import Rules, standing
 from broker.model.lease import Timing
 from broker.model.proof_policy import ProofPolicy
 from broker.parts import Parts
+from broker.ports import Clock
 from broker.registries import Registered
 from broker.services.authenticate import BearerCheck, Checks, SecretCheck
 from broker.services.leadership import Leadership
@@ -31,9 +33,11 @@ from broker.services.storms.decide_anew import Decider
 from broker.services.storms.gate import Bounds, Gate
 from broker.serving import Shared
 from broker.vault.store import KvStore
+from tests.model.clocks import MachineClock
 from tests.model.feed import FollowedNamespaces, FollowingRegistry, Sight
 from tests.model.kubernetes import Kubernetes
 from tests.model.ports import AuditBook, Ports
+from tests.model.second_looks import SecondLooks
 from tests.model.wire import Faults, Wire
 from tests.support.fake_vault import FakeVault
 from tests.support.rotation import PLACE
@@ -52,48 +56,52 @@ CONFIG = Config.model_construct(
 class Replica:
     """Runs from when it is made until it is stopped or dies. ``callers`` are requests that it answers."""
 
-    def __init__(self, name: str, kube: Kubernetes, vault: FakeVault, audit: AuditBook, faults: Faults) -> None:
+    def __init__(
+        self, name: str, clock: MachineClock, kube: Kubernetes, vault: FakeVault, audit: AuditBook, faults: Faults
+    ) -> None:
         self.name = name
+        self.clock = clock
+        self.time = ServerTime(clock)
         self.dead = False
         self.sight = Sight()
         self.callers: set[asyncio.Task[object]] = set()
         self.wire = Wire(self, faults)
         self.metrics = Metrics()
-        self.ports = Ports(self.wire, kube, vault, audit, name, TIMING.margin)
+        looks = SecondLooks(name, self, kube, audit.wrong.append)
+        self.ports = Ports(self.wire, kube, vault, audit, name, TIMING.margin, looks, self.time.heard)
         self.registry = FollowingRegistry(kube, self.wire, self.sight, self.metrics)
         self.namespaces = WatchedNamespaces(cast("KubeSession", None), self.metrics)
         self._labels = FollowedNamespaces(kube, self.wire, self.sight, self.namespaces)
-        self.pulse = pulse(CONFIG, self.ports.store, kube, self.metrics)
+        self.pulse = pulse(CONFIG, self.ports.store, clock, self.metrics)
         self.leadership = Leadership(
             store=self.ports.lease,
-            clock=kube,
+            clock=clock,
             metrics=self.metrics,
             identity=name,
             timing=TIMING,
             fitness=self.pulse,
         )
-        self.gate = Gate(Bounds(32, 512, 256, 5.0), kube, self.metrics.waits)
-        self._join(self._parts(kube))
+        self.gate = Gate(Bounds(1, 512, 256, 5.0), clock, self.metrics.waits)
+        self._join(self._parts())
         loop = asyncio.get_running_loop()
         self.tasks = [loop.create_task(self._job(job), name=f"{name}-{which}") for which, job in self.jobs.items()]
         self.ended: list[BaseException] = []
 
-    def _parts(self, kube: Kubernetes) -> Parts:
+    def _parts(self) -> Parts:
         rules = Rules("tokenbroker", API_AUDIENCE, frozenset(), namespace_limits(CONFIG, self.namespaces.labels))
-        time = ServerTime(kube)
         return Parts(
             config=CONFIG,
-            clock=kube,
-            time=time,
+            clock=self.clock,
+            time=self.time,
             metrics=self.metrics,
             audit=cast("AuditFile", self.ports),
             rules=rules,
             session=cast("KubeSession", self.ports),
             clients=Registered(self.registry, self.ports, self.ports, self.ports, lead=None),
             namespaces=self.namespaces,
-            minter=TimedMinter(self.ports, time),
+            minter=TimedMinter(self.ports, self.time),
             canary=None,
-            decider=Decider(registry=self.registry, rules=rules, clock=kube, locks=None),
+            decider=Decider(registry=self.registry, rules=rules, clock=self.clock, locks=None),
             leadership=self.leadership,
             reviews=cast("TokenReviews", self.ports),
             gate=self.gate,
@@ -134,6 +142,19 @@ class Replica:
         """End as SIGTERM does."""
         for task in (*self.tasks, *self.callers):
             task.cancel()
+
+    def served(self, client_id: ClientId, clock: Clock | None = None) -> Client | None:
+        """Return a client that may have tokens, as far as this replica knows; ``clock`` is its machine's by default."""
+        seen = self.registry.seen(client_id)
+        client = seen.client if seen is not None and not seen.deleting else None
+        if client is None or not (self.registry.fresh and self.namespaces.fresh):
+            return None
+        opted_in = bool(self.namespaces._labels.get(client_id.namespace))
+        return client if opted_in and standing(client, (clock or self.clock).now()) is None else None
+
+    def all_served(self) -> Iterator[Client]:
+        """Return all of them."""
+        return (one for one in map(self.served, list(self.registry._known)) if one is not None)
 
     @property
     def leading(self) -> bool:

@@ -13,7 +13,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.model.coincidences import Coincidences
+from tests.model.crossings import Crossings
 from tests.model.world import World
 
 HISTORIES = int(os.environ.get("MODEL_HISTORIES", "0"))
@@ -43,7 +43,7 @@ def test_no_history_breaks_a_promise() -> None:
     """Registry, rotation and revocation against the model; and in these histories something happens."""
     seen = Counter[str]()
 
-    class Counted(Coincidences):
+    class Counted(Crossings):
         """Counts what happened."""
 
         def tell(self, world: World) -> None:

@@ -10,6 +10,10 @@ SIGHT = 115.0
 a visit that is under way."""
 
 
+HEARD = 1300.0
+"""For so long a broker may go by what the API server's clock was before it was set: until a visit, and one more."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
     """A grant of the TokenClient with that UID, as far as its anchors go."""
@@ -61,7 +65,10 @@ class Truth:
         it, now = self.kube.resources.get(client_id), self.kube.monotonic()
         if it is None or it.client.uid != key.uid or it.client.not_after is None:
             return now
-        return min(now, now - (self.kube.now() - it.client.not_after).total_seconds())
+        if it.client.not_after > self.kube.now():
+            return now
+        begun = min(now, now - (self.kube.now() - it.client.not_after).total_seconds())
+        return max(begun, self.kube.clock.set_at + HEARD)
 
     def told_reasons(self, key: Key, client_id: ClientId) -> list[str]:
         """Return why a grant's tokens must end, as far as a registry tells."""
@@ -95,10 +102,11 @@ class Truth:
         key = key_of(it.client, grant)
         return not (self.told_reasons(key, it.client.id) or self.found_reasons(key) or self.stuck(it, grant))
 
-    def harm(self, key: Key) -> None:
-        """Take note that somebody else has ended tokens of a grant, or that a call that came late has."""
+    def harm(self, key: Key, *, for_seconds: float = 0.0) -> None:
+        """Take note that somebody else has ended tokens of a grant, or that a call that came late has, or will."""
         if key in self.past:
-            self.past[key].harmed = self.kube.monotonic()
+            past = self.past[key]
+            past.harmed = max(past.harmed, self.kube.monotonic() + for_seconds)
 
     def innocent(self, key: Key, made_at: float) -> bool:
         """Tell whether there was no reason to end what hangs on an anchor that was made then."""

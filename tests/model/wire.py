@@ -19,12 +19,16 @@ LATE = 14.0
 """After how many seconds a call that is held up on its way is carried out, long after it was given up."""
 
 
+SLOW_SECONDS = 3.0
+
+
 class How(StrEnum):
     """What can become of one call."""
 
     REFUSED = "refused"
     LOST = "carried out, answer lost"
     SLOW = "slow"
+    SLOW_BACK = "the answer is slow"
     TIMEOUT = "never arrives"
     LATE = "arrives when it was given up"
     CRASH_BEFORE = "the broker dies before"
@@ -112,7 +116,7 @@ class Wire:
             case How.REFUSED:
                 raise _lost(who)
             case How.SLOW:
-                await asyncio.sleep(min(3.0, within))
+                await asyncio.sleep(min(SLOW_SECONDS, within))
             case How.TIMEOUT | How.LATE:
                 if how is How.LATE:
                     asyncio.get_running_loop().call_later(LATE, _carry_out, effect)
@@ -136,7 +140,7 @@ class Wire:
             self._go_away()
         if how is How.OUTAGE_AFTER:
             self._faults.away.add(who)
-        await asyncio.sleep(0)
+        await asyncio.sleep(SLOW_SECONDS if how is How.SLOW_BACK else 0)
         if how in {How.LOST, How.OUTAGE_AFTER}:
             raise _lost(who)
 

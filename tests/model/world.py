@@ -13,10 +13,11 @@ from broker.model.client import Client, ClientId
 from broker.model.decision import Ask, standing
 from broker.model.sensitive import Sensitive
 from tests.model.clients import ACCOUNTS, BY
-from tests.model.kubernetes import NAMESPACE, Kubernetes
+from tests.model.clocks import MachineClock
+from tests.model.kubernetes import Kubernetes
 from tests.model.ports import AuditBook
 from tests.model.replica import Replica
-from tests.model.truth import SIGHT, Key, Truth, key_of, keys_of
+from tests.model.truth import HEARD, SIGHT, Key, Truth, key_of, keys_of
 from tests.model.wire import Faults
 from tests.support.fake_vault import FakeVault
 from tests.support.virtual_time import JumpingLoop
@@ -36,7 +37,6 @@ class Held:
 class Knowledge:
     """What a replica that was asked could know then."""
 
-    at: float
     allowed: bool
     blind: bool
 
@@ -54,6 +54,7 @@ class World:
     truth: Truth = field(init=False)
     audit: AuditBook = field(default_factory=AuditBook)
     faults: Faults = field(default_factory=Faults)
+    clocks: dict[str, MachineClock] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
     gone: list[Replica] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
@@ -118,9 +119,10 @@ class World:
         if name in self.replicas:
             self.gone.append(self.replicas.pop(name))
         self._starts += 1
+        self.clocks.setdefault(name, MachineClock(self.loop))
 
         def begin() -> None:
-            it = Replica(f"{name}{self._starts}", self.kube, self.vault, self.audit, self.faults)
+            it = Replica(f"{name}{self._starts}", self.clocks[name], self.kube, self.vault, self.audit, self.faults)
             self.replicas[name] = it
             told, changed = it.registry.on_change, it.leadership.on_change
 
@@ -135,6 +137,16 @@ class World:
             it.registry.on_change, it.leadership.on_change = hear, lead
 
         self.do(begin)
+
+    def set_clock(self, whose: str, ahead: float) -> None:
+        """Set a machine's clock; where it is the API server's, dates mean something else from then on."""
+        if whose in self.clocks:
+            self.clocks[whose].set(ahead)
+            return
+        self.kube.clock.set(ahead)
+        self.disturbed = self.kube.monotonic()
+        for key in self.truth.past:
+            self.truth.harm(key, for_seconds=HEARD)
 
     def forgive(self, who: Replica) -> None:
         """Expect nothing more of a replica that ended."""
@@ -205,7 +217,7 @@ class World:
                 await it.services.deliverer.deliver(client, Ask(grant), origin)
                 return "delivered"
             issued = await it.services.issuer.issue(client, Ask(grant), origin)
-            if issued.reused:  # it was decided on anew
+            if issued.allowed.grant.reuse_seconds:  # it was decided on anew
                 known = self._knowledge(it, client_id, grant)
         except BrokerError as error:
             return str(error.reason)
@@ -215,15 +227,12 @@ class World:
         return "issued"
 
     def _knowledge(self, it: Replica, client_id: ClientId, grant: str) -> Knowledge:
-        now, seen = self.kube.monotonic(), it.registry.seen(client_id)
+        seen = it.registry.seen(client_id)
         client = seen.client if seen is not None and not seen.deleting else None
-        labels = it.namespaces._labels.get(NAMESPACE, {})
-        fresh = it.registry.fresh and it.namespaces.fresh
-        allowed = client is not None and standing(client, self.kube.now()) is None and bool(labels) and fresh
         one = client.grant(grant) if client is not None else None
         past = self.truth.past.get(key_of(client, one)) if client is not None and one is not None else None
-        blind = past is not None and past.blind is not None and past.blind < now - SIGHT
-        return Knowledge(now, allowed, blind)
+        blind = past is not None and past.blind is not None and past.blind < self.kube.monotonic() - SIGHT
+        return Knowledge(it.served(client_id) is not None, blind)
 
     def _handed_out(self, it: Replica, client: Client, name: str, token_id: str, value: str, known: Knowledge) -> None:
         grant = client.grant(name)
