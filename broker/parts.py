@@ -127,7 +127,9 @@ def _canary(config: Config, session: KubeSession, clock: Clock, metrics: Metrics
     return Canary(KubeCanary(session, config.namespace), clock, metrics)
 
 
-def _leadership(config: Config, session: KubeSession, time: ServerTime, metrics: Metrics, fitness: Fitness) -> Leadership:
+def _leadership(
+    config: Config, session: KubeSession, time: ServerTime, metrics: Metrics, fitness: Fitness
+) -> Leadership:
     lease = config.lease
     return Leadership(
         store=KubeLease(session, config.namespace, lease.name, time.heard),

@@ -24,8 +24,8 @@ WHOLE_SECOND = 1.0
 class ServerTime:
     """This machine's date, or where that is far from the API server's, the API server's; implements Clock.
 
-    That is what it said last, in a token or in what it noted of the Lease, carried on by the monotonic clock. Until then
-    nothing is known; who leads has written the Lease before, so that it ends nothing by a clock that is wrong.
+    That is what it said last, in a token or of the Lease, carried on by the monotonic clock. Until then nothing is
+    known; who leads has written the Lease before, so that it ends nothing by a clock that is wrong.
     """
 
     def __init__(self, clock: Clock) -> None:

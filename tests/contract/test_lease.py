@@ -1,5 +1,6 @@
 """The Lease: the same promises from the fake and from a real API server."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -186,3 +187,17 @@ def _real(session: KubeSession) -> tuple[KubeLease, str]:
     name = f"contract-{secrets.token_hex(4)}"
     path = f"/apis/coordination.k8s.io/v1/namespaces/{ACCOUNT[0]}/leases/{name}"
     return KubeLease(session, ACCOUNT[0], name), path
+
+
+async def test_the_api_server_says_when_it_wrote(session: KubeSession, installed: Lab) -> None:
+    """In whole seconds, of each write anew: of one that changes nothing but a date, too."""
+    del installed
+    told: list[datetime] = []
+    store = KubeLease(session, ACCOUNT[0], f"contract-{secrets.token_hex(4)}", told.append)
+    before = datetime.now(UTC)
+    first = await store.write(MINE, None)
+    await asyncio.sleep(1.1)
+    await store.write(replace(MINE, renewed_at=MOMENT + timedelta(seconds=1)), first)
+
+    assert len(told) == 2
+    assert before - timedelta(seconds=1) <= told[0] < told[1] <= datetime.now(UTC)

@@ -7,7 +7,8 @@ from hypothesis.stateful import rule
 
 from broker.model.client import ClientId
 from tests.model.clients import ACCOUNTS, RENEW_BEFORE
-from tests.model.coincidences import CHANGE, STEP, Coincidences
+from tests.model.coincidences import BETWEEN, CHANGE, STEP, Coincidences
+from tests.model.coincidences import IN_VAULT as IN_THE_STORE
 from tests.model.machine import CLIENTS, NAMES, SHAPES, Shapes
 from tests.model.wire import How
 
@@ -77,6 +78,28 @@ class Crossings(Coincidences):
         world.faults.arm("anchors.delete", skip, how)
         self.delete(client_id, orphan)
         world.pass_(20.0)
+
+    @rule(
+        client_id=CLIENTS,
+        change=CHANGE,
+        shapes=SHAPES,
+        port=st.sampled_from([*BETWEEN, *IN_THE_STORE, "anchors.find root", "anchors.ensure root", "anchors.delete"]),
+        how=st.sampled_from([How.SLOW, How.SLOW_BACK, How.LATE]),
+    )
+    def lose_the_lead(self, client_id: ClientId, change: str, shapes: Shapes, port: str, how: How) -> None:
+        """Let the leader's calls about the Lease fail, until another one leads in the middle of what it does."""
+        world = self.world
+        leader = next((it for it in world.replicas.values() if it.leading), None)
+        if leader is None:
+            return
+        lost = {f"lease from {leader.name[0]}"}
+        world.do(lambda: world.faults.away.update(lost))
+        world.pass_(max(0.0, leader.leadership._until - world.loop.time() - 1.5))
+        world.faults.arm(port, 0, how)
+        self._do(change, client_id, shapes)
+        world.pass_(15.0)
+        world.do(lambda: world.faults.away.difference_update(lost))
+        world.pass_(5.0)
 
     @rule(whose=WHOSE, ahead=AHEAD, again=st.booleans())
     def set_clock(self, whose: str, ahead: float, again: bool) -> None:  # noqa: FBT001 - drawn

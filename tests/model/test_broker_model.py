@@ -20,7 +20,7 @@ HISTORIES = int(os.environ.get("MODEL_HISTORIES", "0"))
 """How many; 0 for some that are always the same."""
 
 SETTINGS = settings(
-    max_examples=HISTORIES or 150,
+    max_examples=HISTORIES or 120,
     stateful_step_count=25,
     derandomize=not HISTORIES,
     database=None,

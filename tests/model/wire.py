@@ -87,7 +87,7 @@ class Faults:
 
 
 class Wire:
-    """A replica's calls. ``who`` is ``kube`` or ``vault``; either may be away from one replica, or from all."""
+    """A replica's calls to ``kube`` and ``vault``; either may be away from one replica or all, the Lease as well."""
 
     def __init__(self, replica: Mortal, faults: Faults) -> None:
         self._replica = replica
@@ -103,7 +103,7 @@ class Wire:
         Raises BrokerError: what the effect raises, and where the call does not get through.
         """
         who = "vault" if port.startswith("vault") else "kube"
-        if self._replica.dead or not self.reaches(who):
+        if self._replica.dead or not (self.reaches(who) and self.reaches(port.partition(".")[0])):
             raise _lost(who)
         how = self._faults.next(port)
         await self._on_the_way(how, who, effect, within)

@@ -146,3 +146,38 @@ async def test_a_lease_that_does_not_exist_is_no_record(tmp_path: Path) -> None:
     record, _ = await _read(tmp_path, status(404))
 
     assert record is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "heard"),
+    [
+        ([{"time": "2026-11-24T11:00:00Z"}, {"time": "2026-11-24T12:00:00Z"}], [NOON]),
+        ([{"manager": "x"}], []),
+        ([{"time": 7}], []),
+        ([{"time": "soon"}], []),
+        ([], []),
+        (None, []),
+    ],
+    ids=str,
+)
+async def test_the_api_server_says_when_it_was_written(tmp_path: Path, fields: Any, heard: list[datetime]) -> None:
+    """So whoever leads knows what time it is; where that is not said, nothing is guessed."""
+    (tmp_path / "token").write_text("own.token")
+    ca_file, told = Authority.create(tmp_path, "test").file, list[datetime]()
+    written = _lease(metadata=METADATA | {"managedFields": fields})
+    async with scripted(written) as server, KubeSession(server.url, ca_file, tmp_path / "token", 5) as session:
+        record = await KubeLease(session, "tokenbroker", "tokenbroker", told.append).write(TERM, None)
+
+    assert record == LeaseRecord(TERM, "u-1", "7")
+    assert told == heard
+
+
+async def test_a_lease_that_was_only_read_says_nothing_of_now(tmp_path: Path) -> None:
+    """Somebody may have written it long ago."""
+    (tmp_path / "token").write_text("own.token")
+    ca_file, told = Authority.create(tmp_path, "test").file, list[datetime]()
+    found = _lease(metadata=METADATA | {"managedFields": [{"time": "2026-11-24T12:00:00Z"}]})
+    async with scripted(found) as server, KubeSession(server.url, ca_file, tmp_path / "token", 5) as session:
+        await KubeLease(session, "tokenbroker", "tokenbroker", told.append).read()
+
+    assert told == []
