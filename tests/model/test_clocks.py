@@ -43,3 +43,16 @@ def test_it_ends_all_in_time(machine: Crossings, ahead: float) -> None:
     machine.world.pass_(690.0)
 
     assert not any(machine.world.kube.accepts(held.value) for held in machine.world.held)
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
+def test_copies_are_renewed_in_time_by_a_wrong_clock(machine: Crossings, ahead: float) -> None:
+    """Over three hours the promises are looked at again and again: nothing in Vault expires or ends too early."""
+    machine.end_at(WEB, None)
+    for name in NAMES:
+        machine.set_clock(name, ahead, again=name == NAMES[-1])
+    for _ in range(45):
+        machine.world.pass_(240.0)
+
+    (versions,) = (len(entry.versions) for entry in machine.world.vault.entries.values())
+    assert 3 <= versions <= 6
