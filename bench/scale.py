@@ -85,7 +85,6 @@ async def scale(sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
                 grown, rotated = await bench.measure(rotating=size == max(sizes))
         say(f"{size} clients: {grown}")
         if rotated is not None:
-            say(f"{size} clients: {rotated}")
             figures = _figures(size, grown, rotated)
     return figures
 
@@ -191,7 +190,10 @@ class _Scale:
                 meanwhile += await self._issued(broker)
         now = self._used(broker)
         each = {name: round((now[name] - used[name]) / self._size * 1000, 2) for name in now}
-        return Rotated(round(rotating.result(), 2), round(_p99(meanwhile) / alone, 2), round(alone * 1000, 1), each)
+        ratio = round(_p99(meanwhile) / alone, 2)
+        rotated = Rotated(round(rotating.result(), 2), ratio, round(alone * 1000, 1), each)
+        say(f"{self._size} clients: {rotated}")
+        return rotated
 
     def _used(self, broker: BrokerProcess) -> dict[str, float]:
         """Return the seconds of CPU that each program has used so far."""
