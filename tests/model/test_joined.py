@@ -44,7 +44,7 @@ def test_what_rotation_asks_stands_back_for_callers_at_the_gate(world: World) ->
     assert isinstance(store, CourteousStore)
     assert isinstance(writer._minter, CourteousMinter)
     assert writer._store is store
-    assert store._callers is writer._minter._callers is replica.gate
+    assert store._turns._callers is writer._minter._turns._callers is replica.gate
 
 
 def _rushes(replica: Replica) -> list[bool]:

@@ -1,10 +1,19 @@
 """Rotation lets callers go first, for a moment at each call, and finishes what it has begun."""
 
+import asyncio
+
 import pytest
 
 from broker.model.decision import Allowed
 from broker.model.token import Anchor, MintedToken
-from broker.services.rotation.courtesy import STAND_BACK_SECONDS, CourteousMinter, CourteousStore
+from broker.services.rotation.courtesy import (
+    LATELY_SECONDS,
+    STAND_BACK_SECONDS,
+    AtATime,
+    CourteousMinter,
+    CourteousStore,
+    Turns,
+)
 from tests.support.rotation import KEY, PLACE, World, client
 
 
@@ -13,10 +22,16 @@ class Busy:
 
     def __init__(self) -> None:
         self.happened: list[object] = []
+        self.callers = False
 
     async def quiet(self, seconds: float) -> None:
         """Note that somebody stands back."""
         self.happened.append(seconds)
+
+    def lately(self, seconds: float) -> bool:
+        """Tell what a test says."""
+        assert seconds == LATELY_SECONDS
+        return self.callers
 
 
 class Minting:
@@ -57,3 +72,65 @@ async def test_looks_and_versions_stand_back_and_what_completes_a_version_does_n
     assert names == [path[-1]]
     assert before == busy.happened == [STAND_BACK_SECONDS] * 2
     assert await world.vault.inspect(path) is None
+
+
+class Crowd:
+    """Calls that take turns, and end when a test says so."""
+
+    def __init__(self) -> None:
+        self.busy, self.under_way, self.most = Busy(), 0, 0
+        self.turns = Turns(self.busy, AtATime(2, 4))
+        self.over = asyncio.Semaphore(0)
+
+    async def call(self) -> None:
+        """Make one call."""
+        async with self.turns.turn():
+            self.under_way += 1
+            await self.over.acquire()
+            self.under_way -= 1
+
+    async def end(self, calls: int) -> None:
+        """Let so many calls end, and the next ones begin."""
+        for _ in range(calls):
+            self.over.release()
+        await asyncio.sleep(0.01)
+
+
+async def test_few_calls_are_made_at_a_time_while_callers_come_and_more_when_none_do() -> None:
+    """Whoever waits for a turn hears of it with the next one that is over."""
+    crowd = Crowd()
+    crowd.busy.callers = True
+    calls = [asyncio.create_task(crowd.call()) for _ in range(12)]
+    await crowd.end(0)
+    counts = [crowd.under_way]
+    await crowd.end(1)
+    counts.append(crowd.under_way)
+    crowd.busy.callers = False
+    await crowd.end(1)
+    counts.append(crowd.under_way)
+    crowd.busy.callers = True
+    await crowd.end(1)
+    counts.append(crowd.under_way)
+    await crowd.end(12)
+    await asyncio.gather(*calls)
+
+    assert counts == [2, 2, 4, 3]
+    assert crowd.under_way == 0
+
+
+async def test_a_call_that_fails_or_is_given_up_leaves_its_turn_to_the_next() -> None:
+    """Nobody waits for ever."""
+    crowd = Crowd()
+    first = [asyncio.create_task(crowd.call()) for _ in range(4)]
+    await crowd.end(0)
+    waiting = [asyncio.create_task(crowd.call()) for _ in range(4)]
+    await crowd.end(0)
+    for one in (*first, waiting[0]):
+        one.cancel()
+    await crowd.end(0)
+    crowd.under_way -= len(first)
+    begun = crowd.under_way
+    await crowd.end(3)
+
+    assert begun == 3
+    assert all(one.done() and not one.cancelled() for one in waiting[1:])

@@ -469,3 +469,20 @@ async def test_whoever_gives_up_waiting_for_quiet_is_forgotten() -> None:
     assert left == 1
     assert second.done()
     assert first.cancelled()
+
+
+async def test_callers_are_known_for_a_while_after_they_went() -> None:
+    """One that has a slot counts as long as he has it."""
+    crowd = Crowd()
+    crowd.clock.pass_(1)
+    before = crowd.gate.lately(1)
+    await crowd.come("a")
+    crowd.clock.pass_(60)
+    during = crowd.gate.lately(1)
+    await crowd.end()
+    long_since = crowd.gate.lately(1)
+    await crowd.come("b")
+    await crowd.end(seconds=0.5)
+    just_now = crowd.gate.lately(1)
+
+    assert [before, during, long_since, just_now] == [False, True, False, True]

@@ -1,9 +1,14 @@
 """Callers first: what rotation asks of the API server and of Vault waits while callers have requests in flight.
 
 A renewal has hours, a caller is waiting. Each wait is short, so that callers who never stop cannot hold up rotation.
+And while callers come at all, few calls are made at a time: one who comes now has no more than those before him.
+docs/performance.md has what that costs and gains.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from broker.model.client import Client
@@ -14,14 +19,31 @@ from broker.model.token import Anchor, MintedToken
 from broker.ports import VaultStore
 
 STAND_BACK_SECONDS = 0.1
-"""How long one call stands back at most. Eight copies at a time, three calls each: at least 25 a second."""
+"""How long one call stands back at most: two tokens at a time make 20 copies a second, whoever calls how often."""
+
+LATELY_SECONDS = 1.0
+"""For so long after a caller another one is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtATime:
+    """How many calls are made at a time while callers come, and while none do."""
+
+    few: int
+    many: int
+
+
+MINTS, VAULT_CALLS = AtATime(2, 4), AtATime(6, 12)
 
 
 class Callers(Protocol):
-    """Knows whether callers have requests in flight (:class:`broker.services.storms.gate.Gate`)."""
+    """Knows of callers (:class:`broker.services.storms.gate.Gate`)."""
 
     async def quiet(self, seconds: float) -> None:
-        """Wait until none has, for so many seconds at most."""
+        """Wait until none has a request in flight, for so many seconds at most."""
+
+    def lately(self, seconds: float) -> bool:
+        """Tell whether one has, or one came in so many seconds."""
 
 
 class BelowMinter(Protocol):
@@ -31,28 +53,55 @@ class BelowMinter(Protocol):
         """Return a fresh token that is bound to an anchor."""
 
 
+class Turns:
+    """Lets rotation make calls: so many at a time, and behind callers."""
+
+    def __init__(self, callers: Callers, at_a_time: AtATime) -> None:
+        self._callers = callers
+        self._at_a_time = at_a_time
+        self._taken = 0
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, and have it."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._taken < self._most())
+            self._taken += 1
+        try:
+            await self._callers.quiet(STAND_BACK_SECONDS)
+            yield
+        finally:
+            self._taken -= 1
+            async with self._changed:
+                self._changed.notify_all()
+
+    def _most(self) -> int:
+        return self._at_a_time.few if self._callers.lately(LATELY_SECONDS) else self._at_a_time.many
+
+
 class CourteousMinter:
-    """Mints for copies when no caller waits."""
+    """Mints for copies."""
 
     def __init__(self, minter: BelowMinter, callers: Callers) -> None:
         self._minter = minter
-        self._callers = callers
+        self._turns = Turns(callers, MINTS)
 
     async def mint_below(self, client: Client, allowed: Allowed, anchor: Anchor) -> MintedToken:
         """See :meth:`broker.services.mint.GrantMinter.mint_below`."""
-        await self._callers.quiet(STAND_BACK_SECONDS)
-        return await self._minter.mint_below(client, allowed, anchor)
+        async with self._turns.turn():
+            return await self._minter.mint_below(client, allowed, anchor)
 
 
 class CourteousStore:
-    """Looks at copies and writes versions when no caller waits; implements :class:`broker.ports.VaultStore`.
+    """Looks at copies and writes versions; implements :class:`broker.ports.VaultStore`.
 
-    What describes or removes a version follows at once: it mends what was begun.
+    What describes or removes a version follows at once: it completes what was begun.
     """
 
     def __init__(self, store: VaultStore, callers: Callers) -> None:
         self._store = store
-        self._callers = callers
+        self._turns = Turns(callers, VAULT_CALLS)
         self.label = store.label
         self.remove = store.remove
         self.children = store.children
@@ -60,10 +109,10 @@ class CourteousStore:
 
     async def inspect(self, path: tuple[str, ...]) -> StoredCopy | None:
         """See :meth:`broker.ports.VaultStore.inspect`."""
-        await self._callers.quiet(STAND_BACK_SECONDS)
-        return await self._store.inspect(path)
+        async with self._turns.turn():
+            return await self._store.inspect(path)
 
     async def write(self, path: tuple[str, ...], data: Mapping[str, Sensitive | str], cas: int) -> int:
         """See :meth:`broker.ports.VaultStore.write`."""
-        await self._callers.quiet(STAND_BACK_SECONDS)
-        return await self._store.write(path, data, cas)
+        async with self._turns.turn():
+            return await self._store.write(path, data, cas)

@@ -36,8 +36,8 @@ CHECK_SECONDS = 600.0
 SHORTEST_WAIT_SECONDS = 30.0
 """No copy is visited more often, even where the clocks of broker and API server disagree by more than a TTL."""
 
-WORKERS = 8
-"""How many copies are looked at at a time. More make rotating many of them no faster, and issuing slower meanwhile."""
+WORKERS = 16
+"""How many copies are looked at at a time; what they ask for takes turns (:mod:`broker.services.rotation.courtesy`)."""
 
 
 _News = tuple[str, int, datetime | None]

@@ -121,6 +121,10 @@ class Gate:
             if quiet in self._until_quiet:
                 self._until_quiet.remove(quiet)
 
+    def lately(self, seconds: float) -> bool:
+        """Tell whether a request has a slot, or got one in the last so many seconds."""
+        return self._free < self._bounds.concurrency or self._clock.monotonic() < self._began_at + seconds
+
     async def enter(self, flow: Hashable) -> float:
         """Wait for a slot and return when the call began, for :meth:`leave`."""
         if self._free:
