@@ -259,17 +259,33 @@ async def test_a_renewal_shares_an_anchor_only_where_no_attempt_was_cut_short(wo
     assert await renewals_own_anchors(world) == 1  # the one before was tidied away
 
 
-@pytest.mark.parametrize("how", ["restart", "lead lost"])
+@pytest.mark.parametrize("how", ["restart", "lead lost", "lead gained"])
 async def test_whoever_does_not_know_takes_no_attempt_for_whole(world: World, how: str) -> None:
     """A process that has just begun, or another one led meanwhile."""
     await world.visit()
     if how == "restart":
         world.restart()
         await world.visit()
-    else:
+    elif how == "lead lost":
         world.rotator.stand_back()
+    else:
+        world.rotator.lead()
 
     assert await renewals_own_anchors(world) == 2
+
+
+async def test_a_version_of_another_replica_is_none_that_this_one_made_whole(world: World) -> None:
+    """Its next attempt may have been cut short: the version that comes then takes the anchor of that."""
+    await world.visit()
+    mine, other = world.rotator, world.restart()
+    await world.visit()
+    await other.deliver(client(), "default", Origin("r"))
+    world.rotator = mine
+    await until_renewal(world)
+    world.power.calls = []
+    await world.visit()
+
+    assert [call for call in world.power.calls if call in {"ensure", "find", "mint"}] == ["find", "ensure", "mint"]
 
 
 async def test_the_anchor_above_is_asked_about_once_for_a_version(world: World) -> None:

@@ -40,12 +40,12 @@ class CurrentCopies:
         self._rules = rules
         self._clock = clock
         self._new_request_id = new_request_id
-        self._made_whole: set[CopyKey] = set()
-        """Copies of which this process has written a version with an anchor of its own, and was not cut short since."""
+        self._made_whole: dict[CopyKey, int] = {}
+        """Copies of which this process has written the newest version, and was not cut short since."""
 
     def forget(self, key: CopyKey) -> None:
         """Forget a copy that was removed."""
-        self._made_whole.discard(key)
+        self._made_whole.pop(key, None)
 
     def stand_back(self) -> None:
         """Take for granted nothing more: another replica writes, and may be cut short."""
@@ -75,9 +75,8 @@ class CurrentCopies:
 
     async def _write(self, target: Target, copy: StoredCopy | None, root: Anchor, origin: Origin) -> StoredCopy:
         self._still_allowed(target)
-        self._made_whole.discard(target.key)
+        self._made_whole.pop(target.key, None)
         written = await self._writer.write(target, copy, root, origin)
-        self._made_whole.add(target.key)
         return self._show(target, written)
 
     async def _renewed(self, target: Target, copy: StoredCopy, account_uid: str) -> StoredCopy | None:
@@ -87,7 +86,7 @@ class CurrentCopies:
         cut short, the next version has an anchor of its own, which finds the one that the attempt has made.
         """
         label, now = copy.label, self._clock.now()
-        if label is None or target.key not in self._made_whole or now < renewal(label, target):
+        if label is None or self._made_whole.get(target.key) != copy.current_version or now < renewal(label, target):
             return None
         if not (bound_as_made(label, target) and as_it_should_be(copy, target, account_uid, now)):
             return None
@@ -100,6 +99,7 @@ class CurrentCopies:
         return None
 
     def _show(self, target: Target, written: StoredCopy) -> StoredCopy:
+        self._made_whole[target.key] = written.current_version
         self._shown.written(target, written)
         return written
 

@@ -106,7 +106,8 @@ class Rotator:
                 self.queue.add(key) if news is None else self.queue.news(key)
 
     def lead(self) -> None:
-        """Visit every copy: this replica leads from now on."""
+        """Visit every copy: this replica leads from now on, and another one may have written meanwhile."""
+        self._current.stand_back()
         for _, keys in self._seen.values():
             self._add(keys)
 
