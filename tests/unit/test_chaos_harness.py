@@ -100,7 +100,7 @@ FOUND = [anchor("grant"), anchor("bucket"), anchor("version", uid="v1"), anchor(
         (FOUND, 0, ""),
         (FOUND[1:], 0, "at the top: {} instead of"),
         ([*FOUND, anchor("trial")], 0, "at the top"),
-        ([*FOUND, anchor("version", uid="v2")], 0, "versions: ['v2'] too many"),
+        ([*FOUND, anchor("version", uid="v2")], 0, "versions: ['x'] too many"),
         ([one for one in FOUND if one != FOUND[2]], 0, "['v1'] missing"),
         (FOUND[:3], 0, "tokens without an anchor: 01"),
         ([*FOUND, anchor("token", "a-t02")], 0, "anchors of no token: 02"),

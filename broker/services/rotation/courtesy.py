@@ -19,7 +19,7 @@ from broker.model.token import Anchor, MintedToken
 from broker.ports import VaultStore
 
 STAND_BACK_SECONDS = 0.1
-"""How long one call stands back at most: two tokens at a time make 20 copies a second, whoever calls how often."""
+"""How long one call stands back at most: one token at a time makes 10 copies a second, whoever calls how often."""
 
 LATELY_SECONDS = 1.0
 """For so long after a caller another one is expected."""
@@ -33,7 +33,7 @@ class AtATime:
     many: int
 
 
-MINTS, VAULT_CALLS = AtATime(2, 4), AtATime(6, 12)
+MINTS, VAULT_CALLS = AtATime(1, 4), AtATime(2, 12)
 
 
 class Callers(Protocol):
