@@ -71,8 +71,12 @@ class Connection(asyncio.Protocol, Generic[A]):
 
     @property
     def usable(self) -> bool:
-        """Tell whether a request may be sent now."""
-        return self._reusable and self._waiter is None and self._transport is not None
+        """Tell whether a request may be sent now.
+
+        Between the server's end of a connection and the loss of it there is a turn of the loop, in which it is closing.
+        """
+        transport = self._transport
+        return self._reusable and self._waiter is None and transport is not None and not transport.is_closing()
 
     @property
     def closed(self) -> bool:
@@ -85,7 +89,7 @@ class Connection(asyncio.Protocol, Generic[A]):
         Raises BrokenError, and TimeoutError at the deadline, a time of the loop's clock. The connection is over
         then, and when the wait for the answer is cancelled.
         """
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():
             raise BrokenError("the connection is closed", unanswered=True)
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[A] = loop.create_future()
@@ -166,13 +170,14 @@ class Connection(asyncio.Protocol, Generic[A]):
         """Keep the answer, unless it is an interim one (1xx), after which the real one comes."""
         status = self._parser.get_status_code()
         if status < HTTPStatus.OK:
-            self._forget()
+            self._forget()  # but not that, and how much, came: it was an answer, and there may be no end of them
         elif self._complete is None:
             self._reusable = self._reusable and self._parser.should_keep_alive()
             self._complete = self._made(status, b"".join(self._body), self._retry_after)
 
     def _hand_over(self, answer: A) -> None:
         self._forget()
+        self._received = 0
         self.idle_since = asyncio.get_running_loop().time()
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
@@ -188,7 +193,6 @@ class Connection(asyncio.Protocol, Generic[A]):
         self.abort()
 
     def _forget(self) -> None:
-        self._received = 0
         self._in_body = False
         self._retry_after = None
         self._body = []

@@ -128,8 +128,9 @@ async def test_half_answers_and_nonsense_are_no_answers(reply: Reply) -> None:
     [
         (b"HTTP/1.1 200 OK\r\n", b"X-Filler: " + b"x" * 1000 + b"\r\n"),
         (CHUNKED, b"3e8\r\n" + b"x" * 1000 + b"\r\n"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </" + b"x" * 1000 + b">\r\n\r\n"),
     ],
-    ids=["headers", "body"],
+    ids=["headers", "body", "interim answers"],
 )
 async def test_endless_answers_are_cut_off(start: bytes, part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """No server fills the broker's memory."""
@@ -205,9 +206,10 @@ async def test_what_may_not_be_repeated_is_not() -> None:
     assert len(server.requests) == 2
 
 
-async def test_nothing_is_repeated_after_the_first_byte_of_an_answer() -> None:
+@pytest.mark.parametrize("part", [b"H", b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["a byte", "an interim answer"])
+async def test_nothing_is_repeated_after_the_first_byte_of_an_answer(part: bytes) -> None:
     """A server that began to answer has carried the request out."""
-    async with scripted(OK, says_and_closes(b"H"), OK) as server:
+    async with scripted(OK, says_and_closes(part), OK) as server:
         pool = _pool(server.url)
         await _ask(pool)
         with pytest.raises(BrokenError):
@@ -240,6 +242,35 @@ async def test_connection_that_the_server_closes_while_idle_is_not_used() -> Non
 
     assert got == (201, b'{"a": 1}')
     assert server.connections == 2
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_connection_that_is_closing_is_not_used(end: str) -> None:
+    """The loop reads the server's end of a connection a turn before it says that the connection is lost."""
+    async with scripted(OK, OK) as server:
+        pool = _pool(server.url)
+        await _ask(pool)
+        (idle,) = pool._idle
+        getattr(idle._transport, end)()
+        got = await _ask(pool)
+
+    assert got == (201, b'{"a": 1}')
+    assert server.connections == 2
+    assert len(server.requests) == 2
+
+
+async def test_closing_connection_takes_no_request() -> None:
+    """What would never be sent is known to have got no answer, at once."""
+    async with scripted(OK) as server:
+        pool = _pool(server.url)
+        await _ask(pool)
+        (idle,) = pool._idle
+        assert idle._transport is not None
+        idle._transport.close()
+        with pytest.raises(BrokenError, match="is closed") as caught:
+            await idle.exchange(REQUEST, _in(5))
+
+    assert caught.value.unanswered
 
 
 @pytest.mark.parametrize(
