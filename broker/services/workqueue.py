@@ -12,6 +12,7 @@ import structlog
 
 from broker.errors import BrokerError
 from broker.model.schedule import backoff
+from broker.services.waiting import SUPERSEDED, Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -19,9 +20,6 @@ Key = TypeVar("Key", bound=Hashable)
 
 FIRST_SECONDS = 3600.0
 """News, and a key in a hurry, go before what was planned, unless that has waited for so long."""
-
-SUPERSEDED = 64
-"""Entries that count no more are left in a heap up to this many beyond those that do."""
 
 
 class Lane(IntEnum):
@@ -35,7 +33,7 @@ Work = Callable[[Key], Awaitable[float | None]]
 """Visits a key."""
 
 Entry = tuple[float, int, Key]
-"""When a key is due, by the loop's clock; the order of entries; the key."""
+"""When a key is due, by the loop's clock, or an hour before where it goes first; the order of entries; the key."""
 
 
 class _Visit:
@@ -72,10 +70,11 @@ class WorkQueue(Generic[Key]):
         self._workers = {Lane.NORMAL: workers, Lane.URGENT: urgent_workers}
         self._due: dict[Lane, dict[Key, float]] = {lane: {} for lane in Lane}
         self._heaps: dict[Lane, list[Entry[Key]]] = {lane: [] for lane in Lane}
+        self._waiting: dict[Lane, Waiting[Key]] = {lane: Waiting() for lane in Lane}
         self._order = itertools.count()
         self._working: dict[Key, _Visit] = {}
         self._failures: dict[Key, int] = {}
-        self._held: dict[Key, list[tuple[Lane, Entry[Key]]]] = {}
+        self._held: dict[Key, list[tuple[Lane, Entry[Key], float | None]]] = {}
         self._changed = {lane: asyncio.Event() for lane in Lane}
 
     def __len__(self) -> int:
@@ -83,15 +82,12 @@ class WorkQueue(Generic[Key]):
         return len({*self._working, *(key for due in self._due.values() for key in due)})
 
     def overdue(self) -> float:
-        """Return for how many seconds the oldest key has been due that nobody visits; 0 where none is."""
-        now, late = asyncio.get_running_loop().time(), 0.0
-        for lane, heap in self._heaps.items():
-            while heap and not self._counts(heap[0], lane):
-                heapq.heappop(heap)
-            waited = now - heap[0][0] if heap else 0.0
-            # What goes before all others was planned for long ago.
-            late = max(late, waited - FIRST_SECONDS if waited >= FIRST_SECONDS else waited)
-        return late
+        """Return for how many seconds the oldest key has been due that nobody visits; 0 where none is.
+
+        What goes before all that was planned does not hide how late that is.
+        """
+        now = asyncio.get_running_loop().time()
+        return max(0.0, *(now - waiting.oldest(now) for waiting in self._waiting.values()))
 
     def add(self, key: Key, delay: float = 0.0, *, urgent: bool = False) -> None:
         """Visit a key in ``delay`` seconds, or earlier where that was planned already."""
@@ -99,19 +95,20 @@ class WorkQueue(Generic[Key]):
 
     def news(self, key: Key) -> None:
         """Visit a key as soon as a worker is free, before all that was planned: with many keys that takes minutes."""
-        self._add(key, -FIRST_SECONDS, Lane.NORMAL)
+        self._add(key, 0.0, Lane.NORMAL, first=True)
 
     def hurry(self, key: Key) -> None:
         """Visit a key now, before all that was planned; its own visit that is under way is given up for it."""
-        self._add(key, -FIRST_SECONDS, Lane.URGENT)
+        self._add(key, 0.0, Lane.URGENT, first=True)
         visit = self._working.get(key)
         if visit is not None and visit.lane is Lane.NORMAL:
             visit.supersede()
 
     def forget(self, key: Key) -> None:
         """Visit a key no more; a visit under way is finished."""
-        for due in self._due.values():
-            due.pop(key, None)
+        for lane in Lane:
+            self._due[lane].pop(key, None)
+            self._waiting[lane].drop(key)
         self._failures.pop(key, None)
 
     async def run(self) -> None:
@@ -121,13 +118,15 @@ class WorkQueue(Generic[Key]):
                 for number in range(count):
                     workers.create_task(self._worker(lane), name=f"{self.name}-{lane.name.lower()}-{number}")
 
-    def _add(self, key: Key, delay: float, lane: Lane) -> None:
+    def _add(self, key: Key, delay: float, lane: Lane, *, first: bool = False) -> None:
         if not self._workers[lane]:
             raise RuntimeError(f"the queue {self.name} has nobody for what is {lane.name.lower()}")
-        due, planned = asyncio.get_running_loop().time() + delay, self._due[lane]
+        since, planned = asyncio.get_running_loop().time() + delay, self._due[lane]
+        due = since - FIRST_SECONDS if first else since
         if due >= planned.get(key, float("inf")):
             return
         planned[key] = due
+        self._waiting[lane].note(key, since)
         heap = self._heaps[lane]
         if len(heap) > 2 * len(planned) + SUPERSEDED:
             heap[:] = [entry for entry in heap if self._counts(entry, lane)]
@@ -146,8 +145,7 @@ class WorkQueue(Generic[Key]):
                 again = await self._visit(key, lane)
             finally:
                 self._working.pop(key, None)
-                for held, entry in self._held.pop(key, ()):
-                    heapq.heappush(self._heaps[held], entry)
+                self._let_go(key)
                 for changed in self._changed.values():
                     changed.set()
             if again is not None:
@@ -177,12 +175,20 @@ class WorkQueue(Generic[Key]):
             if not self._counts(entry, lane):
                 continue
             if entry[2] in self._working:
-                self._held.setdefault(entry[2], []).append((lane, entry))
+                self._held.setdefault(entry[2], []).append((lane, entry, self._waiting[lane].drop(entry[2])))
             else:
                 found = entry[2]
                 del self._due[lane][found]
+                self._waiting[lane].drop(found)
                 self._working[found] = _Visit(lane)
         return found
+
+    def _let_go(self, key: Key) -> None:
+        """Let what was held back while a key was visited be due again, unless it was forgotten meanwhile."""
+        for lane, entry, since in self._held.pop(key, ()):
+            heapq.heappush(self._heaps[lane], entry)
+            if since is not None and self._counts(entry, lane):
+                self._waiting[lane].note(key, since)
 
     async def _visit(self, key: Key, lane: Lane) -> tuple[float, Lane] | None:
         """Visit a key, and return when to visit it again, and who shall."""

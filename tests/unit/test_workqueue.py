@@ -1,6 +1,7 @@
 """Keys to be visited, in the loop's own time."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,13 @@ import pytest
 
 from broker.errors import BrokerError, Reason
 from broker.services import workqueue
-from broker.services.workqueue import WorkQueue
+from broker.services.workqueue import FIRST_SECONDS, WorkQueue
+
+
+async def turns() -> None:
+    """Let all tasks come as far as they can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -259,6 +266,7 @@ async def test_what_counts_no_more_does_not_fill_the_memory() -> None:
     queue.add("kept", 60.0)
 
     assert sum(map(len, queue._heaps.values())) < 200
+    assert sum(len(waiting._heap) for waiting in queue._waiting.values()) < 200
     assert len(queue) == 1
 
 
@@ -346,3 +354,87 @@ async def test_how_late_the_oldest_key_is() -> None:
     assert 30 <= late < 45
     assert 50 <= later < 65
     assert 0 <= hurried < 15
+
+
+@pytest.mark.parametrize("first", ["news", "hurry"])
+async def test_what_goes_first_does_not_hide_how_late_all_else_is(first: str) -> None:
+    """News come all the time: nobody would hear that what was planned is not come to."""
+
+    async def work(_key: str) -> None:
+        """Visit nothing."""
+
+    queue: WorkQueue[str] = WorkQueue("test", work, workers=1, urgent_workers=1)
+    for number in range(3):
+        queue.add(f"late-{number}", -100)
+    late = queue.overdue()
+    getattr(queue, first)("new")
+    beside = queue.overdue()
+    getattr(queue, first)("late-0")
+    its_own = queue.overdue()
+    for number in range(3):
+        queue.forget(f"late-{number}")
+
+    assert 100 <= late <= beside <= its_own < 115
+    assert 0 <= queue.overdue() < 15
+
+
+async def test_what_was_planned_more_than_an_hour_ago_is_as_late_as_that() -> None:
+    """It is not taken for news."""
+
+    async def work(_key: str) -> None:
+        """Visit nothing."""
+
+    queue: WorkQueue[str] = WorkQueue("test", work, workers=1)
+    queue.add("forgotten", -2 * FIRST_SECONDS)
+
+    assert 2 * FIRST_SECONDS <= queue.overdue() < 2 * FIRST_SECONDS + 15
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_key_that_is_due_while_it_is_visited_is_late_afterwards(*, forgotten: bool) -> None:
+    """Not meanwhile, for somebody is at it; nor afterwards where it was forgotten."""
+    gates = {"a": asyncio.Event(), "blocker": asyncio.Event()}
+    after = asyncio.get_running_loop().create_future()
+
+    async def work(key: str) -> None:
+        if key in gates:
+            await gates[key].wait()
+        elif not after.done():
+            after.set_result(queue.overdue())
+
+    async with running(work) as queue:
+        queue.add("a", -200)
+        await turns()
+        visited = queue.overdue()
+        queue.add("a", -100)
+        before = queue.overdue()
+        await turns()
+        meanwhile = queue.overdue()
+        queue.add("blocker")
+        await turns()
+        queue.news("first")
+        if forgotten:
+            queue.forget("a")
+        gates["a"].set()
+        async with asyncio.timeout(5):
+            late = await after
+
+    assert 100 <= before < 115
+    assert visited == meanwhile == 0
+    assert (late < 15) if forgotten else (100 <= late < 115)
+
+
+async def test_how_late_the_oldest_key_is_takes_no_look_at_all_of_them() -> None:
+    """It is asked with each status and each look while ten thousand are due."""
+
+    async def work(_key: str) -> None:
+        """Visit nothing."""
+
+    queue: WorkQueue[str] = WorkQueue("test", work, workers=1)
+    for key in range(10_000):
+        queue.add(str(key), -key)
+    begin = time.process_time()
+    for _ in range(1_000):
+        queue.overdue()
+
+    assert time.process_time() - begin < 0.05  # a thousand looks at all of them take three times that
