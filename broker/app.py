@@ -45,7 +45,7 @@ from broker.startup import Job, leading, looking
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker made ready to run: two applications, and what goes on beside them.
+    """A broker made ready to run: what answers on its two listeners, and what goes on beside them.
 
     ``malformed`` answers no-HTTP, ``turned_away`` those for whom there is no room; ``hung_up`` hears of those who went.
     ``leave`` makes it not ready for good, before it ends. ``scraped`` is for what only the sockets know.
@@ -101,13 +101,18 @@ def _joined(parts: Parts) -> Broker:
         ops=ops_router(endpoint),
         malformed=malformed(new_request_id, parts.metrics),
         turned_away=turned_away(new_request_id, parts.metrics, lambda: parts.metrics.waits.shed(Shed.CONNECTIONS)),
-        hung_up=parts.gate.hung_up,
+        hung_up=lambda who: _hung_up(parts, who),
         jobs=_jobs(parts, shared, reconciler, near_misses)
         | (_copy_jobs(copies, keeper, swept) if copies and keeper and swept else {})
         | ({"lead-events": news.queue.run} if news is not None else {}),
         leave=endpoint.leave,
         scraped=observe(parts, reconciler.first, _queues(shared, reconciler, near_misses, news, swept)),
     )
+
+
+def _hung_up(parts: Parts, who: object) -> None:
+    for gate in (parts.gate, parts.deliveries):
+        gate.hung_up(who)
 
 
 def _queues(

@@ -51,7 +51,7 @@ def api(
     metrics: Metrics,
     new_request_id: Callable[[], str],
 ) -> Router:
-    """Return the API listener's application."""
+    """Return what answers on the API listener."""
     listen = config.listen
     callers = Callers(services.authenticator, listen.trusted_proxies, listen.body_timeout_seconds)
     tokens = TokensEndpoint(

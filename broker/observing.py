@@ -24,7 +24,7 @@ def observe(parts: Parts, first: FirstPass, queues: Iterable[WorkQueue[Any]]) ->
     for queue in queues:
         scraped.queue(queue.name, queue.__len__, queue.overdue)
     scraped.credential("kubernetes", lambda: _expiry(parts.session.token))
-    scraped.waiting(lambda: parts.gate.waiting)
+    scraped.waiting(lambda: parts.gate.waiting + parts.deliveries.waiting)
     scraped.tasks(lambda: len(asyncio.all_tasks()))
     return scraped
 

@@ -58,6 +58,7 @@ class Parts:
     leadership: Leadership
     reviews: TokenReviews
     gate: Gate
+    deliveries: Gate
     checks: Checks
     vault: KvStore | None
     pulse: VaultPulse | None
@@ -100,6 +101,7 @@ async def made(config: Config) -> AsyncIterator[Parts]:
             leadership=_leadership(config, session, time, metrics, beat or NoVault()),
             reviews=reviews,
             gate=gate,
+            deliveries=_gate(config, clock, metrics),
             checks=checks,
             vault=vault,
             pulse=beat,

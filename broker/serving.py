@@ -51,7 +51,9 @@ def services(parts: Parts, shared: Shared, near_misses: NearMisses) -> Services:
     return Services(
         authenticator=_authenticator(parts, near_misses),
         issuer=issuer,
-        deliverer=Deliverer(shared.keeper, issuer, rates, rules, clock),
+        deliverer=Deliverer(
+            rotator=shared.keeper, issuer=issuer, gate=parts.deliveries, rates=rates, rules=rules, clock=clock
+        ),
         explainer=Explainer(
             rules=rules,
             rates=rates,

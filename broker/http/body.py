@@ -53,7 +53,10 @@ async def _read(request: web.BaseRequest, timeout_seconds: float) -> bytes:
         return b""
     content = request.content
     if content.is_eof():  # the usual case: it came together with the headers
-        return content.read_nowait()
+        there = content.read_nowait()
+        if len(there) > MAX_BODY_BYTES:  # of a chunked one no length was told
+            raise _too_large()
+        return there
     data = bytearray()
     try:
         # aiohttp has no deadline for a body that drips one byte at a time.

@@ -42,6 +42,7 @@ class JsonAnswer(web.Response):
         self._whole = True
         head = f"HTTP/1.1 200 OK\r\n{_HEAD}Date: {_date()}\r\nContent-Length: {len(self._document)}\r\n\r\n"
         await request.writer.write(head.encode() + self._document)
+        await request.writer.drain()
         return request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -6,7 +6,7 @@ aiohttp's own application is left out: its routes, middlewares and signals cost 
 from collections.abc import Awaitable, Callable, Iterator
 from urllib.parse import unquote
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -47,9 +47,11 @@ class Router:
         if handlers is None:
             above, _, last = path.rpartition("/")
             handlers = self._open.get(above, {}) if last else {}
+        handler = handlers.get(request.method) or handlers.get(ANY)
+        if handler is None:
+            return await self._otherwise(request)
         if hdrs.EXPECT in request.headers:
             await _let_come(request)
-        handler = handlers.get(request.method) or handlers.get(ANY) or self._otherwise
         return await handler(request)
 
 
@@ -59,7 +61,7 @@ def last_segment(request: web.BaseRequest) -> str:
 
 
 async def _let_come(request: web.BaseRequest) -> None:
-    """Let the body come; an expectation that is not known is ignored, which RFC 9110, 10.1.1 allows."""
-    if request.headers[hdrs.EXPECT].lower() == "100-continue":
+    """Let the body come; an expectation that is not known is ignored, and any of HTTP/1.0 (RFC 9110, 10.1.1)."""
+    if request.version >= HttpVersion11 and request.headers[hdrs.EXPECT].lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # no part of the answer yet

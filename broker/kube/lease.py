@@ -1,5 +1,6 @@
 """The Lease (coordination.k8s.io/v1) that replicas lead by."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,19 +17,21 @@ CANDIDATE = "tokenbroker.dev/candidate"
 Scalar = TypeVar("Scalar", str, int)
 
 
-def _nobody_listens(_moment: datetime) -> None:
+Heard = Callable[[datetime, float], None]
+
+
+def _nobody_listens(_moment: datetime, _took: float) -> None:
     """Serve where nobody wants to know the time."""
 
 
 class KubeLease:
     """One Lease, by name; implements :class:`broker.ports.LeaseStore`.
 
-    ``heard`` is told the second in which a write was carried out, by the API server's clock.
+    ``heard`` is told the second in which a write was carried out, by the API server's clock, and how many seconds the
+    call took.
     """
 
-    def __init__(
-        self, session: KubeSession, namespace: str, name: str, heard: Callable[[datetime], None] = _nobody_listens
-    ) -> None:
+    def __init__(self, session: KubeSession, namespace: str, name: str, heard: Heard = _nobody_listens) -> None:
         self._session = session
         self._heard = heard
         self._name = name
@@ -43,6 +46,7 @@ class KubeLease:
 
     async def write(self, term: Term, over: LeaseRecord | None) -> LeaseRecord | None:
         """Write over exactly this record; see :meth:`broker.ports.LeaseStore.write`."""
+        began = asyncio.get_running_loop().time()
         if over is None:
             answer = await self._session.call("POST", self._all, self._manifest(term, {}))
         else:
@@ -53,7 +57,7 @@ class KubeLease:
             return None
         record, written_at = self._record(answer), _written_at(answer.json())
         if written_at is not None:
-            self._heard(written_at)
+            self._heard(written_at, asyncio.get_running_loop().time() - began)
         return record
 
     def _manifest(self, term: Term, version: dict[str, str]) -> dict[str, Any]:
@@ -114,13 +118,17 @@ def _parsed(lease: Any) -> LeaseRecord:
 
 
 def _written_at(lease: Any) -> datetime | None:
-    """Return when a Lease was written last, as the API server notes it of each writer, or None where it does not.
+    """Return when a Lease was renewed last, as the API server notes it of each writer, or None where it does not.
 
+    A writer may name any times of its own. But each renewal changes ``renewTime``, so that the API server takes the
+    field from everybody else, and gives it to the entry of this write, with its own time.
     https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
     """
     try:
-        return max(datetime.fromisoformat(one["time"]) for one in lease["metadata"]["managedFields"])
-    except (KeyError, TypeError, ValueError):
+        entries = lease["metadata"]["managedFields"]
+        times = [one["time"] for one in entries if "f:renewTime" in one.get("fieldsV1", {}).get("f:spec", {})]
+        return datetime.fromisoformat(times[0]) if len(times) == 1 else None
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 

@@ -8,20 +8,34 @@ from broker.ports import Clock
 from broker.services.issue import Issuer
 from broker.services.rotation.rotate import Delivered, Rotator
 from broker.services.storms.client_rate import ClientRates
+from broker.services.storms.gate import Gate
 
 
 class Deliverer:
-    """Decides like :class:`Issuer`, and leaves the writing to the rotator, which owns the copy."""
+    """Decides like :class:`Issuer`, and leaves the writing to the rotator, which owns the copy.
 
-    def __init__(self, rotator: Rotator | None, issuer: Issuer, rates: ClientRates, rules: Rules, clock: Clock) -> None:
+    Deliveries take turns at a gate of their own: a Vault that hangs must not hold up who wants nothing of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        rotator: Rotator | None,
+        issuer: Issuer,
+        gate: Gate,
+        rates: ClientRates,
+        rules: Rules,
+        clock: Clock,
+    ) -> None:
         self._rotator = rotator
         self._issuer = issuer
+        self._gate = gate
         self._rates = rates
         self._rules = rules
         self._clock = clock
 
     async def deliver(self, client: Client, ask: Ask, origin: Origin) -> Delivered:
-        """Return what was written. Raises BrokerError with the decision's reason, or the rotator's."""
+        """Return what was written. Raises BrokerError: overloaded, the decision's reason, or the rotator's."""
         try:
             return await self._deliver(client, ask, origin)
         except BrokerError as error:
@@ -34,7 +48,8 @@ class Deliverer:
             raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This broker is not connected to a Vault.")
         self._rates.take(client)
         try:
-            return await self._rotator.deliver(client, allowed.grant.name, origin)
+            async with self._gate.turn(client.id):  # what has changed meanwhile, the rotator looks at itself
+                return await self._rotator.deliver(client, allowed.grant.name, origin)
         except BaseException:  # also where the caller is gone
             self._rates.give_back(client)
             raise

@@ -17,6 +17,9 @@ TOLERATED_SECONDS = 10.0
 """Clocks that differ by no more are taken to agree: a token says no more than the second in which it was issued."""
 
 
+PROMPT_SECONDS = 5.0
+"""An answer that took longer tells nothing: it may be as old."""
+
 WHOLE_SECOND = 1.0
 """A token says in which second it was issued, and that is taken to be over: who waits for a time is not too early."""
 
@@ -44,9 +47,10 @@ class ServerTime:
         """Return seconds that only ever grow."""
         return self._clock.monotonic()
 
-    def heard(self, moment: datetime) -> None:
-        """Take note of the second that it is by the API server's clock."""
-        self._heard = moment, self._clock.monotonic()
+    def heard(self, moment: datetime, took: float) -> None:
+        """Take note of the second that it was by the API server's clock at some time of the last ``took`` seconds."""
+        if took <= PROMPT_SECONDS:
+            self._heard = moment, self._clock.monotonic()
 
     def compare(self) -> None:
         """Log when the two clocks begin to differ, or to agree again."""
@@ -73,13 +77,15 @@ class TimedMinter:
 
     async def mint(self, spec: TokenSpec) -> MintedToken:
         """See :meth:`broker.ports.Minter.mint`."""
+        began = self._time.monotonic()
         token = await self._minter.mint(spec)
-        self._time.heard(token.issued_at)
+        self._time.heard(token.issued_at, self._time.monotonic() - began)
         return token
 
     async def rehearse(self, spec: TokenSpec) -> MintedToken:
         """See :meth:`broker.ports.Minter.rehearse`."""
+        began = self._time.monotonic()
         token = await self._minter.rehearse(spec)
-        self._time.heard(token.issued_at)
+        self._time.heard(token.issued_at, self._time.monotonic() - began)
         self._time.compare()
         return token

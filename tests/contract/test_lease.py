@@ -193,7 +193,7 @@ async def test_the_api_server_says_when_it_wrote(session: KubeSession, installed
     """In whole seconds, of each write anew: of one that changes nothing but a date, too."""
     del installed
     told: list[datetime] = []
-    store = KubeLease(session, ACCOUNT[0], f"contract-{secrets.token_hex(4)}", told.append)
+    store = KubeLease(session, ACCOUNT[0], f"contract-{secrets.token_hex(4)}", lambda when, _took: told.append(when))
     before = datetime.now(UTC)
     first = await store.write(MINE, None)
     await asyncio.sleep(1.1)

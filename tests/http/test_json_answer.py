@@ -83,6 +83,35 @@ async def test_the_last_answer_says_so_and_ends_the_connection(request_line: byt
         assert headers.get("Connection") == (None if b"1.0" in request_line else "close")
 
 
+async def test_who_reads_nothing_is_answered_no_further() -> None:
+    """Else his requests, one behind the other, would fill the memory with answers."""
+    asked, answered = b"GET /?large=1 HTTP/1.1\r\nHost: x\r\n\r\n" * 500, Counted()
+    port = free_port()
+    async with Listener("api", answered, "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=0.1):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        for _ in range(20):
+            writer.write(asked)
+        before = -1
+        while before != answered.number:
+            before = answered.number
+            await asyncio.sleep(0.3)
+        writer.transport.abort()
+
+    assert 0 < before < 5000
+
+
+class Counted:
+    """Counts how often it answered, with 2 kB each time."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    async def __call__(self, _request: web.BaseRequest) -> web.Response:
+        """Answer."""
+        self.number += 1
+        return JsonAnswer({"token": "x" * 2000})
+
+
 async def test_a_head_request_gets_no_body() -> None:
     """Its length is told all the same (RFC 9110, 9.3.2)."""
     async with connected() as (reader, writer):

@@ -80,3 +80,16 @@ async def test_a_body_that_waits_for_a_word_is_let_come() -> None:
         session.post(f"http://127.0.0.1:{port}/v1/tokens", data=b"later", expect100=True) as answer,
     ):
         assert await answer.text() == "made later"
+
+
+async def test_an_expectation_of_http_1_0_is_ignored() -> None:
+    """Whoever speaks that would take the interim answer for the whole one (RFC 9110, 10.1.1)."""
+    port = free_port()
+    async with Listener("api", router(), "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=1):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = b"POST /v1/tokens HTTP/1.0\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody"
+        writer.write(head)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.0 200 OK\r\n")

@@ -15,6 +15,7 @@ from tests.support.marks import own_cluster
 from tests.support.processes import free_port, until
 
 FEW = {"concurrency": 4, "waiting": 12, "waiting_per_client": 8, "wait_seconds": 5}
+DELIVER = b'{"deliver":"vault"}'
 STORM_CONNECTIONS = 64
 AT_ONCE_SECONDS = 2.0
 """Generous on a busy machine, and far below the 5 s that a request may wait, and the 10 s of a call."""
@@ -27,10 +28,10 @@ class Caller:
         self._url, self._session = f"{broker.url}/v1/tokens", session
         self._headers = {"Authorization": basic(*client.auth), "Content-Type": "application/json"}
 
-    async def ask(self) -> tuple[int, str, float]:
+    async def ask(self, data: bytes = b"{}") -> tuple[int, str, float]:
         """Ask for a token and return status, code and the seconds that it took."""
         started = time.perf_counter()
-        async with self._session.post(self._url, headers=self._headers, data=b"{}") as answer:
+        async with self._session.post(self._url, headers=self._headers, data=data) as answer:
             body = await answer.json()
             if answer.status == 503:
                 assert 1 <= int(answer.headers["Retry-After"]) <= 10
@@ -182,6 +183,46 @@ async def test_callers_who_hang_up_leave_the_queue(installed: Lab, tenant: Tenan
             await caller.ask()
 
     assert len([record for record in broker.records(noisy.id) if record["event"] == "token.issued"]) == 4
+
+
+@own_cluster
+async def test_deliveries_beyond_the_queue_are_refused_and_leave_with_their_callers(
+    installed: Lab, tenant: Tenant
+) -> None:
+    """While Vault hangs; who wants nothing of it is served as ever."""
+    vault = patient(installed, "delivering")
+    async with BrokerProcess.start(installed, "delivering", queue=FEW, vault=vault) as broker:
+        await tenant.account("reader")
+        kept = await tenant.client("kept", {"serviceAccount": {"name": "reader"}, "vault": {}})
+        await broker.until_ready(kept.id)
+        async with callers(broker, kept) as (caller,):
+            await until(lambda: delivers(caller), what="a version is written", programs=(broker.program,))
+            installed.vault.pause()
+            try:
+                waiting = [asyncio.create_task(caller.ask(DELIVER)) for _ in range(4 + 8)]
+                await until(lambda: waits(broker, 8), what="four are under way, and eight wait")
+                refused = await asyncio.gather(*(caller.ask(DELIVER) for _ in range(5)))
+                issued = [await caller.ask() for _ in range(5)]
+                for task in waiting:
+                    task.cancel()
+                await until(lambda: waits(broker, 0), what="nobody waits any more")
+            finally:
+                installed.vault.resume()
+
+    assert {(status, code) for status, code, _ in refused} == {(503, "overloaded")}
+    assert {status for status, *_ in issued} == {200}
+
+
+def patient(installed: Lab, name: str) -> dict[str, object]:
+    """Return how a broker reaches Vault, with more patience than a test needs."""
+    vault, token = installed.vault, installed.folder / name / "vault-token"
+    files = {"ca_file": str(vault.ca_file), "token_file": str(token)}
+    return {"address": vault.address, **files, "timeout_seconds": 30}
+
+
+async def delivers(caller: Caller) -> bool:
+    """Tell whether a version can be written."""
+    return (await caller.ask(DELIVER))[0] == 200
 
 
 async def test_introspection_and_revocation_take_turns_too(installed: Lab, tenant: Tenant) -> None:

@@ -62,7 +62,7 @@ class Ports:
         name: str,
         margin: float,
         looks: SecondLooks,
-        heard: Callable[[datetime], None],
+        heard: Callable[[datetime, float], None],
     ) -> None:
         self._wire = wire
         self._kube = kube
@@ -232,7 +232,7 @@ class AuditBook:
 class LeasePort:
     """Implements LeaseStore."""
 
-    def __init__(self, wire: Wire, kube: Kubernetes, heard: Callable[[datetime], None]) -> None:
+    def __init__(self, wire: Wire, kube: Kubernetes, heard: Callable[[datetime, float], None]) -> None:
         self._wire = wire
         self._kube = kube
         self._heard = heard
@@ -247,9 +247,10 @@ class LeasePort:
         def effect(_: bool) -> tuple[LeaseRecord | None, datetime]:  # noqa: FBT001 - what the wire says
             return self._kube.lease.put(term, over), self._kube.now().replace(microsecond=0)
 
+        began = asyncio.get_running_loop().time()
         written, when = await self._wire.call("lease.write", effect)
         if written is not None:
-            self._heard(when)
+            self._heard(when, asyncio.get_running_loop().time() - began)
         return written
 
 

@@ -81,7 +81,7 @@ class Replica:
             timing=TIMING,
             fitness=self.pulse,
         )
-        self.gate = Gate(Bounds(1, 512, 256, 5.0), clock, self.metrics.waits)
+        self.gate, self.deliveries = (Gate(Bounds(1, 512, 256, 5.0), clock, self.metrics.waits) for _ in range(2))
         self._join(self._parts())
         loop = asyncio.get_running_loop()
         self.tasks = [loop.create_task(self._job(job), name=f"{name}-{which}") for which, job in self.jobs.items()]
@@ -105,6 +105,7 @@ class Replica:
             leadership=self.leadership,
             reviews=cast("TokenReviews", self.ports),
             gate=self.gate,
+            deliveries=self.deliveries,
             checks=Checks(cast("SecretCheck", None), cast("BearerCheck", None), None, ProofPolicy()),
             vault=cast("KvStore", self.ports.store),
             pulse=self.pulse,

@@ -16,7 +16,7 @@ from broker.model.sensitive import Sensitive
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_status import VaultFacts
-from broker.ports import AuditLog, Clock, Minter, Registration, Registry
+from broker.ports import AuditLog, Clock, Minter, Registration, Registry, VaultStore
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.rotation.current import CurrentCopies
@@ -281,7 +281,7 @@ def fake_rotator(
     *,
     registry: Registry,
     cluster: FakeCluster,
-    vault: FakeVault,
+    vault: VaultStore,
     audit: AuditLog,
     clock: Clock,
     book: GrantBook,
@@ -336,14 +336,14 @@ class World:
         self.reach = FakeReach()
         self.rotator = self.restart()
 
-    def restart(self, rules: Rules = RULES) -> Rotator:
+    def restart(self, rules: Rules = RULES, store: VaultStore | None = None) -> Rotator:
         """Start a broker that remembers nothing."""
         self.power.cut_at, self.power.calls = None, []
         self.watcher = Watcher()
         self.rotator = fake_rotator(
             registry=self.registry,
             cluster=self.cluster,
-            vault=self.vault,
+            vault=store or self.vault,
             audit=self.audit,
             clock=self.clock,
             book=self.registry.book,

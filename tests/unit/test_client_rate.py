@@ -18,6 +18,7 @@ from broker.services.deliver import Deliverer
 from broker.services.issue import Issuer
 from broker.services.mint import Issued
 from broker.services.storms.client_rate import ClientRates
+from broker.services.storms.gate import Bounds, Gate
 from tests.support.rotation import HandClock, client
 
 ORIGIN = Origin("request", "127.0.0.1", ProvedBy("clientSecret", ""))
@@ -171,7 +172,14 @@ class Desk:
             rules=self.counter.rules,
         )
         rotator: Any = self
-        self.deliverer = Deliverer(rotator, self.issuer, self.counter.rates, self.counter.rules, self.counter.clock)
+        self.deliverer = Deliverer(
+            rotator=rotator,
+            issuer=self.issuer,
+            gate=Gate(Bounds(8, 8, 8, 1.0), self.counter.clock, metrics),
+            rates=self.counter.rates,
+            rules=self.counter.rules,
+            clock=self.counter.clock,
+        )
 
     async def mint(self, *_: Any) -> Issued:
         """Stand in for the minter."""

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from broker.model.audit_record import Origin
 from broker.model.decision import Allowed
 from broker.model.token import Anchor, MintedToken
 from broker.services.rotation.courtesy import (
@@ -13,6 +14,7 @@ from broker.services.rotation.courtesy import (
     CourteousMinter,
     CourteousStore,
     Turns,
+    at_once,
 )
 from tests.support.rotation import KEY, PLACE, World, client
 
@@ -72,6 +74,35 @@ async def test_looks_and_versions_stand_back_and_what_completes_a_version_does_n
     assert names == [path[-1]]
     assert before == busy.happened == [STAND_BACK_SECONDS] * 2
     assert await world.vault.inspect(path) is None
+
+
+async def test_who_does_it_for_a_caller_does_not_stand_back() -> None:
+    """Nor does it wait for a turn among what is done behind callers."""
+    world, busy = World(), Busy()
+    store = CourteousStore(world.vault, busy)
+    with at_once():
+        await store.inspect(PLACE.path(KEY))
+    at_once_happened = list(busy.happened)
+    await store.inspect(PLACE.path(KEY))
+
+    assert (at_once_happened, busy.happened) == ([], [STAND_BACK_SECONDS])
+
+
+async def test_a_delivery_is_a_callers_and_a_copy_that_nobody_wants_goes_at_once() -> None:
+    """Renewing one is neither."""
+    world, busy = World(), Busy()
+    world.registry.put(client())
+    world.restart(store=CourteousStore(world.vault, busy))
+    await world.rotator.deliver(client(), "default", Origin("r"))
+    delivered = list(busy.happened)
+    await world.visit()
+    renewed = list(busy.happened)
+    del world.registry.known[KEY.client]
+    await world.visit()
+
+    assert delivered == []
+    assert len(renewed) > 0
+    assert busy.happened == renewed
 
 
 class Crowd:

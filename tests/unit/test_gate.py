@@ -488,3 +488,21 @@ async def test_callers_are_known_for_a_while_after_they_went() -> None:
     just_now = crowd.gate.lately(1)
 
     assert [before, during, long_since, just_now] == [False, True, False, True]
+
+
+async def test_one_timer_is_enough_for_all_who_wait(crowded: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One each took a part of what a token costs; nearly all of them are never needed."""
+    loop, set_up = asyncio.get_running_loop(), list[float]()
+    call_later = loop.call_later
+
+    def noted(seconds: float, *args: Any) -> asyncio.TimerHandle:
+        if seconds == BOUNDS.wait_seconds:  # others use the loop, too
+            set_up.append(seconds)
+        return call_later(seconds, *args)
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    crowd = crowded()
+    await crowd.come("storm", 50)
+    await crowd.end(20)
+
+    assert set_up == [BOUNDS.wait_seconds]

@@ -148,13 +148,21 @@ async def test_a_lease_that_does_not_exist_is_no_record(tmp_path: Path) -> None:
     assert record is None
 
 
+RENEWED = {"manager": "tokenbroker", "fieldsV1": {"f:spec": {"f:renewTime": {}}}}
+OTHER: dict[str, Any] = {"f:spec": {"f:leaseDurationSeconds": {}}}
+"""What somebody else has written: with a time that he chose."""
+
+
 @pytest.mark.parametrize(
     ("fields", "heard"),
     [
-        ([{"time": "2026-11-24T11:00:00Z"}, {"time": "2026-11-24T12:00:00Z"}], [NOON]),
-        ([{"manager": "x"}], []),
-        ([{"time": 7}], []),
-        ([{"time": "soon"}], []),
+        ([{"time": "2099-01-01T00:00:00Z", "fieldsV1": OTHER}, RENEWED | {"time": "2026-11-24T12:00:00Z"}], [NOON]),
+        ([{"time": "2026-11-24T12:00:00Z"}, {"time": "2026-11-24T12:00:00Z", "fieldsV1": OTHER}], []),
+        ([RENEWED | {"time": "2026-11-24T12:00:00Z"}] * 2, []),
+        ([RENEWED], []),
+        ([RENEWED | {"time": 7}], []),
+        ([RENEWED | {"time": "soon"}], []),
+        ([{"fieldsV1": 7}], []),
         ([], []),
         (None, []),
     ],
@@ -166,7 +174,9 @@ async def test_the_api_server_says_when_it_was_written(tmp_path: Path, fields: A
     ca_file, told = Authority.create(tmp_path, "test").file, list[datetime]()
     written = _lease(metadata=METADATA | {"managedFields": fields})
     async with scripted(written) as server, KubeSession(server.url, ca_file, tmp_path / "token", 5) as session:
-        record = await KubeLease(session, "tokenbroker", "tokenbroker", told.append).write(TERM, None)
+        record = await KubeLease(session, "tokenbroker", "tokenbroker", lambda when, _took: told.append(when)).write(
+            TERM, None
+        )
 
     assert record == LeaseRecord(TERM, "u-1", "7")
     assert told == heard
@@ -176,8 +186,8 @@ async def test_a_lease_that_was_only_read_says_nothing_of_now(tmp_path: Path) ->
     """Somebody may have written it long ago."""
     (tmp_path / "token").write_text("own.token")
     ca_file, told = Authority.create(tmp_path, "test").file, list[datetime]()
-    found = _lease(metadata=METADATA | {"managedFields": [{"time": "2026-11-24T12:00:00Z"}]})
+    found = _lease(metadata=METADATA | {"managedFields": [RENEWED | {"time": "2026-11-24T12:00:00Z"}]})
     async with scripted(found) as server, KubeSession(server.url, ca_file, tmp_path / "token", 5) as session:
-        await KubeLease(session, "tokenbroker", "tokenbroker", told.append).read()
+        await KubeLease(session, "tokenbroker", "tokenbroker", lambda when, _took: told.append(when)).read()
 
     assert told == []

@@ -12,7 +12,7 @@ from broker.model.token import MintedToken, TokenSpec
 from broker.ports import Minter
 from broker.services.rotation.rotate import Rotator
 from broker.services.rotation.shown import ShownCopies
-from broker.services.server_time import TOLERATED_SECONDS, WHOLE_SECOND, ServerTime, TimedMinter
+from broker.services.server_time import PROMPT_SECONDS, TOLERATED_SECONDS, WHOLE_SECOND, ServerTime, TimedMinter
 from tests.support.rotation import KEY, PLACE, HandClock, World, client, fake_rotator, grant
 
 HOUR = 3600.0
@@ -148,3 +148,12 @@ async def test_a_copy_is_renewed_when_the_api_server_says_that_it_is_time(second
 
     assert hours > 18
     assert versions <= hours * HOUR / (SHORT.ttl_seconds - SHORT.renew_before_seconds) * 1.15 + 2
+
+
+async def test_an_answer_that_was_slow_says_nothing_of_now() -> None:
+    """It may be as old as it took: a right clock would be taken for a wrong one."""
+    true = HandClock()
+    time = await _told(Off(true))
+    time.heard(true.now() - timedelta(seconds=PROMPT_SECONDS + 20), PROMPT_SECONDS + 20)
+
+    assert time.now() == true.now()

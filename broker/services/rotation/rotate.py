@@ -22,6 +22,7 @@ from broker.model.stored_copy import StoredCopy
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Clock, Leader, Registry, VaultStore
 from broker.services.rotation.copy import Target, left_over, owned, renewal, target_of
+from broker.services.rotation.courtesy import at_once
 from broker.services.rotation.current import CurrentCopies
 from broker.services.rotation.outage import Outage
 from broker.services.rotation.shown import ShownCopies
@@ -162,7 +163,8 @@ class Rotator:
 
     async def _look(self, key: CopyKey) -> float | None:
         if self.unwanted(key):
-            await self._remove(key)
+            with at_once():
+                await self._remove(key)
             return None
         target = self._target(key)
         return None if target is None else await self._keep(target)
@@ -181,18 +183,22 @@ class Rotator:
         """
         key = CopyKey(client.id, grant)
         async with self._lock(key):
-            target = self._target(key)
-            if target is None or target.client.uid != client.uid:
-                raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
-            try:
-                copy = await self._current.replace(target, await self._own(target), origin)
-            except BrokerError as error:
-                self._shown.failed(target, error)
-                self._outage.met(key, error)
-                self.queue.add(key)  # so that what is shown does not stay wrong for longer than the failure
-                raise
-            self.queue.add(key, self._wait(target, copy, active=True))
-            return _delivered(copy, target, self._place)
+            with at_once():
+                return await self._deliver(key, client, origin)
+
+    async def _deliver(self, key: CopyKey, client: Client, origin: Origin) -> Delivered:
+        target = self._target(key)
+        if target is None or target.client.uid != client.uid:
+            raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
+        try:
+            copy = await self._current.replace(target, await self._own(target), origin)
+        except BrokerError as error:
+            self._shown.failed(target, error)
+            self._outage.met(key, error)
+            self.queue.add(key)  # so that what is shown does not stay wrong for longer than the failure
+            raise
+        self.queue.add(key, self._wait(target, copy, active=True))
+        return _delivered(copy, target, self._place)
 
     def _target(self, key: CopyKey) -> Target | None:
         registration = self._registry.get(key.client)
