@@ -34,7 +34,10 @@ class Scraped:
             "When a credential of the broker's own expires, in seconds since 1970.",
             ["credential"],
         )
-        self._waiting = gauge("tokenbroker_requests_waiting", "Requests that wait for their turn at the API server, or for one to deliver into Vault.")
+        self._waiting = gauge(
+            "tokenbroker_requests_waiting",
+            "Requests that wait for their turn at the API server, or for one to deliver into Vault.",
+        )
         self._tasks = gauge("tokenbroker_tasks", "Tasks of the event loop; their number should not grow forever.")
 
     def leader(self, leading: Callable[[], bool]) -> None:
