@@ -36,6 +36,9 @@ class AccessCheck(Protocol):
         It is 0 where one was not looked at as it stands now, or something was found, and when its turn has come.
         """
 
+    def want(self, client_id: ClientId) -> None:
+        """Take note that a request was refused, and that the client's next look is no routine for that."""
+
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
 
@@ -98,6 +101,10 @@ class Preparer:
         """Return for how many seconds those grants of a client have to wait that need nothing but another look."""
         ready = [grant for grant in client.grants if self._book.get(client, grant) is not None]
         return self._hands.access.wait(client, ready) if ready and self._hands.leader.leading else 0.0
+
+    def want(self, client_id: ClientId) -> None:
+        """Take note that a request of a client was refused for what may be mended: its next look is no routine."""
+        self._hands.access.want(client_id)
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""

@@ -100,6 +100,7 @@ class Reconciler:
 
     def recheck(self, client_id: ClientId) -> None:
         """Visit a client because a request was refused; however many are, not more often than now and then."""
+        self._preparer.want(client_id)
         now = self._clock.monotonic()
         self.queue.add(client_id, max(0.0, self._visited.get(client_id, now - AGAIN_SECONDS) + AGAIN_SECONDS - now))
 

@@ -80,6 +80,7 @@ class _Known:
     looks: dict[str, _Look] = field(default_factory=dict)
     strong: dict[str, tuple[float, str, tuple[str, ...]]] = field(default_factory=dict)
     turn: float | None = None
+    wanted_at: float = float("-inf")
 
 
 class _Namespace:
@@ -111,13 +112,21 @@ class Verifier:
             known.turn = None
             return 0.0
         now, turn = self._clock.monotonic(), known.turn
-        left = min(look.at for look in before) + LATEST_SECONDS - now
-        if left > 0 and self._rush.on:
+        oldest = min(look.at for look in before)
+        left = oldest + LATEST_SECONDS - now
+        if left > 0 and oldest > known.wanted_at and self._rush.on:
             return min(left, STAND_BACK_SECONDS * (1 + spread(str(client.id))))
         if turn is None:
             turn = now + namespace.bucket.reserve(sum(look.questions for look in before))
         known.turn = turn if turn > now else None
         return max(0.0, turn - now)
+
+    def want(self, client_id: ClientId) -> None:
+        """Let the next look at each grant wait for nothing but its turn; see AccessCheck."""
+        namespace = self._namespaces.get(client_id.namespace)
+        known = namespace.clients.get(client_id.name) if namespace is not None else None
+        if known is not None:
+            known.wanted_at = self._clock.monotonic()
 
     async def check(self, client: Client, grant: Grant, token: MintedToken) -> AccessFacts:
         """Return what was found; see :meth:`broker.services.prepare.AccessCheck.check`."""

@@ -171,6 +171,9 @@ class EndingCluster(FakeCluster):
         assert set(grants) <= set(client.grants)
         return 0.0
 
+    def want(self, client_id: ClientId) -> None:
+        """Let no look wait, whoever wants it."""
+
     async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
         """Keep no Events."""
 

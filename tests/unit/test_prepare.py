@@ -36,6 +36,7 @@ class FakeAccess:
 
     found: AccessFacts | BrokerError = field(default_factory=AccessFacts)
     looked_with: list[str] = field(default_factory=list)
+    wanted: list[ClientId] = field(default_factory=list)
     forgotten: list[ClientId] = field(default_factory=list)
 
     async def check(self, client: Client, grant: Grant, token: MintedToken) -> AccessFacts:
@@ -50,6 +51,10 @@ class FakeAccess:
         """Let each look wait for a second."""
         assert client.grants == tuple(grants)
         return 1.0
+
+    def want(self, client_id: ClientId) -> None:
+        """Note it."""
+        self.wanted.append(client_id)
 
     def forget(self, client_id: ClientId) -> None:
         """Note it."""
@@ -436,3 +441,11 @@ async def test_looking_again_waits_only_where_there_is_nothing_else_to_do() -> N
     await bench.refusal()
 
     assert (before, ready, following, bench.preparer.wait(bench.client)) == (0, 1, 0, 0)
+
+
+async def test_the_look_of_a_client_whose_request_was_refused_is_wanted() -> None:
+    """For what may be mended: it is no routine then."""
+    bench = Bench()
+    bench.preparer.want(bench.client.id)
+
+    assert bench.access.wanted == [bench.client.id]

@@ -34,6 +34,7 @@ class Preparing:
         self.waiting = 0.0
         self.gate = asyncio.Event()
         self.forgotten: list[ClientId] = []
+        self.wanted: list[ClientId] = []
 
     async def prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> AccessFacts:
         """Look at one."""
@@ -55,6 +56,10 @@ class Preparing:
         """Return how long looks have to wait."""
         assert client.grants
         return self.waiting
+
+    def want(self, client_id: ClientId) -> None:
+        """Note whose look is wanted."""
+        self.wanted.append(client_id)
 
     def keep(self, client: Client) -> None:
         """Remember nothing anyway."""
@@ -187,6 +192,7 @@ async def test_requests_that_are_refused_have_a_client_looked_at_now_and_then() 
     bench.reconciler.recheck(key)
 
     assert planned == [5, 3, 1, 0]
+    assert set(bench.preparing.wanted) == {key}
 
 
 async def test_slow_visits_hold_up_no_suspension() -> None:

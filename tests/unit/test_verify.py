@@ -420,6 +420,42 @@ async def test_while_many_copies_are_due_another_look_stands_back_but_not_for_lo
     assert waits[1] == pytest.approx(10)
 
 
+async def test_a_look_that_can_stand_back_no_more_waits_for_its_turn() -> None:
+    """However long copies are late: all at once would be too many for the API server."""
+    bench = Bench()
+    await bench.check()
+    bench.clock.pass_(LATEST_SECONDS)
+    bench.verifier._namespaces[KEY.client.namespace].bucket.reserve(BURST + int(QPS))
+    bench.rush.late = lambda: 60.0
+
+    assert bench.rush.on
+    assert bench.wait() == pytest.approx(1, abs=0.1)
+
+
+async def test_a_look_that_is_wanted_is_no_routine_but_waits_for_its_turn() -> None:
+    """Once: the next one stands back again. That of a client nobody knows is no news, and takes no memory."""
+    bench = Bench()
+    unknown = replace(KEY.client, name="unknown"), replace(KEY.client, namespace="unknown")
+    await bench.check()
+    bench.clock.pass_(1)
+    bench.rush.late = lambda: 60.0
+    before = bench.wait()
+    for one in (*unknown, KEY.client):
+        bench.verifier.want(one)
+    wanted = bench.wait()
+    bench.verifier._namespaces[KEY.client.namespace].bucket.reserve(BURST + int(QPS))
+    in_turn = bench.wait()
+    bench.clock.pass_(in_turn)
+    await bench.check()
+
+    assert before >= STAND_BACK_SECONDS
+    assert wanted == 0
+    assert in_turn == pytest.approx(1, abs=0.1)
+    assert bench.wait() >= STAND_BACK_SECONDS
+    assert list(bench.verifier._namespaces) == [KEY.client.namespace]
+    assert list(bench.verifier._namespaces[KEY.client.namespace].clients) == [KEY.client.name]
+
+
 async def test_what_changed_is_looked_at_however_many_copies_are_due() -> None:
     """As what the operator allows since."""
     bench = Bench()
