@@ -227,15 +227,8 @@ class StatusBoard:
         if registration is None:
             self.forget(client_id)
             return None
-        if self._pace.stands_back(registration):
-            return RECHECK_SECONDS
-        news = self._pace.begin(client_id)
-        try:
-            return await self._write(registration)
-        except BrokerError:
-            if news:
-                self._pace.news(client_id)
-            raise
+        stands_back = self._pace.stands_back(registration)
+        return min(stands_back, RECHECK_SECONDS) if stands_back else await self._write(registration)
 
     async def _write(self, registration: Registration) -> float:
         client_id = registration.id
@@ -248,14 +241,18 @@ class StatusBoard:
         wrong = {(one.type, one.reason) for one in (ready, *parts) if one.status != "True"}
         self._metrics.client_conditions(client_id, wrong)
         status = status_document(facts, now, registration.status)
-        if status != registration.status:
-            wait = self._pace.wait(registration, status)
-            if wait > 0:
-                return wait
-            await self._writer.write(registration, status)
-        await self._tell(registration, ready)
-        for part in parts:
-            await self._tell(registration, part, repeated=part.type == "Authorized" or part.reason == ready.reason)
+        wait = self._pace.wait(registration, status) if status != registration.status else 0.0
+        if wait > 0:
+            return wait
+        news = self._pace.begin(client_id)  # not before: what is not said yet is news still
+        try:
+            if status != registration.status:
+                await self._writer.write(registration, status)
+            await self._tell_all(registration, ready, parts)
+        except BrokerError:
+            if news:
+                self._pace.news(client_id)
+            raise
         return RECHECK_SECONDS
 
     def _facts_of(self, client_id: ClientId, grant: str) -> GrantFacts:
@@ -267,6 +264,11 @@ class StatusBoard:
                 self._pace.news(client_id)
             self._grants.setdefault(client_id, {})[grant] = facts
             self.queue.add(client_id)
+
+    async def _tell_all(self, registration: Registration, ready: Condition, parts: Iterable[Condition]) -> None:
+        await self._tell(registration, ready)
+        for part in parts:
+            await self._tell(registration, part, repeated=part.type == "Authorized" or part.reason == ready.reason)
 
     async def _tell(self, registration: Registration, condition: Condition, *, repeated: bool = False) -> None:
         """Record an Event where a condition changed; what Ready said already is ``repeated`` and is not said again."""

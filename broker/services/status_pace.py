@@ -6,7 +6,7 @@ from typing import Any
 from broker.model.client import ClientId
 from broker.model.vault_status import differs_about_vault_only
 from broker.ports import Clock, Registration
-from broker.services.rush import Rush
+from broker.services.rush import LONGEST_SECONDS, Rush
 from broker.services.storms.token_bucket import TokenBucket
 
 ROUTINE_QPS, ROUTINE_BURST = 25.0, 200
@@ -22,20 +22,29 @@ class StatusPace:
         self._routine = TokenBucket(clock, qps=ROUTINE_QPS, burst=ROUTINE_BURST)
         self._turns: dict[ClientId, float] = {}
         self._news: set[ClientId] = set()
+        self._stood_back: dict[ClientId, float] = {}
 
     def news(self, client_id: ClientId) -> None:
         """Take note of something else than that a copy is as it should be."""
         self._news.add(client_id)
 
-    def stands_back(self, registration: Registration) -> bool:
-        """Tell whether there is no need to work out a status now: nothing but good news of copies, and many are due."""
+    def stands_back(self, registration: Registration) -> float:
+        """Return for how many seconds at most there is no need to work out a status; 0 where there is one now.
+
+        There is none where it would tell nothing but good news of copies while many are due: for no client for longer
+        than a rush lasts, counted from when it stood back first.
+        """
         said = registration.status.get("observedGeneration") == registration.generation
-        return said and registration.id not in self._news and self._rush.on
+        if not said or registration.id in self._news or not self._rush.on:
+            return 0.0
+        now = self._clock.monotonic()
+        return max(0.0, self._stood_back.setdefault(registration.id, now) + LONGEST_SECONDS - now)
 
     def begin(self, client_id: ClientId) -> bool:
-        """Take note that a status is worked out now, with all the news; return whether there were any."""
+        """Take note that a status is written now, with all the news; return whether there were any."""
         news = client_id in self._news
         self._news.discard(client_id)
+        self._stood_back.pop(client_id, None)
         return news
 
     def wait(self, registration: Registration, status: Mapping[str, Any]) -> float:
@@ -54,3 +63,4 @@ class StatusPace:
         """Forget a client that went."""
         self._turns.pop(client_id, None)
         self._news.discard(client_id)
+        self._stood_back.pop(client_id, None)

@@ -6,9 +6,11 @@ from datetime import timedelta
 import pytest
 
 from broker.errors import BrokerError, Fault, Reason
+from broker.model.former_grants import FormerGrant
 from broker.model.status import camel
 from broker.model.vault_status import VaultFacts
 from broker.services.board import RECHECK_SECONDS
+from broker.services.rush import LONGEST_SECONDS
 from broker.services.status_pace import ROUTINE_BURST, ROUTINE_QPS
 from tests.support.rotation import KEY, HandClock, client
 from tests.unit.test_board import Bench
@@ -184,3 +186,137 @@ async def test_news_that_could_not_be_written_is_news_still() -> None:
     await bench.write()
 
     assert bench.condition("Ready") == ("False", "ServiceAccountMissing")
+
+
+async def test_a_registration_that_changed_does_not_stand_back_though_nothing_else_is_new() -> None:
+    """Whoever waits for what was applied sees that it was taken note of."""
+    bench = Renewed()
+    await bench.renew()
+    bench.rush.late = lambda: 60.0
+    known = bench.registry.known[KEY.client]
+    bench.registry.known[KEY.client] = replace(known, generation=2, client=client(generation=2))
+    await bench.write()
+
+    assert bench.shown.status["observedGeneration"] == 2
+
+
+async def test_that_tokens_are_being_ended_does_not_stand_back() -> None:
+    """Nor that they may be had again."""
+    bench = Renewed()
+    await bench.renew()
+    bench.rush.late = lambda: 60.0
+    known = bench.registry.known[KEY.client]
+    bench.registry.known[KEY.client] = replace(known, client=client(suspended=True))
+    bench.board.withholding(KEY.client)
+    await bench.write()
+    ending = bench.condition("Ready")
+    known = bench.registry.known[KEY.client]
+    bench.registry.known[KEY.client] = replace(known, client=client())
+    bench.board.resumed(KEY.client)
+    await bench.write()
+
+    assert ending == ("False", "Suspending")
+    assert bench.condition("Ready") != ending
+
+
+async def test_that_the_tokens_of_a_former_grant_have_ended_does_not_stand_back() -> None:
+    """It is listed until then."""
+    bench = Renewed()
+    await bench.renew()
+    former = {"name": "former", "subject": "system:serviceaccount:shop:reporter"}
+    known = bench.registry.known[KEY.client]
+    listed = {**known.status, "grants": [*known.status["grants"], former]}
+    bench.registry.known[KEY.client] = replace(known, status=listed)
+    bench.shown.status = listed
+    bench.rush.late = lambda: 60.0
+    bench.board.ended(KEY.client, [FormerGrant("former", "reporter")])
+    await bench.board.write(KEY.client)
+
+    names = [[one["name"] for one in status["grants"]] for status in (listed, bench.shown.status)]
+    assert names == [["default", "former"], ["default"]]
+
+
+async def test_bad_news_that_has_to_wait_for_its_turn_is_bad_news_still_when_that_comes() -> None:
+    """Else it stood back with the good."""
+    bench = Renewed()
+    for _ in range(ROUTINE_BURST + 2):
+        await bench.renew()
+    bench.rush.late = lambda: 60.0
+    wait = await bench.renew(Fault(Reason.VAULT_WRITE_CONFLICT, "no")) or 0.0
+    before = bench.condition("VaultSynced")
+    bench.clock.pass_(wait)
+    await bench.write()
+
+    assert 0 < wait < 1
+    assert before == ("True", "Synced")
+    assert bench.condition("VaultSynced") == ("False", "VaultWriteConflict")
+
+
+async def test_news_from_before_all_is_known_is_news_still_when_it_is() -> None:
+    """As that from before this replica leads."""
+    bench = Renewed()
+    await bench.renew()
+    bench.rush.late = lambda: 60.0
+    bench.leader.leading = False
+    bench.board.rehearsed(KEY.client, "default", Fault(Reason.SERVICE_ACCOUNT_MISSING, "gone"), None)
+    await bench.write()
+    before = bench.condition("Ready")
+    bench.leader.leading = True
+    await bench.write()
+
+    assert before == ("True", "Ready")
+    assert bench.condition("Ready") == ("False", "ServiceAccountMissing")
+
+
+@pytest.mark.parametrize("pace", [1.0, 17.0, 30.0, 60.0, 2 * LONGEST_SECONDS])
+async def test_no_status_stands_back_for_longer_than_a_rush_lasts(pace: float) -> None:
+    """However long copies are late, and whoever else asks a moment before: a look of the same visit does."""
+    bench = Renewed()
+    await bench.renew()
+    bench.rush.late = lambda: 60.0
+    shown, ages = bench.clock.monotonic(), list[float]()
+    while len(ages) < 10:
+        bench.clock.pass_(pace)
+        assert bench.rush.on in (True, False)
+        bench.clock.pass_(0.001)
+        before = bench.written()
+        await bench.renew()
+        if bench.written() > before:
+            ages.append(bench.clock.monotonic() - shown)
+            shown = bench.clock.monotonic()
+
+    assert max(ages) <= LONGEST_SECONDS + 2 * pace + 1
+
+
+async def test_a_client_stands_back_by_its_own_time() -> None:
+    """Where it is asked about only while there is a rush, the others' pauses are of no use to it."""
+    bench = Renewed()
+    await bench.renew()
+    waits = []
+    for seconds in (0.0, LONGEST_SECONDS - 10, 10.0):
+        bench.rush.late = lambda: 0.0
+        bench.clock.pass_(seconds)
+        assert not bench.rush.on
+        bench.rush.late = lambda: 60.0
+        waits.append(await bench.renew())
+    last = bench.written()
+    again = await bench.renew()
+
+    assert waits == [RECHECK_SECONDS, pytest.approx(10), RECHECK_SECONDS]
+    assert last == bench.version - 1
+    assert (again, bench.written()) == (RECHECK_SECONDS, last)
+
+
+async def test_whoever_goes_while_it_stands_back_takes_no_memory() -> None:
+    """Nor does its news."""
+    bench = Renewed()
+    await bench.renew()
+    bench.rush.late = lambda: 60.0
+    await bench.renew()
+    stood_back = KEY.client in bench.board._pace._stood_back
+    bench.board.rehearsed(KEY.client, "default", Fault(Reason.SERVICE_ACCOUNT_MISSING, "gone"), None)
+    bench.board.forget(KEY.client)
+
+    assert stood_back
+    assert not bench.board._pace._stood_back
+    assert not bench.board._pace._news

@@ -1,5 +1,10 @@
 """When many copies are due, what is routine stands back; not for ever."""
 
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
 from broker.services.rush import LATE_SECONDS, LONGEST_SECONDS, Rush
 from tests.support.rotation import HandClock
 
@@ -71,3 +76,62 @@ def test_nobody_asking_for_long_gives_no_more_than_the_longest() -> None:
     bench.late = 1000.0
 
     assert LONGEST_SECONDS <= bench.stood_back(int(LONGEST_SECONDS) + 20) <= LONGEST_SECONDS + 11
+
+
+@pytest.mark.parametrize("pace", [0.05, 1.0, 7.0, 45.0])
+def test_all_who_ask_get_their_half_whoever_asks_before_them(pace: float) -> None:
+    """A visit asks for its look, and a moment later the board for the status that follows: each goes on in its time."""
+    bench = Bench()
+    bench.late = 1000.0
+    while bench.rush.on:
+        bench.clock.pass_(pace)
+    rounds = int(max(2000.0, 20 * LONGEST_SECONDS / pace))
+    stood_back = Counter[str]()
+    for _ in range(rounds):
+        bench.clock.pass_(pace)
+        stood_back["look"] += bench.rush.on
+        bench.clock.pass_(0.001)
+        stood_back["status"] += bench.rush.on
+
+    for asker in ("look", "status"):
+        assert 0.4 * rounds <= stood_back[asker] <= 0.6 * rounds, asker
+
+
+@pytest.mark.parametrize("pace", [0.05, 1.0, 7.0])
+def test_routine_goes_on_for_long_enough_to_get_on(pace: float) -> None:
+    """For half of the longest at a time, and stands back for as long: not for a moment between two asks."""
+    bench = Bench()
+    bench.late = 1000.0
+    changes, before = list[float](), True
+    while len(changes) < 5:
+        bench.clock.pass_(pace)
+        if bench.rush.on is not before:
+            changes.append(bench.clock.monotonic())
+            before = not before
+    spans = [later - earlier for earlier, later in pairwise(changes)]
+
+    assert spans == pytest.approx([LONGEST_SECONDS / 2] * 4, abs=2 * pace + 0.1)
+
+
+def test_a_rush_that_ended_after_an_ask_is_not_charged_until_the_next_one() -> None:
+    """Nobody knows when it ended: the next one is as long as any other."""
+    bench = Bench()
+    bench.late = 1000.0
+    began = bench.rush.on
+    bench.late = 0.0
+    bench.clock.pass_(10 * LONGEST_SECONDS)
+    ended = bench.rush.on
+    bench.late = 1000.0
+
+    assert (began, ended) == (True, False)
+    assert bench.stood_back(int(LONGEST_SECONDS)) == LONGEST_SECONDS
+
+
+def test_a_rush_during_which_few_ask_is_charged_all_the_same() -> None:
+    """Where it was on at both ends."""
+    bench = Bench()
+    bench.late = 1000.0
+    began = bench.rush.on
+    bench.clock.pass_(LONGEST_SECONDS)
+
+    assert (began, bench.rush.on) == (True, False)
