@@ -20,8 +20,11 @@ from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.prepare import Hands, Preparer
+from broker.services.rush import Rush
 from broker.services.token_anchors import TokenAnchors
+from broker.services.verify import STAND_BACK_SECONDS, Verifier
 from tests.support.rotation import KEY, FakeCluster, HandClock, NoAudit, Power, client, grant
+from tests.unit.test_verify import FakeReviews
 
 API = "https://kubernetes.default.svc"
 STRONG = BrokerError(Reason.ACCOUNT_TOO_STRONG, "strong", operator_detail="it may create pods")
@@ -77,6 +80,18 @@ class Trials:
     async def mint(self, spec: TokenSpec) -> MintedToken:
         """Never called while a grant is prepared."""
         raise AssertionError(spec)
+
+
+@dataclass
+class Refusing(Trials):
+    """Mints nothing."""
+
+    error: BrokerError = FORBIDDEN
+
+    async def mint(self, spec: TokenSpec) -> MintedToken:
+        """Refuse."""
+        self.specs.append(spec)
+        raise self.error
 
 
 @dataclass
@@ -449,3 +464,26 @@ async def test_the_look_of_a_client_whose_request_was_refused_is_wanted() -> Non
     bench.preparer.want(bench.client.id)
 
     assert bench.access.wanted == [bench.client.id]
+
+
+@pytest.mark.parametrize("reason", [Reason.SERVICE_ACCOUNT_MISSING, Reason.ANCHOR_MISSING, FORBIDDEN.reason])
+async def test_a_late_copy_that_cannot_be_minted_has_its_client_looked_at_though_many_are_late(reason: Reason) -> None:
+    """The look that would mend it does not stand back for it."""
+    bench = Bench()
+    rush = Rush(bench.trials.clock)
+    rules = Rules("tokenbroker", API, limits=lambda _namespace: bench.limits)
+    verifier = Verifier(FakeReviews(), rules, bench.trials.clock, rush)
+    bench.preparer._hands = replace(bench.preparer._hands, access=verifier)
+    await bench.prepare()
+    bench.trials.clock.pass_(1)
+    rush.late = lambda: 60.0
+    before = bench.preparer.wait(bench.client)
+    prepared = bench.book.get(bench.client, bench.grant)
+    refusing = Refusing(error=BrokerError(reason, "no"))
+    minter = GrantMinter(minter=refusing, book=bench.book, tokens=bench.tokens, recheck=bench.preparer.want)
+    assert prepared is not None
+    with pytest.raises(BrokerError):
+        await minter.mint_below(bench.client, Allowed(bench.grant, API, 600), prepared.anchor)
+
+    assert before >= STAND_BACK_SECONDS
+    assert bench.preparer.wait(bench.client) == 0
