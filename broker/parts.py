@@ -81,8 +81,7 @@ async def made(config: Config) -> AsyncIterator[Parts]:
             proof_checks(config, reviews.keys, reviewer, cluster, clock=clock, metrics=metrics)
         )
         beat = pulse(config, vault, clock, metrics) if vault is not None else None
-        canary = _canary(config, session, clock, metrics)
-        time = ServerTime(clock)
+        canary, time = _canary(config, session, clock, metrics), ServerTime(clock)
         minter = TimedMinter(TokenRequests(session, metrics), time)
         clients = registered(config, session, clock, metrics)
         yield Parts(

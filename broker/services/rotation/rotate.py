@@ -162,12 +162,12 @@ class Rotator:
                 raise
 
     async def _look(self, key: CopyKey) -> float | None:
-        if self.unwanted(key):
-            with at_once():
-                await self._remove(key)
-            return None
-        target = self._target(key)
-        return None if target is None else await self._keep(target)
+        if not self.unwanted(key):
+            target = self._target(key)
+            return None if target is None else await self._keep(target)
+        with at_once():
+            await self._remove(key)
+        return None
 
     def _put_off(self, key: CopyKey, away: BrokerError) -> None:
         """Leave a copy alone until Vault is back."""
@@ -253,8 +253,7 @@ class Rotator:
         if copy is not None and copy.label is not None:
             times = [one.until for one in copy.label.retired]
             times += [renewal(copy.label, target)] if active else []
-        look = CHECK_SECONDS * (1 + spread(str(target.key)))
-        waits = [look, *((time - now).total_seconds() for time in times)]
+        waits = [CHECK_SECONDS * (1 + spread(str(target.key))), *((time - now).total_seconds() for time in times)]
         wait, asked = max(SHORTEST_WAIT_SECONDS, min(waits)), target.client.rotate_requested
         return min(wait, (asked - now).total_seconds()) if asked is not None and asked > now else wait
 
