@@ -68,6 +68,8 @@ class Connection(asyncio.Protocol, Generic[A]):
         self._complete: A | None = None
         self.idle_since = 0.0
         """When its last answer was complete, on the loop's clock."""
+        self.generation = 0
+        """How often its pool had been renewed when it was made."""
 
     @property
     def usable(self) -> bool:

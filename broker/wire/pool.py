@@ -1,13 +1,16 @@
 """Connections to one server."""
 
 import asyncio
+import ipaddress
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Generic
 from urllib.parse import urlsplit
 
 from broker.wire.connection import A, BrokenError, Connection, Made
+from broker.wire.dial import dial
 
 
 class ConnectionPool(Generic[A]):
@@ -16,6 +19,8 @@ class ConnectionPool(Generic[A]):
     There are no more than ``limit``; where all are in use, requests wait for their turn. One that was idle for
     ``idle_seconds`` is not used any more: that must be less than what the server allows. What came is an answer as it
     is ``made``, by a ``connection`` of the kind that is wanted.
+
+    Where the server's name has several addresses, those that do not answer are passed over.
     """
 
     def __init__(
@@ -32,11 +37,13 @@ class ConnectionPool(Generic[A]):
         self._tls = tls if parts.scheme == "https" else None
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
+        self._one_address = _is_address(self._host)
         self._turns = asyncio.Semaphore(limit)
         self._new = partial(connection, made)
         self._idle_seconds = idle_seconds
         self._idle: list[Connection[A]] = []
         self._all: set[Connection[A]] = set()
+        self._generation = 0
 
     def trust(self, tls: ssl.SSLContext) -> None:
         """Make connections with this from now on."""
@@ -72,7 +79,11 @@ class ConnectionPool(Generic[A]):
         self._idle = [connection for connection in self._idle if connection.usable]
 
     def renew(self) -> None:
-        """Close the connections that carry no request: the next ones are made anew."""
+        """Have the next requests go over new connections, made to another address where the server has several.
+
+        Those that carry no request are closed now, the others once they have their answer.
+        """
+        self._generation += 1
         while self._idle:
             self._drop(self._idle.pop())
 
@@ -101,20 +112,31 @@ class ConnectionPool(Generic[A]):
         return None
 
     async def _connect(self, deadline: float) -> Connection[A]:
-        loop = asyncio.get_running_loop()
-        host = self._host if self._tls else None
+        generation = self._generation
         async with asyncio.timeout_at(deadline):
-            _, connection = await loop.create_connection(
-                self._new, self._host, self._port, ssl=self._tls, server_hostname=host
-            )
+            connection = await self._opened()
+        connection.generation = generation
         self._all.add(connection)
         return connection
+
+    async def _opened(self) -> Connection[A]:
+        loop, tls = asyncio.get_running_loop(), self._tls
+        name = self._host if tls else None
+        if self._one_address:
+            return (await loop.create_connection(self._new, self._host, self._port, ssl=tls, server_hostname=name))[1]
+        sock = await dial(self._host, self._port, self._generation)
+        try:
+            return (await loop.create_connection(self._new, sock=sock, ssl=tls, server_hostname=name))[1]
+        except BaseException:
+            with suppress(OSError):
+                sock.close()  # a loop that had not taken it yet leaves it open
+            raise
 
     async def _exchange(self, connection: Connection[A], request: bytes, deadline: float, largest: int | None) -> A:
         try:
             return await connection.exchange(request, deadline, largest)
         finally:
-            if connection.usable:
+            if connection.usable and connection.generation == self._generation:
                 self._idle.append(connection)
             else:
                 self._drop(connection)
@@ -122,3 +144,11 @@ class ConnectionPool(Generic[A]):
     def _drop(self, connection: Connection[A]) -> None:
         connection.abort()
         self._all.discard(connection)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -411,6 +411,28 @@ async def test_old_idle_connection_is_not_used() -> None:
     assert server.connections == 2
 
 
+async def test_renewing_lets_go_of_connections_in_use_too() -> None:
+    """They carry their answers, and no request after that; those made since stay."""
+    finish = asyncio.Event()
+
+    async def slow(writer: asyncio.StreamWriter) -> None:
+        await finish.wait()
+        writer.write(answer(200))
+
+    async with scripted(slow, OK, OK) as server:
+        pool = _pool(server.url)
+        asking = asyncio.ensure_future(_ask(pool))
+        await server.asked(1)
+        pool.renew()
+        finish.set()
+        first = await asking
+        for _ in range(2):
+            await _ask(pool)
+
+    assert first == (200, b"{}")
+    assert server.connections == 2
+
+
 async def test_closing_ends_requests_in_flight() -> None:
     """A session that ends leaves no connection behind."""
     async with scripted() as server:
