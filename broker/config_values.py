@@ -16,6 +16,8 @@ from broker.model.duration import parse_duration
 
 
 def _https(value: str) -> str:
+    if not value.isascii():
+        raise ValueError("must be ASCII: write a host name as in DNS (xn--...), and a path percent-encoded")
     if not re.fullmatch(r"https://[^\s/?#@]+(/[^\s?#]*)?", value):
         raise ValueError("must be an https:// URL without user, query or fragment")
     return value.rstrip("/")

@@ -4,6 +4,7 @@ Source: https://developer.hashicorp.com/vault/docs/auth/kubernetes
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,9 @@ WORTH_RENEWING = 1 / 2
 
 REFUSED_LOGIN_SECONDS = 10.0
 """A token that is younger than this was not revoked or widened since: a 403 is then the policy's word."""
+
+_TOKEN = re.compile(r"[!-~]+")
+"""What may stand in the header that carries it."""
 
 _REFUSALS = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
 
@@ -184,5 +188,7 @@ def _lease(answer: Answer, since: float) -> Lease:
         token, seconds, renewable = auth["client_token"], float(auth["lease_duration"]), bool(auth["renewable"])  # type: ignore[index]
     except (KeyError, TypeError, ValueError):
         raise unavailable("Vault's answer to a login is not complete: check vault.address.") from None
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise unavailable("Vault's answer to a login holds no token: check vault.address.")
     lasts = seconds or float("inf")  # Vault writes 0 for a token without an end
-    return Lease(Sensitive(str(token)), since, lasts, lasts, renewable, since)
+    return Lease(Sensitive(token), since, lasts, lasts, renewable, since)

@@ -18,7 +18,7 @@ from broker.model.sensitive import Sensitive
 from broker.tracing import current
 from broker.vault.answer import Answer, unavailable
 from broker.vault.consistency import IndexedConnection, StorageIndex, behind
-from broker.wire.connection import OversizedError
+from broker.wire.connection import BrokenError, OversizedError
 from broker.wire.pool import ConnectionPool
 
 MAX_CONNECTIONS = 16
@@ -130,12 +130,15 @@ class VaultTransport:
                 request, deadline, repeatable=method in _IDEMPOTENT, largest=MAX_ANSWER_BYTES
             )
         except TimeoutError:
+            self._pool.renew()  # the server may hang, and the other connections may lead to it
             raise unavailable(
                 f"Vault did not answer within {self._timeout:g} s: check its load, or raise vault.timeout_seconds."
             ) from None
         except OversizedError:
             raise unavailable("Vault's answer is too large: check that vault.address is Vault's.") from None
         except OSError as error:
+            if isinstance(error, BrokenError):
+                self._pool.renew()  # where one cannot be connected to, those that are there may still serve
             self._trust_new_ca(error)
             raise unavailable(
                 f"Vault cannot be reached ({type(error).__name__}): check vault.address, vault.ca_file and the network."

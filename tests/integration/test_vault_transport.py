@@ -20,7 +20,7 @@ from broker.vault.transport import MAX_ANSWER_BYTES, VaultTransport
 from tests.support.certificates import Authority
 from tests.support.openbao import OpenBao
 from tests.support.processes import free_port
-from tests.support.scripted import answer, resets, says, scripted
+from tests.support.scripted import Reply, answer, hangs, resets, says, scripted
 
 TOKEN = Sensitive("s.secret")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -242,6 +242,31 @@ async def test_an_old_connection_is_closed_and_not_used(monkeypatch: pytest.Monk
         await asyncio.wait_for(server.closed.get(), 5)
 
     assert server.connections == 2
+
+
+async def test_each_call_closes_what_was_idle_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connections of a storm do not stay beside the one that is in use."""
+    monkeypatch.setattr(transport_module, "IDLE_SECONDS", 0.05)
+    replies = [says(answer(200, b"{}")) for _ in range(3)]
+    async with scripted(*replies) as server, VaultTransport(server.url, None, 5) as transport:
+        await asyncio.gather(*(transport.call("GET", "/v1/a", None) for _ in range(2)))
+        await asyncio.sleep(0.1)
+        await transport.call("GET", "/v1/a", None)
+        for _ in range(2):
+            await asyncio.wait_for(server.closed.get(), 5)
+
+
+@pytest.mark.parametrize("failing", [hangs(), says(b"nonsense")], ids=["hangs", "nonsense"])
+async def test_after_a_call_that_failed_the_next_goes_over_a_new_connection(failing: Reply) -> None:
+    """Others that are idle may lead to the same server."""
+    replies = says(answer(200, b"{}")), says(answer(200, b"{}")), failing, says(answer(200, b"{}"))
+    async with scripted(*replies) as server, VaultTransport(server.url, None, 0.5) as transport:
+        await asyncio.gather(*(transport.call("GET", "/v1/a", None) for _ in range(2)))
+        with pytest.raises(BrokerError):
+            await transport.call("POST", "/v1/a", None)
+        await transport.call("GET", "/v1/a", None)
+
+    assert server.connections == 3
 
 
 @pytest.mark.parametrize(("method", "statuses"), [("GET", [200]), ("LIST", [200]), ("POST", [])])
