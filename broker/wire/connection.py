@@ -172,7 +172,8 @@ class Connection(asyncio.Protocol, Generic[A]):
         """Keep the answer, unless it is an interim one (1xx), after which the real one comes."""
         status = self._parser.get_status_code()
         if status < HTTPStatus.OK:
-            self._forget()  # but not that, and how much, came: it was an answer, and there may be no end of them
+            self._forget()
+            self._received = 1  # something of an answer came; there may be no end of them until the deadline
         elif self._complete is None:
             self._reusable = self._reusable and self._parser.should_keep_alive()
             self._complete = self._made(status, b"".join(self._body), self._retry_after)
