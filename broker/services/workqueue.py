@@ -1,8 +1,6 @@
 """Keys to be visited: each by one worker at a time, again when it is due, with backoff after a failure."""
 
 import asyncio
-import heapq
-import itertools
 import random
 from collections.abc import Awaitable, Callable, Hashable
 from enum import IntEnum
@@ -12,7 +10,7 @@ import structlog
 
 from broker.errors import BrokerError
 from broker.model.schedule import backoff
-from broker.services.waiting import SUPERSEDED, Waiting
+from broker.services.waiting import Entry, Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -31,9 +29,6 @@ class Lane(IntEnum):
 
 Work = Callable[[Key], Awaitable[float | None]]
 """Visits a key."""
-
-Entry = tuple[float, int, Key]
-"""When a key is due, by the loop's clock, or an hour before where it goes first; the order of entries; the key."""
 
 
 class _Visit:
@@ -68,10 +63,10 @@ class WorkQueue(Generic[Key]):
         self.name = name
         self._work = {Lane.NORMAL: work, Lane.URGENT: urgent_work or work}
         self._workers = {Lane.NORMAL: workers, Lane.URGENT: urgent_workers}
-        self._due: dict[Lane, dict[Key, float]] = {lane: {} for lane in Lane}
-        self._heaps: dict[Lane, list[Entry[Key]]] = {lane: [] for lane in Lane}
+        self._planned: dict[Lane, Waiting[Key]] = {lane: Waiting() for lane in Lane}
+        """In which order keys are visited: by when they are due, or an hour before where they go first."""
         self._waiting: dict[Lane, Waiting[Key]] = {lane: Waiting() for lane in Lane}
-        self._order = itertools.count()
+        """When they are due, whatever goes first; without those that are being visited."""
         self._working: dict[Key, _Visit] = {}
         self._failures: dict[Key, int] = {}
         self._held: dict[Key, list[tuple[Lane, Entry[Key], float | None]]] = {}
@@ -79,7 +74,7 @@ class WorkQueue(Generic[Key]):
 
     def __len__(self) -> int:
         """Return how many keys wait or are being visited."""
-        return len({*self._working, *(key for due in self._due.values() for key in due)})
+        return len({*self._working, *(key for planned in self._planned.values() for key in planned)})
 
     def overdue(self) -> float:
         """Return for how many seconds the oldest key has been due that nobody visits; 0 where none is.
@@ -87,7 +82,8 @@ class WorkQueue(Generic[Key]):
         What goes before all that was planned does not hide how late that is.
         """
         now = asyncio.get_running_loop().time()
-        return max(0.0, *(now - waiting.oldest(now) for waiting in self._waiting.values()))
+        oldest = filter(None, (waiting.first() for waiting in self._waiting.values()))
+        return max((0.0, *(now - due for due, _, _ in oldest)))
 
     def add(self, key: Key, delay: float = 0.0, *, urgent: bool = False) -> None:
         """Visit a key in ``delay`` seconds, or earlier where that was planned already."""
@@ -107,7 +103,7 @@ class WorkQueue(Generic[Key]):
     def forget(self, key: Key) -> None:
         """Visit a key no more; a visit under way is finished."""
         for lane in Lane:
-            self._due[lane].pop(key, None)
+            self._planned[lane].drop(key)
             self._waiting[lane].drop(key)
         self._failures.pop(key, None)
 
@@ -121,22 +117,10 @@ class WorkQueue(Generic[Key]):
     def _add(self, key: Key, delay: float, lane: Lane, *, first: bool = False) -> None:
         if not self._workers[lane]:
             raise RuntimeError(f"the queue {self.name} has nobody for what is {lane.name.lower()}")
-        since, planned = asyncio.get_running_loop().time() + delay, self._due[lane]
-        due = since - FIRST_SECONDS if first else since
-        if due >= planned.get(key, float("inf")):
-            return
-        planned[key] = due
-        self._waiting[lane].note(key, since)
-        heap = self._heaps[lane]
-        if len(heap) > 2 * len(planned) + SUPERSEDED:
-            heap[:] = [entry for entry in heap if self._counts(entry, lane)]
-            heapq.heapify(heap)
-        heapq.heappush(heap, (due, next(self._order), key))
-        self._changed[lane].set()
-
-    def _counts(self, entry: Entry[Key], lane: Lane) -> bool:
-        """Tell whether an entry was not forgotten, nor brought forward by a later one."""
-        return self._due[lane].get(entry[2]) == entry[0]
+        since = asyncio.get_running_loop().time() + delay
+        if self._planned[lane].note(key, since - FIRST_SECONDS if first else since):
+            self._waiting[lane].note(key, since)
+            self._changed[lane].set()
 
     async def _worker(self, lane: Lane) -> None:
         while True:
@@ -158,8 +142,8 @@ class WorkQueue(Generic[Key]):
             if key is not None:
                 return key
             self._changed[lane].clear()
-            heap = self._heaps[lane]
-            wait = heap[0][0] - now if heap else None
+            first = self._planned[lane].first()
+            wait = first[0] - now if first is not None else None
             try:
                 async with asyncio.timeout(wait):
                     await self._changed[lane].wait()
@@ -168,26 +152,23 @@ class WorkQueue(Generic[Key]):
 
     def _pop_due(self, lane: Lane, now: float) -> Key | None:
         """Return a key that is due; those that are being visited are held back until that has ended."""
-        heap = self._heaps[lane]
-        found: Key | None = None
-        while heap and heap[0][0] <= now and found is None:
-            entry = heapq.heappop(heap)
-            if not self._counts(entry, lane):
-                continue
-            if entry[2] in self._working:
-                self._held.setdefault(entry[2], []).append((lane, entry, self._waiting[lane].drop(entry[2])))
-            else:
-                found = entry[2]
-                del self._due[lane][found]
-                self._waiting[lane].drop(found)
-                self._working[found] = _Visit(lane)
-        return found
+        planned, waiting = self._planned[lane], self._waiting[lane]
+        while (entry := planned.first()) is not None and entry[0] <= now:
+            planned.take()
+            key = entry[2]
+            since = waiting.drop(key)
+            if key not in self._working:
+                planned.drop(key)
+                self._working[key] = _Visit(lane)
+                return key
+            self._held.setdefault(key, []).append((lane, entry, since))
+        return None
 
     def _let_go(self, key: Key) -> None:
         """Let what was held back while a key was visited be due again, unless it was forgotten meanwhile."""
         for lane, entry, since in self._held.pop(key, ()):
-            heapq.heappush(self._heaps[lane], entry)
-            if since is not None and self._counts(entry, lane):
+            self._planned[lane].put_back(entry)
+            if since is not None and self._planned[lane].counts(entry):
                 self._waiting[lane].note(key, since)
 
     async def _visit(self, key: Key, lane: Lane) -> tuple[float, Lane] | None:
