@@ -1,7 +1,6 @@
 """The calls to the API server, under the broker's own account: single ones over a pool, and watches."""
 
 import asyncio
-import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from broker.model.sensitive import Sensitive
 from broker.tracing import current
 from broker.wire.connection import OversizedError
 from broker.wire.pool import ConnectionPool
+from broker.wire.target import is_target
 
 CREDENTIALS_REFRESH_SECONDS = 30.0
 """How often the token and CA files are looked at, beside when a call is refused for what they hold.
@@ -39,9 +39,6 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 """RFC 9110, 9.2.2."""
-
-_TARGET = re.compile(r"/[!-~]*")
-"""What may stand in a request line: no spaces, no line ends (RFC 9112, 3.2)."""
 
 
 class KubeSession:
@@ -179,7 +176,7 @@ class KubeSession:
 
     def _request(self, method: str, path: str, body: bytes, content_type: str, changed: Mapping[str, str]) -> bytes:
         head = self._head_of(changed) if changed else self._head
-        start = _start(method, self._prefix + path)
+        start = _start(method, self._prefix, path)
         length = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         return b"".join((start, head, length, body))
 
@@ -217,11 +214,11 @@ class KubeSession:
 
 
 @lru_cache(maxsize=4096)
-def _start(method: str, path: str) -> bytes:
+def _start(method: str, prefix: str, path: str) -> bytes:
     """Return a request's first line; those of TokenRequests come again and again."""
-    if not _TARGET.fullmatch(path):
+    if not is_target(path):
         raise ValueError(f"{path!r} is not an encoded path")
-    return f"{method} {path} HTTP/1.1\r\n".encode()
+    return f"{method} {prefix}{path} HTTP/1.1\r\n".encode()
 
 
 class Gone(Exception):  # noqa: N818 - HTTP's and Kubernetes' own word

@@ -20,6 +20,7 @@ from broker.vault.answer import Answer, unavailable
 from broker.vault.consistency import IndexedConnection, StorageIndex, behind
 from broker.wire.connection import BrokenError, OversizedError
 from broker.wire.pool import ConnectionPool
+from broker.wire.target import is_target
 
 MAX_CONNECTIONS = 16
 IDLE_SECONDS = 15.0
@@ -32,9 +33,6 @@ _IDEMPOTENT = frozenset({"GET", "LIST", "PUT", "DELETE"})
 """RFC 9110, 9.2.2; LIST is Vault's own."""
 
 _REDIRECTS = range(HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.BAD_REQUEST)
-
-_TARGET = re.compile(r"/[!-~]*")
-"""What may stand in a request line: no spaces, no line ends (RFC 9112, 3.2)."""
 
 _LINE = re.compile(r"[ -~]*")
 
@@ -172,7 +170,7 @@ class VaultTransport:
         trace = current()
         if trace is not None:
             lines.append(f"traceparent: {trace.header()}")
-        if not _TARGET.fullmatch(path) or not all(map(_LINE.fullmatch, lines)):
+        if not is_target(path) or not all(map(_LINE.fullmatch, lines)):
             raise ValueError("a call to Vault that cannot be written down")
         return "\r\n".join((*lines, "", "")).encode() + body
 

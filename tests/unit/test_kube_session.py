@@ -75,6 +75,15 @@ async def test_path_cannot_end_the_request_line(files: Files, path: str) -> None
     assert server.connections == 0
 
 
+async def test_a_path_is_one_also_behind_a_prefix(files: Files) -> None:
+    """The address of the API server may end in one: what comes after it begins anew."""
+    async with scripted() as server, files.session(f"{server.url}/clusters/a") as session:
+        with pytest.raises(ValueError, match="is not an encoded path"):
+            await session.call("GET", "b")
+
+    assert server.connections == 0
+
+
 async def test_replaced_token_is_used_from_then_on(files: Files) -> None:
     """The kubelet replaces the token; connections that are open already carry the new one too."""
     async with scripted(says(answer(200)), says(answer(200))) as server, files.session(server.url) as session:
