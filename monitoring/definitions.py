@@ -6,8 +6,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from broker.metrics.counted import Metrics
-from broker.metrics.durations import Durations
-from broker.metrics.series import ClientSeries
+from broker.metrics.defined import Defined
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ def definitions() -> dict[str, Definition]:
 
 
 def _definition(metric: Collector) -> Definition | None:
-    if isinstance(metric, ClientSeries | Durations):
+    if isinstance(metric, Defined):
         name, kind, text, labels = metric.name, metric.kind, metric.text, metric.labels
     elif isinstance(metric, MetricWrapperBase):
         name, kind, text = metric._name, str(metric._type), metric._documentation  # noqa: SLF001 - as above

@@ -2,32 +2,25 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar, Sample
 from prometheus_client.utils import floatToGoString
 
+from broker.metrics.defined import Defined
 
-class Durations(Collector):
+
+class Durations(Defined):
     """A histogram of seconds. ``buckets`` are upper bounds, rising; the last one, without end, is added to them."""
 
     def __init__(self, registry: CollectorRegistry, name: str, text: str, buckets: Sequence[float]) -> None:
-        self.kind = "histogram"
-        self.name = name
-        self.text = text
-        self.labels: tuple[str, ...] = ()
+        super().__init__(registry, "histogram", name, text)
         self._bounds = tuple(map(float, buckets))
         self._counts = [0] * (len(self._bounds) + 1)
         self._exemplars: list[Exemplar | None] = [None] * len(self._counts)
         self._sum = 0.0
-        registry.register(self)
-
-    def describe(self) -> Iterable[Metric]:
-        """Return what it is called, without any series."""
-        return [Metric(self.name, self.text, self.kind)]
 
     def observe(self, seconds: float, exemplar: Mapping[str, str] | None = None) -> None:
         """Count a time; ``exemplar`` names one that is shown with its bucket, by labels of 128 characters at most."""
@@ -39,7 +32,7 @@ class Durations(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return what was counted so far."""
-        metric, so_far = Metric(self.name, self.text, self.kind), 0
+        metric, so_far = self.empty(), 0
         for bound, count, exemplar in zip((*self._bounds, float("inf")), self._counts, self._exemplars, strict=True):
             so_far += count
             labels = {"le": floatToGoString(bound)}  # type: ignore[no-untyped-call]

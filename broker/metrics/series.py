@@ -3,36 +3,28 @@
 A client's series are found, and dropped, without a search.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from broker.metrics.defined import Defined
 from broker.model.client import ClientId
 
 Labels = tuple[str, ...]
 
 
-class ClientSeries(Collector):
+class ClientSeries(Defined):
     """A counter or gauge whose first labels are ``namespace`` and ``client``, by a client's further labels."""
 
     def __init__(self, registry: CollectorRegistry, kind: str, name: str, text: str, labels: Labels) -> None:
-        self.kind = kind
-        self.name = name
-        self.text = text
-        self.labels = ("namespace", "client", *labels)
+        super().__init__(registry, kind, name, text, ("namespace", "client", *labels))
         self._values: dict[ClientId, dict[Labels, float]] = {}
-        registry.register(self)
-
-    def describe(self) -> Iterable[Metric]:
-        """Return what it is called, without any series."""
-        return [Metric(self.name, self.text, self.kind)]
 
     def collect(self) -> Iterator[Metric]:
         """Return all series as they are now."""
-        metric = Metric(self.name, self.text, self.kind)
+        metric = self.empty()
         name = f"{self.name}_total" if self.kind == "counter" else self.name
         metric.samples = [
             Sample(name, dict(zip(self.labels, (client.namespace, client.name, *labels), strict=True)), value)
