@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 
-import orjson
 from aiohttp import web
 
 from broker.http.callers import Callers
-from broker.http.json_answer import PLAIN
-from broker.http.oauth_errors import JSON
+from broker.http.json_answer import JsonAnswer
 from broker.http.router import REQUEST_ID
 from broker.services.introspect import Introspected, Introspector
 
@@ -25,8 +23,7 @@ class IntrospectEndpoint:
         request[REQUEST_ID] = self._new_request_id()
         caller, token = await self._callers.with_token(request, self._callers.remote(request))
         found = await self._introspector.introspect(caller.client, token)
-        document = {"active": False} if found is None else _active(found)
-        return web.Response(body=orjson.dumps(document), headers={**JSON, **PLAIN})
+        return JsonAnswer({"active": False} if found is None else _active(found))
 
 
 def _active(found: Introspected) -> dict[str, object]:

@@ -6,6 +6,7 @@ aiohttp makes a multidict of the headers of each answer, and text of that; docs/
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -40,7 +41,8 @@ class JsonAnswer(web.Response):
             self.body = self._document
             return await super().prepare(request)
         self._whole = True
-        head = f"HTTP/1.1 200 OK\r\n{_HEAD}Date: {_date()}\r\nContent-Length: {len(self._document)}\r\n\r\n"
+        date = _date(int(time.time()))
+        head = f"HTTP/1.1 200 OK\r\n{_HEAD}Date: {date}\r\nContent-Length: {len(self._document)}\r\n\r\n"
         await request.writer.write(head.encode() + self._document)
         await request.writer.drain()
         return request.writer
@@ -51,20 +53,7 @@ class JsonAnswer(web.Response):
             await super().write_eof(data)
 
 
-class _Second:
-    """The second for which a date was written."""
-
-    def __init__(self) -> None:
-        self.number = -1
-        self.text = ""
-
-
-_LAST = _Second()
-
-
-def _date() -> str:
-    """Return the date as HTTP has it (RFC 9110, 5.6.7), written once a second."""
-    now = int(time.time())
-    if now != _LAST.number:
-        _LAST.number, _LAST.text = now, formatdate(now, usegmt=True)
-    return _LAST.text
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    """Return a time in seconds since 1970 as HTTP has it (RFC 9110, 5.6.7), written once for all answers of it."""
+    return formatdate(second, usegmt=True)

@@ -3,8 +3,7 @@
 import orjson
 from aiohttp import web
 
-from broker.http.json_answer import PLAIN
-from broker.http.oauth_errors import JSON
+from broker.http.json_answer import HEADERS
 from broker.http.oauth_proofs import AUTHENTICATION_METHODS, GRANT_TYPES
 
 
@@ -31,4 +30,4 @@ class MetadataEndpoint:
 
     async def get(self, _request: web.BaseRequest) -> web.Response:
         """Answer with the metadata: the same for everybody."""
-        return web.Response(body=self._body, headers={**JSON, **PLAIN})
+        return web.Response(body=self._body, headers=HEADERS)

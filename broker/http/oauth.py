@@ -12,8 +12,8 @@ from aiohttp import web
 from broker.errors import BrokerError, Reason
 from broker.http.body import read_form
 from broker.http.callers import Callers
-from broker.http.json_answer import PLAIN
-from broker.http.oauth_errors import ABOUT_THE_PROOF, JSON, GrantError
+from broker.http.json_answer import HEADERS
+from broker.http.oauth_errors import ABOUT_THE_PROOF, GrantError
 from broker.http.oauth_proofs import DEFAULT_ISSUED_TYPE, TOKEN_EXCHANGE, Claimed, proof_of_grant
 from broker.http.router import REQUEST_ID
 from broker.http.tokens import AnswerMetrics
@@ -77,7 +77,7 @@ def _granted(issued: Issued, seconds: int, form: Mapping[str, str]) -> web.Respo
     if form["grant_type"] == TOKEN_EXCHANGE:
         document["issued_token_type"] = form.get("requested_token_type", DEFAULT_ISSUED_TYPE)
     # RFC 6749, 5.1 wants both of the headers against caches.
-    return web.Response(body=orjson.dumps(document), headers={**JSON, **PLAIN, "Pragma": "no-cache"})
+    return web.Response(body=orjson.dumps(document), headers={**HEADERS, "Pragma": "no-cache"})
 
 
 def asked(form: Mapping[str, str]) -> Ask:

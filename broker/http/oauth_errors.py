@@ -7,6 +7,7 @@ import orjson
 from aiohttp import web
 
 from broker.errors import BrokerError, Reason
+from broker.http.json_answer import HEADERS
 from broker.http.problems import CLOSING, STATUS, problem_headers
 
 ERRORS: Mapping[Reason, str] = {
@@ -32,7 +33,6 @@ ABOUT_THE_PROOF = frozenset({Reason.INVALID_CLIENT, Reason.PROOF_CLAIMS_MISMATCH
 KEPT = frozenset({401, 405, 408, 413, 429})
 """Statuses that say more than the 400 which the RFC has for the rest."""
 
-JSON = {"Content-Type": "application/json"}
 _PLAINER = str.maketrans({'"': "'", "\\": "/"})
 """A description may hold neither (RFC 6749, 5.2)."""
 
@@ -59,7 +59,7 @@ def oauth_error(error: BrokerError, request_id: str) -> web.Response:
         "code": error.reason,
         "request_id": request_id,
     }
-    headers = JSON | problem_headers(error)
+    headers = {**HEADERS, **problem_headers(error)}
     if status != HTTPStatus.UNAUTHORIZED:
         headers.pop("WWW-Authenticate", None)
     response = web.Response(body=orjson.dumps(document), status=status, headers=headers)

@@ -1,12 +1,13 @@
 """How long ago a source was heard of: what it said counts for a while, and then nothing is decided from it."""
 
 import asyncio
+import math
 
 from broker.errors import BrokerError, Reason
 
 
-def _never() -> float:
-    return float("inf")
+def _at_the_beginning() -> float:
+    return 0.0
 
 
 class Freshness:
@@ -16,8 +17,8 @@ class Freshness:
         self._what = what
         self._source = source
         self._stale_seconds = stale_seconds
-        self._heard: float | None = None
-        self._now = _never
+        self._heard = -math.inf
+        self._now = _at_the_beginning
 
     def heard(self) -> None:
         """Note that what is known is what the source says now."""
@@ -27,7 +28,7 @@ class Freshness:
     @property
     def age(self) -> float:
         """How many seconds ago the source was heard of; infinite where it never was."""
-        return float("inf") if self._heard is None else self._now() - self._heard
+        return self._now() - self._heard
 
     @property
     def fresh(self) -> bool:
@@ -36,8 +37,8 @@ class Freshness:
 
     def require(self) -> None:
         """Raise BrokerError(registry_stale) where nothing is known yet, or it is too old."""
-        if self._heard is None or self._now() - self._heard >= self._stale_seconds:
-            age = "yet" if self._heard is None else f"for {self._stale_seconds:g} s"
+        if not self._now() - self._heard < self._stale_seconds:  # as fresh, without the way there
+            age = "yet" if self._heard == -math.inf else f"for {self._stale_seconds:g} s"
             raise BrokerError(
                 Reason.REGISTRY_STALE,
                 f"The broker has lost sight of {self._what}; try again shortly.",

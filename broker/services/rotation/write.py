@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from broker.errors import BrokerError, Reason
 from broker.model.account import account_user
-from broker.model.anchor import vault_anchor, version_anchor
+from broker.model.anchor import AnchorId, vault_anchor, version_anchor
 from broker.model.audit_record import Issuance, Origin
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Allowed
@@ -160,8 +160,7 @@ class CopyWriter:
         return own or before, named + tuple(RetiredAnchor(one, until) for one in gone)
 
     async def _find(self, target: Target, root: Anchor, version: int) -> Anchor | None:
-        which = version_anchor(vault_anchor(target.client.uid, target.grant), root, version)
-        return await self._anchors.find(target.client, which)
+        return await self._anchors.find(target.client, _which(target, root, version))
 
     async def _cut_short(self, target: Target, copy: StoredCopy, label: CopyLabel, root: Anchor) -> list[RetiredAnchor]:
         """Return the anchors of versions that were written and never described; readers may hold their tokens.
@@ -173,8 +172,7 @@ class CopyWriter:
         return [RetiredAnchor(label.anchor, until), *own] if own else []
 
     async def _version(self, target: Target, root: Anchor, version: int) -> Anchor:
-        which = version_anchor(vault_anchor(target.client.uid, target.grant), root, version)
-        return await self._anchors.ensure(target.client, which, root)
+        return await self._anchors.ensure(target.client, _which(target, root, version), root)
 
     async def _mint(self, target: Target, anchor: Anchor) -> MintedToken:
         allowed = Allowed(target.grant, target.audience, target.copy.ttl_seconds)
@@ -197,6 +195,10 @@ class CopyWriter:
             token_sha256=token.sha256,
             delivery="vault",
         )
+
+
+def _which(target: Target, root: Anchor, version: int) -> AnchorId:
+    return version_anchor(vault_anchor(target.client.uid, target.grant), root, version)
 
 
 def _key(label: CopyLabel) -> CopyKey:
