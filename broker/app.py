@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from broker.config import Config
-from broker.copies import Around, rotator, sweeper, sweeping
+from broker.copies import Around, Copies, copies, copy_jobs
 from broker.endpoints import api, new_request_id
 from broker.http.ops import OpsEndpoint, ops_router
 from broker.http.problems import malformed, turned_away
@@ -29,8 +29,6 @@ from broker.services.mint import GrantMinter
 from broker.services.near_misses import NearMisses
 from broker.services.prepare import Hands, Preparer
 from broker.services.reconcile import Reconciler
-from broker.services.rotation.rotate import Rotator
-from broker.services.rotation.sweep import Sweeper
 from broker.services.rush import Rush
 from broker.services.storms.client_rate import ClientRates
 from broker.services.storms.gate import Shed
@@ -76,14 +74,15 @@ def _joined(parts: Parts) -> Broker:
     board = _board(parts, rush)
     tokens = TokenAnchors(parts.clients.anchors, parts.clock)
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
-    copies = _copies(parts, minter, book, board)
-    keeper = rotator(copies, new_request_id) if copies else None
-    swept = sweeper(copies, keeper) if copies and keeper else None
-    if keeper is not None:
-        rush.late = keeper.queue.overdue
+    around = _around(parts, minter, book, board)
+    kept = copies(around, new_request_id) if around else None
+    if kept is not None:
+        rush.late = kept.rotator.queue.overdue
     gated = GatedMinter(minter, parts.gate, parts.decider)
     reused = SharedTokens(minter=gated, decider=parts.decider, clock=parts.clock)
-    shared = Shared(book, board, tokens, gated, reused, keeper, ClientRates(parts.rules, parts.clock))
+    shared = Shared(
+        book, board, tokens, gated, reused, kept.rotator if kept else None, ClientRates(parts.rules, parts.clock)
+    )
     reconciler = _reconciler(parts, shared, rush)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
     news = LeadNews(parts.clients.lead) if parts.clients.lead is not None else None
@@ -103,10 +102,10 @@ def _joined(parts: Parts) -> Broker:
         turned_away=turned_away(new_request_id, parts.metrics, lambda: parts.metrics.waits.shed(Shed.CONNECTIONS)),
         hung_up=lambda who: _hung_up(parts, who),
         jobs=_jobs(parts, shared, reconciler, near_misses)
-        | (_copy_jobs(copies, keeper, swept) if copies and keeper and swept else {})
+        | (copy_jobs(around, kept) if around and kept else {})
         | ({"lead-events": news.queue.run} if news is not None else {}),
         leave=endpoint.leave,
-        scraped=observe(parts, reconciler.first, _queues(shared, reconciler, near_misses, news, swept)),
+        scraped=observe(parts, reconciler.first, _queues(shared, reconciler, near_misses, news, kept)),
     )
 
 
@@ -116,10 +115,11 @@ def _hung_up(parts: Parts, who: object) -> None:
 
 
 def _queues(
-    shared: Shared, reconciler: Reconciler, near_misses: NearMisses, news: LeadNews | None, swept: Sweeper | None
+    shared: Shared, reconciler: Reconciler, near_misses: NearMisses, news: LeadNews | None, kept: Copies | None
 ) -> Iterator[WorkQueue[Any]]:
-    owners = (reconciler, shared.board, near_misses, shared.tokens, shared.keeper, news, swept)
-    yield from (owner.queue for owner in owners if owner is not None)
+    owners = (reconciler, shared.board, near_misses, shared.tokens, news)
+    copies = (kept.rotator, kept.sweeper, kept.left) if kept is not None else ()
+    yield from (owner.queue for owner in (*owners, *copies) if owner is not None)
 
 
 def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: NearMisses) -> dict[str, Job]:
@@ -139,10 +139,6 @@ def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: Nea
     if parts.pulse is not None:
         jobs["vault-pulse"] = parts.pulse.run
     return jobs
-
-
-def _copy_jobs(copies: Around, keeper: Rotator, swept: Sweeper) -> dict[str, Job]:
-    return {"rotate": keeper.queue.run, "sweep": sweeping(copies, swept)}
 
 
 def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
@@ -231,7 +227,7 @@ def _board(parts: Parts, rush: Rush) -> StatusBoard:
     )
 
 
-def _copies(parts: Parts, minter: GrantMinter, book: GrantBook, board: StatusBoard) -> Around | None:
+def _around(parts: Parts, minter: GrantMinter, book: GrantBook, board: StatusBoard) -> Around | None:
     if parts.vault is None or parts.pulse is None:
         return None
     return Around(

@@ -17,12 +17,14 @@ from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.rotation.courtesy import Callers, CourteousMinter, CourteousStore
 from broker.services.rotation.current import CurrentCopies
+from broker.services.rotation.left_anchors import LeftAnchors
 from broker.services.rotation.outage import Outage, Reach
 from broker.services.rotation.pulse import VaultPulse
 from broker.services.rotation.root import VaultRoots
 from broker.services.rotation.rotate import Rotator
 from broker.services.rotation.shown import ShownCopies
 from broker.services.rotation.sweep import Sweeper
+from broker.services.rotation.wanted import Wanted
 from broker.services.rotation.write import CopyWriter
 from broker.vault.login import VaultLogin
 from broker.vault.store import KvStore
@@ -72,10 +74,21 @@ class Around:
     rules: Rules
 
 
-def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
-    """Return what keeps copies current."""
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """What keeps them."""
+
+    rotator: Rotator
+    sweeper: Sweeper
+    left: LeftAnchors
+
+
+def copies(around: Around, new_request_id: Callable[[], str]) -> Copies:
+    """Return what keeps copies current, and tidies up after them."""
     place = _place(around.config)
+    wanted = Wanted(around.registry, around.rules, place)
     store = CourteousStore(around.store, around.callers)
+    left = LeftAnchors(wanted=wanted, store=store, anchors=around.anchors, place=place)
     writer = CopyWriter(
         store=store,
         anchors=around.anchors,
@@ -92,14 +105,16 @@ def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
     current = CurrentCopies(
         writer=writer,
         roots=roots,
+        left=left,
         shown=shown,
         book=around.book,
         rules=around.rules,
         clock=around.clock,
         new_request_id=new_request_id,
     )
-    return Rotator(
+    rotator = Rotator(
         registry=around.registry,
+        wanted=wanted,
         store=store,
         writer=writer,
         current=current,
@@ -107,27 +122,21 @@ def rotator(around: Around, new_request_id: Callable[[], str]) -> Rotator:
         outage=Outage(around.reach),
         leader=around.leader,
         place=place,
-        rules=around.rules,
         clock=around.clock,
     )
+    sweeper = Sweeper(store=around.store, place=place, unwanted=wanted.nowhere, hand_over=rotator.queue.add)
+    return Copies(rotator, sweeper, left)
 
 
-def sweeper(around: Around, rotator: Rotator) -> Sweeper:
-    """Return what finds copies that nobody wants."""
-    return Sweeper(
-        store=around.store, place=_place(around.config), unwanted=rotator.unwanted, hand_over=rotator.queue.add
-    )
+def copy_jobs(around: Around, kept: Copies) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+    """Return what goes on for them. The sweep of Vault must not start before it is known who is registered."""
 
-
-def sweeping(around: Around, sweeper: Sweeper) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Return the sweep of Vault, which must not start before it is known who is registered."""
-
-    async def run() -> None:
+    async def sweep() -> None:
         await around.registry.synced.wait()
-        sweeper.queue.add(around.config.cluster.name)
-        await sweeper.queue.run()
+        kept.sweeper.queue.add(around.config.cluster.name)
+        await kept.sweeper.queue.run()
 
-    return run
+    return {"rotate": kept.rotator.queue.run, "sweep": sweep, "left-anchors": kept.left.queue.run}
 
 
 def _place(config: Config) -> VaultPlace:

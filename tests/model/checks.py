@@ -10,6 +10,7 @@ from broker.model.former_grants import FormerGrant
 from broker.model.token import Anchor
 from broker.services.rotation.copy import READING_SLACK
 from broker.services.token_anchors import BUCKET_SECONDS, BUCKETS_IN_USE
+from broker.services.workqueue import Lane
 from tests.model.clients import RENEW_BEFORE, path_of
 from tests.model.kubernetes import Resource, Secret
 from tests.model.replica import Replica
@@ -227,7 +228,7 @@ def _metrics(world: World, leader: Replica) -> Iterator[str]:
         failing = {key for key in it.reconciler.queue._failures if key in healthy or key not in known}
         if failing:
             yield f"{it.name} fails to visit {failing}"
-        for queue in (it.shared.board.queue, it.shared.tokens.queue):
+        for queue in (it.shared.board.queue, it.shared.tokens.queue, it.left.queue):
             if queue._failures:
                 yield f"{it.name} fails to do {queue.name} {queue._failures}"
 
@@ -265,6 +266,7 @@ def _in_vault(world: World, it: Resource, grant: Grant) -> set[str]:
     if not world.kube.clock.set_at > 0:
         assert all((one.until - world.kube.now()).total_seconds() <= slack for one in entry.label.retired)
     names |= {entry.label.anchor.name, *(one.anchor.name for one in entry.label.retired)}
+    names |= {left.name for it in world.replicas.values() for left in it.left.queue._planned[Lane.NORMAL]}
     return names | {version_anchor(top, Anchor(root.name, root.uid), len(entry.versions) + 1).name}
 
 

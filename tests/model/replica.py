@@ -27,6 +27,7 @@ from broker.registries import Registered
 from broker.services.authenticate import BearerCheck, Checks, SecretCheck
 from broker.services.leadership import Leadership
 from broker.services.reconcile import Reconciler
+from broker.services.rotation.left_anchors import LeftAnchors
 from broker.services.rotation.rotate import Rotator
 from broker.services.server_time import ServerTime, TimedMinter
 from broker.services.storms.decide_anew import Decider
@@ -115,7 +116,7 @@ class Replica:
         """Let the product join its services, and keep hold of them; nothing listens to HTTP."""
         kept: dict[str, Any] = {}
         with pytest.MonkeyPatch.context() as patch:
-            for name in ("_reconciler", "Shared", "services"):
+            for name in ("_reconciler", "Shared", "services", "copies"):
                 patch.setattr(app, name, _keeping(kept, name))
             for unused in ("api", "ops_router", "malformed", "turned_away"):
                 patch.setattr(app, unused, lambda *_, **__: None)
@@ -125,6 +126,7 @@ class Replica:
         self.reconciler: Reconciler = kept["_reconciler"]
         self.shared: Shared = kept["Shared"]
         self.services: Services = kept["services"]
+        self.left: LeftAnchors = kept["copies"].left
         self.jobs = jobs | {"namespaces": self._labels.run}
 
     async def _job(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

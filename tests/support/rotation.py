@@ -20,10 +20,12 @@ from broker.ports import AuditLog, Clock, Minter, Registration, Registry, VaultS
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.rotation.current import CurrentCopies
+from broker.services.rotation.left_anchors import LeftAnchors
 from broker.services.rotation.outage import Outage, Reach
 from broker.services.rotation.root import VaultRoots
 from broker.services.rotation.rotate import Rotator
 from broker.services.rotation.shown import ShownCopies
+from broker.services.rotation.wanted import Wanted
 from broker.services.rotation.write import CopyWriter
 from broker.services.token_anchors import TokenAnchors
 from tests.support.fake_vault import FakeVault
@@ -200,7 +202,7 @@ class MemoryAudit:
 
     def __init__(self, power: Power) -> None:
         self.records: list[Issuance] = []
-        self.fault: BrokerError | None = None
+        self.fault: BaseException | None = None
         self._power = power
 
     def issued(self, record: Issuance) -> None:
@@ -297,10 +299,11 @@ def fake_rotator(
     writer = CopyWriter(
         store=vault, anchors=cluster, minter=granted, audit=audit, clock=clock, cluster=CLUSTER, place=PLACE
     )
-    numbers = itertools.count()
+    numbers, wanted = itertools.count(), Wanted(registry, rules, PLACE)
     current = CurrentCopies(
         writer=writer,
         roots=VaultRoots(registry=registry, anchors=cluster, book=book, leader=cluster, clock=clock),
+        left=LeftAnchors(wanted=wanted, store=vault, anchors=cluster, place=PLACE),
         shown=shown,
         book=book,
         rules=rules,
@@ -309,6 +312,7 @@ def fake_rotator(
     )
     return Rotator(
         registry=registry,
+        wanted=wanted,
         store=vault,
         writer=writer,
         current=current,
@@ -316,7 +320,6 @@ def fake_rotator(
         outage=Outage(reach or FakeReach()),
         leader=cluster,
         place=PLACE,
-        rules=rules,
         clock=clock,
     )
 

@@ -590,7 +590,7 @@ async def test_an_invalid_registration_changes_nothing(world: World) -> None:
     assert await world.visit() is None
 
     assert PATH in world.vault.entries
-    assert not world.rotator.unwanted(KEY)
+    assert not world.rotator._wanted.nowhere(KEY)
 
 
 @pytest.mark.parametrize("withdrawn", ["client", "grant"])
@@ -666,7 +666,9 @@ async def test_a_sweep_hands_over_what_nobody_wants_and_nothing_else(world: Worl
     world.vault.stranger_writes((*PLACE.root, "shop", "UPPER", "default"))
     found: list[CopyKey] = []
 
-    await Sweeper(store=world.vault, place=PLACE, unwanted=world.rotator.unwanted, hand_over=found.append).visit("prod")
+    await Sweeper(store=world.vault, place=PLACE, unwanted=world.rotator._wanted.nowhere, hand_over=found.append).visit(
+        "prod"
+    )
 
     assert found == [CopyKey(ClientId("shop", "gone"), "default")]
 

@@ -11,6 +11,7 @@ from broker.model.vault_path import CopyKey
 from broker.ports import Clock
 from broker.services.grant_book import GrantBook
 from broker.services.rotation.copy import Target, as_it_should_be, bound_as_made, due, renewal
+from broker.services.rotation.left_anchors import LeftAnchors
 from broker.services.rotation.root import VaultRoots
 from broker.services.rotation.shown import ShownCopies
 from broker.services.rotation.write import CopyWriter
@@ -27,6 +28,7 @@ class CurrentCopies:
         *,
         writer: CopyWriter,
         roots: VaultRoots,
+        left: LeftAnchors,
         shown: ShownCopies,
         book: GrantBook,
         rules: Rules,
@@ -35,6 +37,7 @@ class CurrentCopies:
     ) -> None:
         self._writer = writer
         self._roots = roots
+        self._left = left
         self._shown = shown
         self._book = book
         self._rules = rules
@@ -71,7 +74,12 @@ class CurrentCopies:
     async def replace(self, target: Target, copy: StoredCopy | None, origin: Origin) -> StoredCopy:
         """Write a version on top of ``copy``, due or not, and return it."""
         self._roots.require(target)
-        return await self._write(target, copy, await self._roots.ensure(target), origin)
+        root = await self._roots.ensure(target)
+        try:
+            return await self._write(target, copy, root, origin)
+        except BaseException:  # also where the caller is gone
+            self._left.failed(target, root, 1 + (copy.current_version if copy else 0))
+            raise
 
     async def _write(self, target: Target, copy: StoredCopy | None, root: Anchor, origin: Origin) -> StoredCopy:
         self._still_allowed(target)

@@ -16,16 +16,17 @@ from broker.errors import BrokerError, Reason
 from broker.model.account import account_user
 from broker.model.audit_record import Origin
 from broker.model.client import Client, ClientId
-from broker.model.decision import Rules, standing
+from broker.model.decision import standing
 from broker.model.schedule import spread
 from broker.model.stored_copy import StoredCopy
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Clock, Leader, Registry, VaultStore
-from broker.services.rotation.copy import Target, left_over, owned, renewal, target_of
+from broker.services.rotation.copy import Target, left_over, owned, renewal
 from broker.services.rotation.courtesy import at_once
 from broker.services.rotation.current import CurrentCopies
 from broker.services.rotation.outage import Outage
 from broker.services.rotation.shown import ShownCopies
+from broker.services.rotation.wanted import Wanted
 from broker.services.rotation.write import CopyWriter
 from broker.services.workqueue import WorkQueue
 
@@ -67,6 +68,7 @@ class Rotator:
         self,
         *,
         registry: Registry,
+        wanted: Wanted,
         store: VaultStore,
         writer: CopyWriter,
         current: CurrentCopies,
@@ -74,11 +76,11 @@ class Rotator:
         outage: Outage,
         leader: Leader,
         place: VaultPlace,
-        rules: Rules,
         clock: Clock,
         workers: int = WORKERS,
     ) -> None:
         self._registry = registry
+        self._wanted = wanted
         self._store = store
         self._writer = writer
         self._current = current
@@ -86,7 +88,6 @@ class Rotator:
         self._outage = outage
         self._leader = leader
         self._place = place
-        self._rules = rules
         self._clock = clock
         self._seen: dict[ClientId, tuple[_News, frozenset[CopyKey]]] = {}
         self._locks: WeakValueDictionary[CopyKey, asyncio.Lock] = WeakValueDictionary()
@@ -133,19 +134,6 @@ class Rotator:
         if key in self._seen.get(client_id, (None, frozenset[CopyKey]()))[1]:
             self.queue.news(key)
 
-    def unwanted(self, key: CopyKey) -> bool:
-        """Tell whether nobody wants a copy any more. One whose registration is merely invalid is wanted.
-
-        Raises BrokerError(registry_stale).
-        """
-        registration = self._registry.get(key.client)
-        if registration is None:
-            return True
-        client = registration.client
-        if registration.deleting:
-            return True
-        return client is not None and target_of(client, key.grant, self._rules, self._place) is None
-
     async def visit(self, key: CopyKey) -> float | None:
         """Bring one copy up to date, or remove it; the queue's handler."""
         async with self._lock(key):
@@ -162,8 +150,8 @@ class Rotator:
                 raise
 
     async def _look(self, key: CopyKey) -> float | None:
-        if not self.unwanted(key):
-            target = self._target(key)
+        if not self._wanted.nowhere(key):
+            target = self._wanted.target(key)
             return None if target is None else await self._keep(target)
         with at_once():
             await self._remove(key)
@@ -172,7 +160,7 @@ class Rotator:
     def _put_off(self, key: CopyKey, away: BrokerError) -> None:
         """Leave a copy alone until Vault is back."""
         self._outage.missed(key)
-        target = self._target(key)
+        target = self._wanted.target(key)
         if target is not None:
             self._shown.failed(target, away)
 
@@ -187,7 +175,7 @@ class Rotator:
                 return await self._deliver(key, client, origin)
 
     async def _deliver(self, key: CopyKey, client: Client, origin: Origin) -> Delivered:
-        target = self._target(key)
+        target = self._wanted.target(key)
         if target is None or target.client.uid != client.uid:
             raise BrokerError(Reason.DELIVERY_NOT_CONFIGURED, "This grant is not kept in Vault.")
         try:
@@ -199,12 +187,6 @@ class Rotator:
             raise
         self.queue.add(key, self._wait(target, copy, active=True))
         return _delivered(copy, target, self._place)
-
-    def _target(self, key: CopyKey) -> Target | None:
-        registration = self._registry.get(key.client)
-        if registration is None or registration.client is None:
-            return None
-        return target_of(registration.client, key.grant, self._rules, self._place)
 
     async def _keep(self, target: Target) -> float:
         active = standing(target.client, self._clock.now()) is None
