@@ -1,8 +1,9 @@
 """The one place where the parts are made and joined."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from broker.config import Config
@@ -21,6 +22,7 @@ from broker.observing import not_ready, observe
 from broker.parts import Parts, made
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
+from broker.services.courtesy import Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.lead_news import LeadNews
@@ -70,11 +72,11 @@ def _joined(parts: Parts) -> Broker:
     def recheck(client_id: ClientId) -> None:
         reconciler.recheck(client_id)
 
-    book, rush = GrantBook(), Rush(parts.clock)
-    board = _board(parts, rush)
+    book, rush, turns = GrantBook(), Rush(parts.clock), Turns(parts.gate)
+    board = _board(parts, rush, turns)
     tokens = TokenAnchors(parts.clients.anchors, parts.clock)
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
-    around = _around(parts, minter, book, board)
+    around = _around(parts, minter, book, board, turns)
     kept = copies(around, new_request_id) if around else None
     if kept is not None:
         rush.late = kept.rotator.queue.overdue
@@ -83,7 +85,8 @@ def _joined(parts: Parts) -> Broker:
     shared = Shared(
         book, board, tokens, gated, reused, kept.rotator if kept else None, ClientRates(parts.rules, parts.clock)
     )
-    reconciler = _reconciler(parts, shared, rush)
+    reconciler = _reconciler(parts, shared, rush, turns)
+    turns.late = partial(_latest, (reconciler.queue, board.queue, *((kept.rotator.queue,) if kept else ())))
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
     news = LeadNews(parts.clients.lead) if parts.clients.lead is not None else None
     _follow(parts, shared, reconciler, news)
@@ -107,6 +110,10 @@ def _joined(parts: Parts) -> Broker:
         leave=endpoint.leave,
         scraped=observe(parts, reconciler.first, _queues(shared, reconciler, near_misses, news, kept)),
     )
+
+
+def _latest(queues: Iterable[WorkQueue[Any]]) -> float:
+    return max(queue.overdue() for queue in queues)
 
 
 def _hung_up(parts: Parts, who: object) -> None:
@@ -141,7 +148,7 @@ def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: Nea
     return jobs
 
 
-def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
+def _reconciler(parts: Parts, shared: Shared, rush: Rush, turns: Turns) -> Reconciler:
     anchored = AnchoredGrants()
     ender = Ender(
         parts.clients.anchors,
@@ -173,6 +180,7 @@ def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
         clock=parts.time,
         prepared=shared.keeper.prepared if shared.keeper is not None else _nobody_waits,
         anchored=anchored,
+        turns=turns,
     )
 
 
@@ -211,7 +219,7 @@ def _follow(parts: Parts, shared: Shared, reconciler: Reconciler, news: LeadNews
         parts.pulse.back = keeper.reached_again
 
 
-def _board(parts: Parts, rush: Rush) -> StatusBoard:
+def _board(parts: Parts, rush: Rush, turns: Turns) -> StatusBoard:
     def proofs(namespace: str) -> ProofPolicy:
         return replace(parts.checks.policy, kinds=parts.rules.limits(namespace).proofs)
 
@@ -224,10 +232,11 @@ def _board(parts: Parts, rush: Rush) -> StatusBoard:
         proofs=proofs,
         leader=parts.leadership if parts.config.registry.directory is None else Own(),
         rush=rush,
+        turns=turns,
     )
 
 
-def _around(parts: Parts, minter: GrantMinter, book: GrantBook, board: StatusBoard) -> Around | None:
+def _around(parts: Parts, minter: GrantMinter, book: GrantBook, board: StatusBoard, turns: Turns) -> Around | None:
     if parts.vault is None or parts.pulse is None:
         return None
     return Around(
@@ -237,7 +246,7 @@ def _around(parts: Parts, minter: GrantMinter, book: GrantBook, board: StatusBoa
         reach=parts.pulse,
         anchors=parts.clients.anchors,
         minter=minter,
-        callers=parts.gate,
+        turns=turns,
         book=book,
         leader=parts.leadership,
         board=board,

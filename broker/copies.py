@@ -13,9 +13,10 @@ from broker.model.decision import Rules
 from broker.model.vault_path import VaultPlace
 from broker.ports import Anchors, AuditLog, Clock, Leader, LiveRegistry, VaultStore
 from broker.services.board import StatusBoard
+from broker.services.courtesy import Turns
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
-from broker.services.rotation.courtesy import Callers, CourteousMinter, CourteousStore
+from broker.services.rotation.courteous import CourteousMinter, CourteousStore
 from broker.services.rotation.current import CurrentCopies
 from broker.services.rotation.left_anchors import LeftAnchors
 from broker.services.rotation.outage import Outage, Reach
@@ -64,7 +65,7 @@ class Around:
     reach: Reach
     anchors: Anchors
     minter: GrantMinter
-    callers: Callers
+    turns: Turns
     book: GrantBook
     leader: Leader
     board: StatusBoard
@@ -87,12 +88,12 @@ def copies(around: Around, new_request_id: Callable[[], str]) -> Copies:
     """Return what keeps copies current, and tidies up after them."""
     place = _place(around.config)
     wanted = Wanted(around.registry, around.rules, place)
-    store = CourteousStore(around.store, around.callers)
+    store = CourteousStore(around.store, around.turns)
     left = LeftAnchors(wanted=wanted, store=store, anchors=around.anchors, place=place)
     writer = CopyWriter(
         store=store,
         anchors=around.anchors,
-        minter=CourteousMinter(around.minter, around.callers),
+        minter=CourteousMinter(around.minter, around.turns),
         audit=around.audit,
         clock=around.clock,
         cluster=cluster_info(around.config),

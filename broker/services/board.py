@@ -24,6 +24,7 @@ from broker.model.status import (
 from broker.model.vault_status import VaultFacts
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
 from broker.services.by_grant import keep_granted
+from broker.services.courtesy import Turns
 from broker.services.ending import NotEnded
 from broker.services.rush import Rush
 from broker.services.status_pace import StatusPace
@@ -105,6 +106,7 @@ class StatusBoard:
         proofs: Callable[[str], ProofPolicy],
         leader: Leader,
         rush: Rush,
+        turns: Turns,
     ) -> None:
         self._registry = registry
         self._writer = writer
@@ -117,7 +119,7 @@ class StatusBoard:
         self._ended: dict[ClientId, frozenset[FormerGrant]] = {}
         self._unended: dict[ClientId, tuple[str, ...]] = {}
         self._told: defaultdict[ClientId, dict[str, tuple[str, str]]] = defaultdict(dict)
-        self._pace = StatusPace(clock, rush)
+        self._pace = StatusPace(clock, rush, turns)
         self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
 
     def rehearsed(
@@ -247,7 +249,8 @@ class StatusBoard:
         news = self._pace.begin(client_id)  # not before: what is not said yet is news still
         try:
             if status != registration.status:
-                await self._writer.write(registration, status)
+                async with self._pace.turn(registration, status):
+                    await self._writer.write(registration, status)
             await self._tell_all(registration, ready, parts)
         except BrokerError:
             if news:

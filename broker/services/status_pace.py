@@ -1,24 +1,31 @@
 """When a status may be written: what tells of nothing but copies in Vault waits for its turn, all else does not."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from broker.model.client import ClientId
 from broker.model.vault_status import differs_about_vault_only
 from broker.ports import Clock, Registration
+from broker.services.courtesy import Kind, Turns
 from broker.services.rush import LONGEST_SECONDS, Rush
 from broker.services.storms.token_bucket import TokenBucket
 
 ROUTINE_QPS, ROUTINE_BURST = 25.0, 200
 """How many statuses are written a second, and at once, that tell of nothing but copies in Vault."""
 
+ROUTINE_WRITES = 4
+"""How many of them are written at a time while no callers come."""
+
 
 class StatusPace:
     """Keeps the API server from having to take ten thousand statuses at once: Vault may fail, and be back, for all."""
 
-    def __init__(self, clock: Clock, rush: Rush) -> None:
+    def __init__(self, clock: Clock, rush: Rush, turns: Turns) -> None:
         self._clock = clock
         self._rush = rush
+        self._behind = turns
+        self._kind = Kind(ROUTINE_WRITES)
         self._routine = TokenBucket(clock, qps=ROUTINE_QPS, burst=ROUTINE_BURST)
         self._turns: dict[ClientId, float] = {}
         self._news: set[ClientId] = set()
@@ -58,6 +65,11 @@ class StatusPace:
         if turn > now:
             self._turns[registration.id] = turn
         return max(0.0, turn - now)
+
+    def turn(self, registration: Registration, status: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
+        """Return the turn in which a status is to be written: behind callers, where it tells of copies only."""
+        routine = differs_about_vault_only(status, registration.status)
+        return self._behind.turn(self._kind) if routine else nullcontext()
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""

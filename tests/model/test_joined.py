@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from broker.services.rotation.courtesy import CourteousMinter, CourteousStore
+from broker.services.rotation.courteous import CourteousMinter, CourteousStore
 from broker.services.rush import LATE_SECONDS
 from tests.model.replica import Replica
 from tests.model.world import World
@@ -44,7 +44,35 @@ def test_what_rotation_asks_stands_back_for_callers_at_the_gate(world: World) ->
     assert isinstance(store, CourteousStore)
     assert isinstance(writer._minter, CourteousMinter)
     assert writer._store is store
-    assert store._turns._callers is writer._minter._turns._callers is replica.gate
+    assert store._turns is writer._minter._turns
+    assert store._turns._callers is replica.gate
+
+
+def test_routine_takes_turns_with_rotation(world: World) -> None:
+    """Together they make few calls at a time while callers come."""
+    replica = world.replicas["a"]
+    turns = replica.reconciler._grants._turns
+
+    assert turns is replica.shared.board._pace._behind
+    assert turns is replica.keeper._store._turns  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("which", ["reconcile", "status", "rotate"])
+def test_whatever_is_late_for_long_is_not_held_up_by_callers(world: World, which: str) -> None:
+    """They ask about each of them."""
+    replica = world.replicas["a"]
+    queues = {it.name: it for it in (replica.reconciler.queue, replica.shared.board.queue, replica.keeper.queue)}
+    turns, seen = replica.reconciler._grants._turns, list[float]()
+
+    def late() -> None:
+        seen.append(turns.late())
+        queues[which].add(KEY if which == "rotate" else KEY.client, -1000)  # type: ignore[arg-type]
+        seen.append(turns.late())
+
+    world.do(late)
+
+    assert seen[0] < 1
+    assert seen[1] == pytest.approx(1000, abs=1)
 
 
 def _rushes(replica: Replica) -> list[bool]:

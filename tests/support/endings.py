@@ -23,6 +23,7 @@ from broker.model.vault_path import CopyKey
 from broker.ports import LiveToken, Registration, Reviewed
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
+from broker.services.courtesy import Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.introspect import Introspector
@@ -40,6 +41,7 @@ from broker.services.storms.gated import GatedMinter
 from broker.services.storms.shared_tokens import SharedTokens
 from broker.services.token_anchors import TokenAnchors
 from tests.support import rotation
+from tests.support.callers import NoCallers
 from tests.support.fake_vault import FakeVault
 from tests.support.gates import a_gate
 from tests.support.processes import until
@@ -322,7 +324,7 @@ class EndingWorld:
     def _injected(self) -> set[Reason]:
         """Return with what visits must fail: what the test lets calls meet, and what it lets them find."""
         injected = (self.cluster.delete_fault, self.audit.fault, *self.cluster.refused.values())
-        faults = {fault.reason for fault in injected if fault is not None}
+        faults = {fault.reason for fault in injected if isinstance(fault, BrokerError)}
         faults |= {Reason.ACCESS_NOT_AS_DECLARED} if self.cluster.denied else set()
         faults |= set() if self.labels_known else {Reason.REGISTRY_STALE}
         return faults | (set() if self.cluster.leading else {Reason.ANCHOR_MISSING})
@@ -402,6 +404,7 @@ class EndingWorld:
             metrics=self.metrics,
             leader=self.cluster,
             rush=Rush(self.clock),
+            turns=Turns(NoCallers()),
             proofs=lambda namespace: ProofPolicy(kinds=self._limits(namespace).proofs),
         )
 
@@ -427,6 +430,7 @@ class EndingWorld:
             clock=self.clock,
             prepared=self.rotator.prepared,
             anchored=self.anchored,
+            turns=Turns(NoCallers()),
         )
 
     def _rotator(self) -> Rotator:

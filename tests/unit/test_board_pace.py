@@ -320,3 +320,17 @@ async def test_whoever_goes_while_it_stands_back_takes_no_memory() -> None:
     assert stood_back
     assert not bench.board._pace._stood_back
     assert not bench.board._pace._news
+
+
+async def test_what_tells_of_copies_only_is_written_behind_callers_and_news_is_not() -> None:
+    """A status that says who may have tokens waits for nobody."""
+    bench = Renewed()
+    stood_back = []
+    for fault in (None, None, Fault(Reason.SERVICE_ACCOUNT_MISSING, "gone")):
+        await bench.renew()
+        bench.board.rehearsed(KEY.client, "default", fault, None)
+        await bench.write()
+        stood_back.append(bench.callers.stood_back)
+
+    assert stood_back == [0, 1, 2]
+    assert bench.condition("Ready") == ("False", "ServiceAccountMissing")

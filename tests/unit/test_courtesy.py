@@ -1,4 +1,4 @@
-"""Rotation lets callers go first, for a moment at each call, and finishes what it has begun."""
+"""What goes on behind callers lets them go first, for a moment at each call, and finishes what it has begun."""
 
 import asyncio
 
@@ -7,15 +7,8 @@ import pytest
 from broker.model.audit_record import Origin
 from broker.model.decision import Allowed
 from broker.model.token import Anchor, MintedToken
-from broker.services.rotation.courtesy import (
-    LATELY_SECONDS,
-    STAND_BACK_SECONDS,
-    AtATime,
-    CourteousMinter,
-    CourteousStore,
-    Turns,
-    at_once,
-)
+from broker.services.courtesy import FEW, LATELY_SECONDS, PATIENCE_SECONDS, STAND_BACK_SECONDS, Kind, Turns, at_once
+from broker.services.rotation.courteous import CourteousMinter, CourteousStore
 from tests.support.rotation import KEY, PLACE, World, client
 
 
@@ -53,7 +46,7 @@ async def test_a_token_is_minted_after_the_callers() -> None:
     busy, owner = Busy(), client()
     allowed, anchor = Allowed(owner.grants[0], "x", 600), Anchor("a", "u")
     with pytest.raises(LookupError):
-        await CourteousMinter(Minting(busy), busy).mint_below(owner, allowed, anchor)
+        await CourteousMinter(Minting(busy), Turns(busy)).mint_below(owner, allowed, anchor)
 
     assert busy.happened == [STAND_BACK_SECONDS, (owner, allowed, anchor)]
 
@@ -61,7 +54,7 @@ async def test_a_token_is_minted_after_the_callers() -> None:
 async def test_looks_and_versions_stand_back_and_what_completes_a_version_does_not() -> None:
     """A version without its label is one that the next broker has to mend."""
     world, busy = World(), Busy()
-    store, path = CourteousStore(world.vault, busy), PLACE.path(KEY)
+    store, path = CourteousStore(world.vault, Turns(busy)), PLACE.path(KEY)
     version = await store.write(path, {"token": "x"}, cas=0)
     found = await store.inspect(path)
     before = list(busy.happened)
@@ -79,7 +72,7 @@ async def test_looks_and_versions_stand_back_and_what_completes_a_version_does_n
 async def test_who_does_it_for_a_caller_does_not_stand_back() -> None:
     """Nor does it wait for a turn among what is done behind callers."""
     world, busy = World(), Busy()
-    store = CourteousStore(world.vault, busy)
+    store = CourteousStore(world.vault, Turns(busy))
     with at_once():
         await store.inspect(PLACE.path(KEY))
     at_once_happened = list(busy.happened)
@@ -92,7 +85,7 @@ async def test_a_delivery_is_a_callers_and_a_copy_that_nobody_wants_goes_at_once
     """Renewing one is neither."""
     world, busy = World(), Busy()
     world.registry.put(client())
-    world.restart(store=CourteousStore(world.vault, busy))
+    world.restart(store=CourteousStore(world.vault, Turns(busy)))
     await world.rotator.deliver(client(), "default", Origin("r"))
     delivered = list(busy.happened)
     await world.visit()
@@ -106,62 +99,122 @@ async def test_a_delivery_is_a_callers_and_a_copy_that_nobody_wants_goes_at_once
 
 
 class Crowd:
-    """Calls that take turns, and end when a test says so."""
+    """Calls of two kinds that take turns, and end when a test says so."""
 
-    def __init__(self) -> None:
-        self.busy, self.under_way, self.most = Busy(), 0, 0
-        self.turns = Turns(self.busy, AtATime(2, 4))
-        self.over = asyncio.Semaphore(0)
+    def __init__(self, *, callers: bool) -> None:
+        self.busy = Busy()
+        self.busy.callers = callers
+        self.turns = Turns(self.busy)
+        self.kinds = {"mint": Kind(2), "write": Kind(3)}
+        self.begun: list[str] = []
+        self.ends: dict[str, asyncio.Event] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def call(self) -> None:
-        """Make one call."""
-        async with self.turns.turn():
-            self.under_way += 1
-            await self.over.acquire()
-            self.under_way -= 1
+    async def come(self, *names: str) -> None:
+        """Let calls come, one after the other; the name of each begins with its kind."""
+        for name in names:
+            self.ends[name] = asyncio.Event()
+            self.tasks[name] = asyncio.create_task(self._call(name))
+            await asyncio.sleep(0)
+        await self.settle()
 
-    async def end(self, calls: int) -> None:
-        """Let so many calls end, and the next ones begin."""
-        for _ in range(calls):
-            self.over.release()
-        await asyncio.sleep(0.01)
+    async def end(self, *names: str) -> None:
+        """Let calls end, and the next ones begin."""
+        for name in names:
+            self.ends[name].set()
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Let begin what may."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def _call(self, name: str) -> None:
+        async with self.turns.turn(self.kinds[name.split(maxsplit=1)[0]]):
+            self.begun.append(name)
+            await self.ends[name].wait()
 
 
-async def test_few_calls_are_made_at_a_time_while_callers_come_and_more_when_none_do() -> None:
-    """Whoever waits for a turn hears of it with the next one that is over."""
-    crowd = Crowd()
-    crowd.busy.callers = True
-    calls = [asyncio.create_task(crowd.call()) for _ in range(12)]
-    await crowd.end(0)
-    counts = [crowd.under_way]
-    await crowd.end(1)
-    counts.append(crowd.under_way)
+async def test_one_call_is_made_at_a_time_while_callers_come() -> None:
+    """Of whatever kind, and who came first goes first."""
+    assert FEW == 1
+    crowd = Crowd(callers=True)
+    await crowd.come("mint 1", "write 1", "mint 2", "write 2")
+    begun = [list(crowd.begun)]
+    for name in ("mint 1", "write 1", "mint 2"):
+        await crowd.end(name)
+        begun.append(list(crowd.begun))
+
+    assert begun == [["mint 1", "write 1", "mint 2", "write 2"][: 1 + number] for number in range(4)]
+
+
+async def test_as_many_of_each_kind_are_made_at_a_time_as_it_bears_while_no_callers_come() -> None:
+    """One kind that has no room holds up no other."""
+    crowd = Crowd(callers=False)
+    await crowd.come("mint 1", "mint 2", "mint 3", "write 1", "write 2", "write 3", "write 4")
+    before = list(crowd.begun)
+    await crowd.end("mint 2")
+    await crowd.end("write 3")
+
+    assert before == ["mint 1", "mint 2", "write 1", "write 2", "write 3"]
+    assert crowd.begun[len(before) :] == ["mint 3", "write 4"]
+
+
+async def test_when_callers_come_no_more_all_who_wait_go_on() -> None:
+    """They hear of it with the next call that is over; one that comes then overtakes nobody."""
+    crowd = Crowd(callers=True)
+    await crowd.come("write 1", "write 2", "mint 1", "mint 2")
     crowd.busy.callers = False
-    await crowd.end(1)
-    counts.append(crowd.under_way)
+    await crowd.come("write 3")
+    begun = list(crowd.begun)
     crowd.busy.callers = True
-    await crowd.end(1)
-    counts.append(crowd.under_way)
-    await crowd.end(12)
-    await asyncio.gather(*calls)
+    await crowd.come("write 4")
+    await crowd.end("write 1", "write 2", "write 3", "mint 1")
+    still = list(crowd.begun)
+    await crowd.end("mint 2")
 
-    assert counts == [2, 2, 4, 3]
-    assert crowd.under_way == 0
+    assert sorted(begun) == ["mint 1", "mint 2", "write 1", "write 2", "write 3"]
+    assert still == begun
+    assert crowd.begun == [*begun, "write 4"]
 
 
 async def test_a_call_that_fails_or_is_given_up_leaves_its_turn_to_the_next() -> None:
-    """Nobody waits for ever."""
-    crowd = Crowd()
-    first = [asyncio.create_task(crowd.call()) for _ in range(4)]
-    await crowd.end(0)
-    waiting = [asyncio.create_task(crowd.call()) for _ in range(4)]
-    await crowd.end(0)
-    for one in (*first, waiting[0]):
-        one.cancel()
-    await crowd.end(0)
-    crowd.under_way -= len(first)
-    begun = crowd.under_way
-    await crowd.end(3)
+    """Also one that was given its turn in the moment in which it was given up: nobody waits for ever."""
+    crowd = Crowd(callers=True)
+    await crowd.come("mint 1", "mint 2", "write 1", "write 2")
+    for waits in ("write 1", "mint 2"):
+        crowd.tasks[waits].cancel()
+    crowd.ends["mint 1"].set()
+    await crowd.settle()
+    after = list(crowd.begun)
+    await crowd.come("mint 3", "mint 4")
+    crowd.ends["write 2"].set()
+    await asyncio.sleep(0)  # mint 3 was given its turn by that, and has not run since
+    crowd.tasks["mint 3"].cancel()
+    await crowd.settle()
 
-    assert begun == 3
-    assert all(one.done() and not one.cancelled() for one in waiting[1:])
+    assert after == ["mint 1", "write 2"]
+    assert crowd.begun == ["mint 1", "write 2", "mint 4"]
+
+
+async def test_a_caller_who_waits_himself_waits_for_no_turn() -> None:
+    """However many go on behind callers."""
+    crowd = Crowd(callers=True)
+    await crowd.come("mint 1")
+    with at_once():
+        await crowd.come("mint 2")
+
+    assert crowd.begun == ["mint 1", "mint 2"]
+
+
+async def test_what_is_late_for_long_is_not_held_up_by_callers() -> None:
+    """Where each call takes long, one at a time would never be enough."""
+    crowd = Crowd(callers=True)
+    crowd.turns.late = lambda: PATIENCE_SECONDS - 1
+    await crowd.come("mint 1", "write 1", "mint 2")
+    before = list(crowd.begun)
+    crowd.turns.late = lambda: PATIENCE_SECONDS
+    await crowd.come("write 2")
+
+    assert before == ["mint 1"]
+    assert sorted(crowd.begun) == ["mint 1", "mint 2", "write 1", "write 2"]

@@ -11,6 +11,7 @@ from broker.model.audit_record import Origin
 from broker.model.token import Anchor
 from broker.services.rotation.copy import READING_SLACK
 from broker.services.rotation.left_anchors import LOOK_SECONDS, LeftAnchor, LeftAnchors
+from broker.services.workqueue import Lane
 from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, TTL, World, client
 
 SLACK = RENEW_BEFORE + READING_SLACK.total_seconds()
@@ -34,7 +35,7 @@ class Two:
             await self.follower.deliver(client(), KEY.grant, Origin("r"))
         self.world.audit.fault = None
         assert len(self.world.cluster.versions) == 2
-        (left,) = self.left.queue._planned[0]
+        (left,) = self.left.queue._planned[Lane.NORMAL]
         return left
 
     @property
@@ -52,7 +53,7 @@ class Two:
 
     def next(self, left: LeftAnchor) -> tuple[LeftAnchor, float]:
         """Return what was planned instead of ``left``, and in how many seconds."""
-        planned = self.left.queue._planned[0]
+        planned = self.left.queue._planned[Lane.NORMAL]
         ((due, _, other),) = [one for one in planned._heap if one[2] != left]
         return other, due - asyncio.get_running_loop().time()
 
@@ -84,7 +85,7 @@ async def test_it_is_first_looked_at_after_a_while(two: Two) -> None:
     """The next version is hours away, mostly."""
     left = await two.fail()
 
-    planned = two.left.queue._planned[0].first()
+    planned = two.left.queue._planned[Lane.NORMAL].first()
     assert planned is not None
     assert planned[2] == left
     assert planned[0] - asyncio.get_running_loop().time() == pytest.approx(LOOK_SECONDS, abs=1)
@@ -189,5 +190,5 @@ async def test_a_first_version_that_was_not_written_counts_too(two: Two) -> None
     assert target is not None
     two.left.failed(target, top, 1)
 
-    (left,) = two.left.queue._planned[0]
+    (left,) = two.left.queue._planned[Lane.NORMAL]
     assert (left.version, left.name.rpartition("-")[2]) == (1, "v1")

@@ -30,7 +30,7 @@ from broker.services.rotation.copy import (
     replaced,
     undescribed,
 )
-from broker.services.rotation.courtesy import BelowMinter
+from broker.services.rotation.courteous import BelowMinter
 
 
 @dataclass(frozen=True, slots=True)

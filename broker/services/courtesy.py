@@ -1,0 +1,114 @@
+"""Callers first: what goes on behind them waits while they have requests in flight, and takes turns while they come.
+
+A renewal has hours, and a look at an account or a status has minutes; a caller is waiting. Each wait is short, so that
+callers who never stop cannot hold up anything for good. And while callers come at all, one call is made at a time: who
+comes now has hardly more than those before him. docs/performance.md has what that costs and gains.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+STAND_BACK_SECONDS = 0.03
+"""How long one call stands back at most. A renewal has three: so 10 copies a second come, whoever calls how often."""
+
+LATELY_SECONDS = 1.0
+"""For so long after a caller another one is expected."""
+
+FEW = 1
+"""How many calls are made at a time while callers come, of whatever kind."""
+
+PATIENCE_SECONDS = 240.0
+"""What is late by more is not held up by callers: where each call takes long, few at a time would never be enough."""
+
+
+class Callers(Protocol):
+    """Knows of callers (:class:`broker.services.storms.gate.Gate`)."""
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until none has a request in flight, for so many seconds at most."""
+
+    def lately(self, seconds: float) -> bool:
+        """Tell whether one has, or one came in so many seconds."""
+
+
+_AT_ONCE: ContextVar[bool] = ContextVar("at_once", default=False)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Let no call in the block stand back: a caller waits for what it does himself, or it ends something."""
+    token = _AT_ONCE.set(True)
+    try:
+        yield
+    finally:
+        _AT_ONCE.reset(token)
+
+
+@dataclass(slots=True, eq=False)
+class Kind:
+    """Calls of one kind: how many are made at a time, at most, and are being made."""
+
+    most: int
+    taken: int = 0
+
+
+class Turns:
+    """Lets what goes on behind callers make calls. Who came first has the first turn that is free for his kind.
+
+    ``late`` says for how many seconds the oldest of that has been due.
+    """
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+        self._taken = 0
+        self._waiting: deque[tuple[Kind, asyncio.Future[None]]] = deque()
+        self.late: Callable[[], float] = lambda: 0.0
+
+    @asynccontextmanager
+    async def turn(self, kind: Kind) -> AsyncIterator[None]:
+        """Wait for a turn, and have it."""
+        if _AT_ONCE.get():
+            yield
+            return
+        await self._wait(kind)
+        try:
+            await self._callers.quiet(STAND_BACK_SECONDS)
+            yield
+        finally:
+            self._give_back(kind)
+
+    async def _wait(self, kind: Kind) -> None:
+        waiter = kind, asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._hand_on()
+        try:
+            await waiter[1]
+        except asyncio.CancelledError:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            else:
+                self._give_back(kind)
+            raise
+
+    def _give_back(self, kind: Kind) -> None:
+        self._taken -= 1
+        kind.taken -= 1
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give turns to all who may have one now."""
+        few = self._callers.lately(LATELY_SECONDS) and self.late() < PATIENCE_SECONDS
+        for waiter in tuple(self._waiting):
+            if few and self._taken >= FEW:
+                return
+            kind, turn = waiter
+            if kind.taken < kind.most:
+                self._waiting.remove(waiter)
+                self._taken += 1
+                kind.taken += 1
+                turn.set_result(None)
