@@ -22,6 +22,9 @@ LATELY_SECONDS = 1.0
 FEW = 1
 """How many calls are made at a time while callers come, of whatever kind."""
 
+HELD_SECONDS = 0.25
+"""After so long a call holds up no others: whoever it waits for hangs, and others may not."""
+
 PATIENCE_SECONDS = 240.0
 """What is late by more is not held up by callers: where each call takes long, few at a time would never be enough."""
 
@@ -57,6 +60,15 @@ class Kind:
     taken: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call that waits for its turn, or has it; ``counts`` while it holds up others."""
+
+    kind: Kind
+    turn: asyncio.Future[None]
+    counts: bool = False
+
+
 class Turns:
     """Lets what goes on behind callers make calls. Who came first has the first turn that is free for his kind.
 
@@ -65,8 +77,8 @@ class Turns:
 
     def __init__(self, callers: Callers) -> None:
         self._callers = callers
-        self._taken = 0
-        self._waiting: deque[tuple[Kind, asyncio.Future[None]]] = deque()
+        self._counting = 0
+        self._waiting: deque[_Call] = deque()
         self.late: Callable[[], float] = lambda: 0.0
 
     @asynccontextmanager
@@ -75,40 +87,48 @@ class Turns:
         if _AT_ONCE.get():
             yield
             return
-        await self._wait(kind)
+        loop = asyncio.get_running_loop()
+        call = _Call(kind, loop.create_future())
+        await self._wait(call)
+        hanging = loop.call_later(HELD_SECONDS, self._let_others_go_on, call)
         try:
             await self._callers.quiet(STAND_BACK_SECONDS)
             yield
         finally:
-            self._give_back(kind)
+            hanging.cancel()
+            self._give_back(call)
 
-    async def _wait(self, kind: Kind) -> None:
-        waiter = kind, asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+    async def _wait(self, call: _Call) -> None:
+        self._waiting.append(call)
         self._hand_on()
         try:
-            await waiter[1]
+            await call.turn
         except asyncio.CancelledError:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-            else:
-                self._give_back(kind)
+            if call in self._waiting:
+                self._waiting.remove(call)
+            else:  # it was given a turn in this very moment
+                self._give_back(call)
             raise
 
-    def _give_back(self, kind: Kind) -> None:
-        self._taken -= 1
-        kind.taken -= 1
+    def _give_back(self, call: _Call) -> None:
+        call.kind.taken -= 1
+        self._let_others_go_on(call)
+
+    def _let_others_go_on(self, call: _Call) -> None:
+        if call.counts:
+            call.counts = False
+            self._counting -= 1
         self._hand_on()
 
     def _hand_on(self) -> None:
         """Give turns to all who may have one now."""
         few = self._callers.lately(LATELY_SECONDS) and self.late() < PATIENCE_SECONDS
-        for waiter in tuple(self._waiting):
-            if few and self._taken >= FEW:
+        for call in tuple(self._waiting):
+            if few and self._counting >= FEW:
                 return
-            kind, turn = waiter
-            if kind.taken < kind.most:
-                self._waiting.remove(waiter)
-                self._taken += 1
-                kind.taken += 1
-                turn.set_result(None)
+            if call.kind.taken < call.kind.most and not call.turn.cancelled():
+                self._waiting.remove(call)
+                call.kind.taken += 1
+                call.counts = True
+                self._counting += 1
+                call.turn.set_result(None)

@@ -7,7 +7,16 @@ import pytest
 from broker.model.audit_record import Origin
 from broker.model.decision import Allowed
 from broker.model.token import Anchor, MintedToken
-from broker.services.courtesy import FEW, LATELY_SECONDS, PATIENCE_SECONDS, STAND_BACK_SECONDS, Kind, Turns, at_once
+from broker.services.courtesy import (
+    FEW,
+    HELD_SECONDS,
+    LATELY_SECONDS,
+    PATIENCE_SECONDS,
+    STAND_BACK_SECONDS,
+    Kind,
+    Turns,
+    at_once,
+)
 from broker.services.rotation.courteous import CourteousMinter, CourteousStore
 from tests.support.rotation import KEY, PLACE, World, client
 
@@ -182,9 +191,9 @@ async def test_a_call_that_fails_or_is_given_up_leaves_its_turn_to_the_next() ->
     """Also one that was given its turn in the moment in which it was given up: nobody waits for ever."""
     crowd = Crowd(callers=True)
     await crowd.come("mint 1", "mint 2", "write 1", "write 2")
-    for waits in ("write 1", "mint 2"):
-        crowd.tasks[waits].cancel()
     crowd.ends["mint 1"].set()
+    for waits in ("write 1", "mint 2"):  # mint 1 finds them there still
+        crowd.tasks[waits].cancel()
     await crowd.settle()
     after = list(crowd.begun)
     await crowd.come("mint 3", "mint 4")
@@ -218,3 +227,23 @@ async def test_what_is_late_for_long_is_not_held_up_by_callers() -> None:
 
     assert before == ["mint 1"]
     assert sorted(crowd.begun) == ["mint 1", "mint 2", "write 1", "write 2"]
+
+
+async def test_a_call_that_hangs_holds_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Vault that does not answer must not keep accounts from being looked at; its own kind is bounded still."""
+    monkeypatch.setattr("broker.services.courtesy.HELD_SECONDS", 0.01)
+    assert HELD_SECONDS == 0.25
+    crowd = Crowd(callers=True)
+    await crowd.come("mint 1", "mint 2", "mint 3", "write 1", "write 2", "write 3")
+    before = list(crowd.begun)
+    await asyncio.sleep(0.1)
+    hung = list(crowd.begun)
+    await crowd.end("mint 1", "mint 2", "write 1")
+    await crowd.come("write 4", "write 5")
+    at_once_then = list(crowd.begun)
+    await asyncio.sleep(0.05)
+
+    assert before == ["mint 1"]
+    assert hung == ["mint 1", "mint 2", "write 1", "write 2", "write 3"]
+    assert at_once_then == [*hung, "mint 3"]
+    assert crowd.begun == [*at_once_then, "write 4"]

@@ -278,11 +278,11 @@ async def test_a_look_again_that_waits_for_callers_is_given_up_for_a_suspension(
     bench.reconciler.changed(key)
     task = asyncio.create_task(bench.reconciler.queue.run())
     await turn()
-    taken = bench.turns._taken
+    taken = bench.turns._counting
     bench.put(1, grants=(ready,), suspended=True, generation=2)
     bench.reconciler.changed(key)
     await asyncio.sleep(0.01)
-    stopped, left = list(bench.preparing.forgotten), bench.turns._taken
+    stopped, left = list(bench.preparing.forgotten), bench.turns._counting
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
