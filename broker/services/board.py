@@ -138,7 +138,8 @@ class StatusBoard:
         facts = self._facts_of(client_id, grant)
         overtaken = fault is not None and fault.reason in ACCOUNT_FINDINGS
         known = facts.access if access is None and not overtaken else access
-        self._note(client_id, grant, replace(facts, rehearsed=True, fault=fault, access=known, prepared=prepared))
+        if self._note(client_id, grant, replace(facts, rehearsed=True, fault=fault, access=known, prepared=prepared)):
+            self._pace.news(client_id)
 
     def withholding(self, client_id: ClientId) -> None:
         """Note that a client may have no token, and that those which it has are being ended."""
@@ -166,8 +167,8 @@ class StatusBoard:
 
     def vault(self, client_id: ClientId, grant: str, facts: VaultFacts | None) -> None:
         """Note the state of a grant's copy in Vault; None where it was removed."""
-        good = facts is not None and facts.fault is None
-        self._note(client_id, grant, replace(self._facts_of(client_id, grant), vault=facts), news=not good)
+        if self._note(client_id, grant, replace(self._facts_of(client_id, grant), vault=facts)):
+            self._pace.copy(client_id, grant, good=facts is not None and facts.fault is None)
 
     def keep(self, client: Client) -> None:
         """Drop what is known of grants that a client has no more."""
@@ -248,10 +249,10 @@ class StatusBoard:
             return wait
         news = self._pace.begin(client_id)  # not before: what is not said yet is news still
         try:
-            if status != registration.status:
-                async with self._pace.turn(registration, status):
+            async with self._pace.turn(registration, status):
+                if status != registration.status:
                     await self._writer.write(registration, status)
-            await self._tell_all(registration, ready, parts)
+                await self._tell_all(registration, ready, parts)
         except BrokerError:
             if news:
                 self._pace.news(client_id)
@@ -261,12 +262,13 @@ class StatusBoard:
     def _facts_of(self, client_id: ClientId, grant: str) -> GrantFacts:
         return self._grants.get(client_id, {}).get(grant, GrantFacts())
 
-    def _note(self, client_id: ClientId, grant: str, facts: GrantFacts, *, news: bool = True) -> None:
-        if self._facts_of(client_id, grant) != facts:
-            if news:
-                self._pace.news(client_id)
-            self._grants.setdefault(client_id, {})[grant] = facts
-            self.queue.add(client_id)
+    def _note(self, client_id: ClientId, grant: str, facts: GrantFacts) -> bool:
+        """Remember facts, and see to it that they are written; tell whether they are others than before."""
+        if self._facts_of(client_id, grant) == facts:
+            return False
+        self._grants.setdefault(client_id, {})[grant] = facts
+        self.queue.add(client_id)
+        return True
 
     async def _tell_all(self, registration: Registration, ready: Condition, parts: Iterable[Condition]) -> None:
         await self._tell(registration, ready)

@@ -29,11 +29,20 @@ class StatusPace:
         self._routine = TokenBucket(clock, qps=ROUTINE_QPS, burst=ROUTINE_BURST)
         self._turns: dict[ClientId, float] = {}
         self._news: set[ClientId] = set()
+        self._troubles: dict[ClientId, set[str]] = {}
+        """Grants whose copies are not as they should be, where nothing has been said of that."""
         self._stood_back: dict[ClientId, float] = {}
 
     def news(self, client_id: ClientId) -> None:
         """Take note of something else than that a copy is as it should be."""
         self._news.add(client_id)
+
+    def copy(self, client_id: ClientId, grant: str, *, good: bool) -> None:
+        """Take note of how a copy is: trouble is news, unless it is over before anything was said of it."""
+        troubles = self._troubles.setdefault(client_id, set())
+        troubles.discard(grant) if good else troubles.add(grant)
+        if not troubles:
+            del self._troubles[client_id]
 
     def stands_back(self, registration: Registration) -> float:
         """Return for how many seconds at most there is no need to work out a status; 0 where there is one now.
@@ -42,15 +51,16 @@ class StatusPace:
         than a rush lasts, counted from when it stood back first.
         """
         said = registration.status.get("observedGeneration") == registration.generation
-        if not said or registration.id in self._news or not self._rush.on:
+        if not said or self._is_news(registration.id) or not self._rush.on:
             return 0.0
         now = self._clock.monotonic()
         return max(0.0, self._stood_back.setdefault(registration.id, now) + LONGEST_SECONDS - now)
 
     def begin(self, client_id: ClientId) -> bool:
         """Take note that a status is written now, with all the news; return whether there were any."""
-        news = client_id in self._news
+        news = self._is_news(client_id)
         self._news.discard(client_id)
+        self._troubles.pop(client_id, None)
         self._stood_back.pop(client_id, None)
         return news
 
@@ -68,11 +78,15 @@ class StatusPace:
 
     def turn(self, registration: Registration, status: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
         """Return the turn in which a status is to be written: behind callers, where it tells of copies only."""
-        routine = differs_about_vault_only(status, registration.status)
+        routine = status != registration.status and differs_about_vault_only(status, registration.status)
         return self._behind.turn(self._kind) if routine else nullcontext()
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""
         self._turns.pop(client_id, None)
         self._news.discard(client_id)
+        self._troubles.pop(client_id, None)
         self._stood_back.pop(client_id, None)
+
+    def _is_news(self, client_id: ClientId) -> bool:
+        return client_id in self._news or client_id in self._troubles

@@ -334,3 +334,44 @@ async def test_what_tells_of_copies_only_is_written_behind_callers_and_news_is_n
 
     assert stood_back == [0, 1, 2]
     assert bench.condition("Ready") == ("False", "ServiceAccountMissing")
+
+
+async def test_trouble_of_a_copy_that_is_over_before_it_was_told_is_no_news() -> None:
+    """After Vault was away, ten thousand statuses that were to tell so would hold up the copies."""
+    bench = Renewed()
+    for _ in range(ROUTINE_BURST + 2):
+        await bench.renew()
+    waits = [await bench.renew(Fault(Reason.VAULT_UNAVAILABLE, "sealed")) or 0]
+    bench.rush.late = lambda: 60.0
+    bench.clock.pass_(LONGEST_SECONDS)
+    before = bench.written()
+    waits.append(await bench.renew() or 0)
+
+    assert 0 < waits[0] < 1
+    assert waits[1] == RECHECK_SECONDS
+    assert bench.written() == before
+    assert not bench.board._pace._troubles
+
+
+async def test_trouble_of_one_copy_is_news_though_that_of_another_is_over() -> None:
+    """Each grant's is told by itself."""
+    bench = Renewed()
+    pace, registration = bench.board._pace, bench.registry.known[KEY.client]
+    bench.rush.late = lambda: 60.0
+    pace.copy(KEY.client, "default", good=False)
+    pace.copy(KEY.client, "other", good=False)
+    pace.copy(KEY.client, "default", good=True)
+    one_left = pace._is_news(registration.id)
+    pace.copy(KEY.client, "other", good=True)
+
+    assert one_left
+    assert not pace._is_news(registration.id)
+
+
+async def test_trouble_of_whoever_goes_takes_no_memory() -> None:
+    """It is forgotten with him."""
+    bench = Renewed()
+    bench.board._pace.copy(KEY.client, "default", good=False)
+    bench.board.forget(KEY.client)
+
+    assert not bench.board._pace._troubles
