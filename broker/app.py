@@ -1,6 +1,6 @@
 """The one place where the parts are made and joined."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -77,16 +77,14 @@ def _joined(parts: Parts) -> Broker:
     tokens = TokenAnchors(parts.clients.anchors, parts.clock)
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
     around = _around(parts, minter, book, board, turns)
-    kept = copies(around, new_request_id) if around else None
-    if kept is not None:
-        rush.late = kept.rotator.queue.overdue
+    kept = copies(around, rush, new_request_id) if around else None
     gated = GatedMinter(minter, parts.gate, parts.decider)
     reused = SharedTokens(minter=gated, decider=parts.decider, clock=parts.clock)
     shared = Shared(
         book, board, tokens, gated, reused, kept.rotator if kept else None, ClientRates(parts.rules, parts.clock)
     )
     reconciler = _reconciler(parts, shared, rush, turns)
-    turns.late = partial(_latest, (reconciler.queue, board.queue, *((kept.rotator.queue,) if kept else ())))
+    turns.late = partial(_latest, shared, reconciler)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
     news = LeadNews(parts.clients.lead) if parts.clients.lead is not None else None
     _follow(parts, shared, reconciler, news)
@@ -112,8 +110,9 @@ def _joined(parts: Parts) -> Broker:
     )
 
 
-def _latest(queues: Iterable[WorkQueue[Any]]) -> float:
-    return max(queue.overdue() for queue in queues)
+def _latest(shared: Shared, reconciler: Reconciler) -> float:
+    owners = (reconciler, shared.board, shared.keeper)
+    return max(owner.queue.overdue() for owner in owners if owner is not None)
 
 
 def _hung_up(parts: Parts, who: object) -> None:
@@ -167,6 +166,7 @@ def _reconciler(parts: Parts, shared: Shared, rush: Rush, turns: Turns) -> Recon
         anchored=anchored,
         tokens=shared.tokens,
         leader=parts.leadership,
+        turns=turns,
     )
     return Reconciler(
         registry=parts.clients.registry,
@@ -180,7 +180,6 @@ def _reconciler(parts: Parts, shared: Shared, rush: Rush, turns: Turns) -> Recon
         clock=parts.time,
         prepared=shared.keeper.prepared if shared.keeper is not None else _nobody_waits,
         anchored=anchored,
-        turns=turns,
     )
 
 

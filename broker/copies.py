@@ -27,6 +27,7 @@ from broker.services.rotation.shown import ShownCopies
 from broker.services.rotation.sweep import Sweeper
 from broker.services.rotation.wanted import Wanted
 from broker.services.rotation.write import CopyWriter
+from broker.services.rush import Rush
 from broker.vault.login import VaultLogin
 from broker.vault.store import KvStore
 from broker.vault.transport import VaultTransport
@@ -84,21 +85,13 @@ class Copies:
     left: LeftAnchors
 
 
-def copies(around: Around, new_request_id: Callable[[], str]) -> Copies:
-    """Return what keeps copies current, and tidies up after them."""
+def copies(around: Around, rush: Rush, new_request_id: Callable[[], str]) -> Copies:
+    """Return what keeps copies current, and tidies up after them; ``rush`` goes by how late that is."""
     place = _place(around.config)
     wanted = Wanted(around.registry, around.rules, place)
     store = CourteousStore(around.store, around.turns)
     left = LeftAnchors(wanted=wanted, store=store, anchors=around.anchors, place=place)
-    writer = CopyWriter(
-        store=store,
-        anchors=around.anchors,
-        minter=CourteousMinter(around.minter, around.turns),
-        audit=around.audit,
-        clock=around.clock,
-        cluster=cluster_info(around.config),
-        place=place,
-    )
+    writer = _writer(around, store, place)
     roots = VaultRoots(
         registry=around.registry, anchors=around.anchors, book=around.book, leader=around.leader, clock=around.clock
     )
@@ -125,8 +118,21 @@ def copies(around: Around, new_request_id: Callable[[], str]) -> Copies:
         place=place,
         clock=around.clock,
     )
+    rush.late = rotator.queue.overdue
     sweeper = Sweeper(store=around.store, place=place, unwanted=wanted.nowhere, hand_over=rotator.queue.add)
     return Copies(rotator, sweeper, left)
+
+
+def _writer(around: Around, store: VaultStore, place: VaultPlace) -> CopyWriter:
+    return CopyWriter(
+        store=store,
+        anchors=around.anchors,
+        minter=CourteousMinter(around.minter, around.turns),
+        audit=around.audit,
+        clock=around.clock,
+        cluster=cluster_info(around.config),
+        place=place,
+    )
 
 
 def copy_jobs(around: Around, kept: Copies) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:

@@ -1,7 +1,6 @@
 """Make all grants of a client ready, each by itself: what stands in the way of one holds up no other."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
 from broker.errors import BrokerError, Fault
 from broker.model.client import Client, ClientId, Grant
@@ -10,13 +9,9 @@ from broker.model.prepared import Prepared
 from broker.model.status import AccessFacts
 from broker.ports import Finalizers, Leader, Registration
 from broker.services.board import StatusBoard
-from broker.services.courtesy import Kind, Turns
 from broker.services.ending import NotEnded
 from broker.services.grant_book import GrantBook
 from broker.services.prepare import Preparer
-
-LOOKS = 8
-"""How many grants that may be issued for are looked at again at a time while no callers come."""
 
 
 class GrantsPreparer:
@@ -31,7 +26,6 @@ class GrantsPreparer:
         board: StatusBoard,
         leader: Leader,
         prepared: Callable[[ClientId, str], None],
-        turns: Turns,
     ) -> None:
         self._preparer = preparer
         self._finalizers = finalizers
@@ -39,8 +33,6 @@ class GrantsPreparer:
         self._board = board
         self._leader = leader
         self._prepared = prepared
-        self._turns = turns
-        self._looks = Kind(LOOKS)
 
     def take_over(self, registration: Registration, client: Client) -> bool:
         """Let the grants of a client that is new to this process be issued for by the word of the leader before.
@@ -78,9 +70,7 @@ class GrantsPreparer:
                 continue
             error = owed.get(grant.name)
             if error is None:
-                listed = listed_anchor(registration.status, client.generation, grant)
-                async with self._turns.turn(self._looks) if ready and leading else nullcontext():
-                    error = await self._prepare(client, grant, listed)
+                error = await self._prepare(client, grant, listed_anchor(registration.status, client.generation, grant))
             else:
                 self._stands_back(client, grant, error)
             failures += [error] if error is not None else []

@@ -10,7 +10,6 @@ from broker.model.schedule import spread
 from broker.ports import Clock, Finalizers, Leader, Registration, Registry
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
-from broker.services.courtesy import Turns
 from broker.services.ending import Ender, NotEnded, may_pass, require_ended
 from broker.services.first_pass import FirstPass
 from broker.services.grant_book import GrantBook
@@ -51,20 +50,13 @@ class Reconciler:
         clock: Clock,
         prepared: Callable[[ClientId, str], None],
         anchored: AnchoredGrants,
-        turns: Turns,
     ) -> None:
         self._registry = registry
         self._preparer = preparer
         self._ender = ender
         self._finalizers = finalizers
         self._grants = GrantsPreparer(
-            preparer=preparer,
-            finalizers=finalizers,
-            book=book,
-            board=board,
-            leader=leader,
-            prepared=prepared,
-            turns=turns,
+            preparer=preparer, finalizers=finalizers, book=book, board=board, leader=leader, prepared=prepared
         )
         self._book = book
         self._tokens = tokens

@@ -51,7 +51,7 @@ def test_what_rotation_asks_stands_back_for_callers_at_the_gate(world: World) ->
 def test_routine_takes_turns_with_rotation(world: World) -> None:
     """Together they make few calls at a time while callers come."""
     replica = world.replicas["a"]
-    turns = replica.reconciler._grants._turns
+    turns = replica.reconciler._preparer._hands.turns
 
     assert turns is replica.shared.board._pace._behind
     assert turns is replica.keeper._store._turns  # type: ignore[attr-defined]
@@ -62,7 +62,7 @@ def test_whatever_is_late_for_long_is_not_held_up_by_callers(world: World, which
     """They ask about each of them."""
     replica = world.replicas["a"]
     queues = {it.name: it for it in (replica.reconciler.queue, replica.shared.board.queue, replica.keeper.queue)}
-    turns, seen = replica.reconciler._grants._turns, list[float]()
+    turns, seen = replica.reconciler._preparer._hands.turns, list[float]()
 
     def late() -> None:
         seen.append(turns.late())

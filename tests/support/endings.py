@@ -417,6 +417,7 @@ class EndingWorld:
             anchored=self.anchored,
             tokens=self.tokens,
             leader=self.cluster,
+            turns=Turns(NoCallers()),
         )
         return Reconciler(
             registry=self.cluster,
@@ -430,7 +431,6 @@ class EndingWorld:
             clock=self.clock,
             prepared=self.rotator.prepared,
             anchored=self.anchored,
-            turns=Turns(NoCallers()),
         )
 
     def _rotator(self) -> Rotator:

@@ -98,12 +98,10 @@ class Bench:
 
     def __init__(self) -> None:
         nobody: Any = None
-        self.callers = NoCallers()
-        self.turns = Turns(self.callers)
         self.registry, self.clock, self.preparing = FakeRegistry(), HandClock(), Preparing()
         self.anchored, self.book = AnchoredGrants(), GrantBook()
         preparer: Any = self.preparing
-        cluster = self.cluster = FakeCluster(Power(), self.clock)
+        cluster = FakeCluster(Power(), self.clock)
         self.reconciler = Reconciler(
             registry=self.registry,
             preparer=preparer,
@@ -128,13 +126,12 @@ class Bench:
                 proofs=lambda _namespace: ProofPolicy(),
                 leader=cluster,
                 rush=Rush(self.clock),
-                turns=self.turns,
+                turns=Turns(NoCallers()),
             ),
             leader=cluster,
             clock=self.clock,
             prepared=lambda _client, _grant: None,
             anchored=self.anchored,
-            turns=self.turns,
         )
 
     def put(self, number: int, **changes: Any) -> ClientId:
@@ -238,53 +235,3 @@ async def test_a_client_whose_turn_is_later_is_visited_then() -> None:
 
     assert waits == [7.0, 7.0]
     assert (first, bench.preparing.looked) == (2 + 1, 2 + 1 + 2)
-
-
-async def test_what_may_be_issued_for_is_looked_at_again_behind_callers() -> None:
-    """A client who waits for his first token is not: of him nobody knows anything yet."""
-    bench = Bench()
-    bench.preparing.gate.set()
-    ready = grant()
-    key = bench.put(1, grants=(ready, grant(name="broken")))
-    await bench.reconciler.visit(key)
-    first = bench.callers.stood_back
-    bench.book.put(replace(client(), id=key), Prepared(ready, Anchor("name", "uid"), "account"))
-    await bench.reconciler.visit(key)
-
-    assert (first, bench.callers.stood_back) == (0, 1)
-    assert bench.preparing.looked == 4
-
-
-async def test_a_replica_that_does_not_lead_follows_without_standing_back() -> None:
-    """It asks the API server hardly anything."""
-    bench = Bench()
-    bench.preparing.gate.set()
-    ready = grant()
-    key = bench.put(1, grants=(ready,))
-    bench.book.put(replace(client(), id=key), Prepared(ready, Anchor("name", "uid"), "account"))
-    bench.cluster.leading = False
-    await bench.reconciler.visit(key)
-
-    assert (bench.callers.stood_back, bench.preparing.looked) == (0, 1)
-
-
-async def test_a_look_again_that_waits_for_callers_is_given_up_for_a_suspension() -> None:
-    """It gives up its turn, too."""
-    bench = Bench()
-    ready, held = grant(), asyncio.Event()
-    key = bench.put(1, grants=(ready,))
-    bench.book.put(replace(client(), id=key), Prepared(ready, Anchor("name", "uid"), "account"))
-    bench.callers.quiet = lambda _seconds: held.wait()  # type: ignore[method-assign, assignment, return-value]
-    bench.reconciler.changed(key)
-    task = asyncio.create_task(bench.reconciler.queue.run())
-    await turn()
-    taken = bench.turns._counting
-    bench.put(1, grants=(ready,), suspended=True, generation=2)
-    bench.reconciler.changed(key)
-    await asyncio.sleep(0.01)
-    stopped, left = list(bench.preparing.forgotten), bench.turns._counting
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-    assert (taken, stopped, left) == (1, [key], 0)
