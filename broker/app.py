@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from broker.config import Config
@@ -22,7 +21,6 @@ from broker.observing import not_ready, observe
 from broker.parts import Parts, made
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
-from broker.services.courtesy import Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.lead_news import LeadNews
@@ -72,19 +70,18 @@ def _joined(parts: Parts) -> Broker:
     def recheck(client_id: ClientId) -> None:
         reconciler.recheck(client_id)
 
-    book, rush, turns = GrantBook(), Rush(parts.clock), Turns(parts.gate)
-    board = _board(parts, rush, turns)
+    book, rush = GrantBook(), Rush(parts.clock)
+    board = _board(parts, rush)
     tokens = TokenAnchors(parts.clients.anchors, parts.clock)
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
-    around = _around(parts, minter, book, board, turns)
+    around = _around(parts, minter, book, board)
     kept = copies(around, rush, new_request_id) if around else None
     gated = GatedMinter(minter, parts.gate, parts.decider)
     reused = SharedTokens(minter=gated, decider=parts.decider, clock=parts.clock)
     shared = Shared(
         book, board, tokens, gated, reused, kept.rotator if kept else None, ClientRates(parts.rules, parts.clock)
     )
-    reconciler = _reconciler(parts, shared, rush, turns)
-    turns.late = partial(_latest, shared, reconciler)
+    reconciler = _reconciler(parts, shared, rush)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
     news = LeadNews(parts.clients.lead) if parts.clients.lead is not None else None
     _follow(parts, shared, reconciler, news)
@@ -108,11 +105,6 @@ def _joined(parts: Parts) -> Broker:
         leave=endpoint.leave,
         scraped=observe(parts, reconciler.first, _queues(shared, reconciler, near_misses, news, kept)),
     )
-
-
-def _latest(shared: Shared, reconciler: Reconciler) -> float:
-    owners = (reconciler, shared.board, shared.keeper)
-    return max(owner.queue.overdue() for owner in owners if owner is not None)
 
 
 def _hung_up(parts: Parts, who: object) -> None:
@@ -147,7 +139,7 @@ def _jobs(parts: Parts, shared: Shared, reconciler: Reconciler, near_misses: Nea
     return jobs
 
 
-def _reconciler(parts: Parts, shared: Shared, rush: Rush, turns: Turns) -> Reconciler:
+def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
     anchored = AnchoredGrants()
     ender = Ender(
         parts.clients.anchors,
@@ -166,7 +158,6 @@ def _reconciler(parts: Parts, shared: Shared, rush: Rush, turns: Turns) -> Recon
         anchored=anchored,
         tokens=shared.tokens,
         leader=parts.leadership,
-        turns=turns,
     )
     return Reconciler(
         registry=parts.clients.registry,
@@ -218,7 +209,7 @@ def _follow(parts: Parts, shared: Shared, reconciler: Reconciler, news: LeadNews
         parts.pulse.back = keeper.reached_again
 
 
-def _board(parts: Parts, rush: Rush, turns: Turns) -> StatusBoard:
+def _board(parts: Parts, rush: Rush) -> StatusBoard:
     def proofs(namespace: str) -> ProofPolicy:
         return replace(parts.checks.policy, kinds=parts.rules.limits(namespace).proofs)
 
@@ -231,11 +222,10 @@ def _board(parts: Parts, rush: Rush, turns: Turns) -> StatusBoard:
         proofs=proofs,
         leader=parts.leadership if parts.config.registry.directory is None else Own(),
         rush=rush,
-        turns=turns,
     )
 
 
-def _around(parts: Parts, minter: GrantMinter, book: GrantBook, board: StatusBoard, turns: Turns) -> Around | None:
+def _around(parts: Parts, minter: GrantMinter, book: GrantBook, board: StatusBoard) -> Around | None:
     if parts.vault is None or parts.pulse is None:
         return None
     return Around(
@@ -245,7 +235,7 @@ def _around(parts: Parts, minter: GrantMinter, book: GrantBook, board: StatusBoa
         reach=parts.pulse,
         anchors=parts.clients.anchors,
         minter=minter,
-        turns=turns,
+        callers=parts.gate,
         book=book,
         leader=parts.leadership,
         board=board,

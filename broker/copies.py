@@ -13,10 +13,10 @@ from broker.model.decision import Rules
 from broker.model.vault_path import VaultPlace
 from broker.ports import Anchors, AuditLog, Clock, Leader, LiveRegistry, VaultStore
 from broker.services.board import StatusBoard
-from broker.services.courtesy import Turns
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
-from broker.services.rotation.courteous import CourteousMinter, CourteousStore
+from broker.services.rotation.behind_callers import CourteousMinter, CourteousStore
+from broker.services.rotation.courtesy import Callers, Turns
 from broker.services.rotation.current import CurrentCopies
 from broker.services.rotation.left_anchors import LeftAnchors
 from broker.services.rotation.outage import Outage, Reach
@@ -66,7 +66,7 @@ class Around:
     reach: Reach
     anchors: Anchors
     minter: GrantMinter
-    turns: Turns
+    callers: Callers
     book: GrantBook
     leader: Leader
     board: StatusBoard
@@ -89,9 +89,10 @@ def copies(around: Around, rush: Rush, new_request_id: Callable[[], str]) -> Cop
     """Return what keeps copies current, and tidies up after them; ``rush`` goes by how late that is."""
     place = _place(around.config)
     wanted = Wanted(around.registry, around.rules, place)
-    store = CourteousStore(around.store, around.turns)
-    left = LeftAnchors(wanted=wanted, store=store, anchors=around.anchors, place=place)
-    writer = _writer(around, store, place)
+    turns = Turns(around.callers)
+    store = CourteousStore(around.store, turns)
+    left = LeftAnchors(wanted=wanted, reach=around.reach, store=store, anchors=around.anchors, place=place)
+    writer = _writer(around, store, turns, place)
     roots = VaultRoots(
         registry=around.registry, anchors=around.anchors, book=around.book, leader=around.leader, clock=around.clock
     )
@@ -118,16 +119,16 @@ def copies(around: Around, rush: Rush, new_request_id: Callable[[], str]) -> Cop
         place=place,
         clock=around.clock,
     )
-    rush.late = rotator.queue.overdue
+    rush.late = turns.late = rotator.queue.overdue
     sweeper = Sweeper(store=around.store, place=place, unwanted=wanted.nowhere, hand_over=rotator.queue.add)
     return Copies(rotator, sweeper, left)
 
 
-def _writer(around: Around, store: VaultStore, place: VaultPlace) -> CopyWriter:
+def _writer(around: Around, store: VaultStore, turns: Turns, place: VaultPlace) -> CopyWriter:
     return CopyWriter(
         store=store,
         anchors=around.anchors,
-        minter=CourteousMinter(around.minter, around.turns),
+        minter=CourteousMinter(around.minter, turns),
         audit=around.audit,
         clock=around.clock,
         cluster=cluster_info(around.config),

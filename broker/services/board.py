@@ -24,7 +24,6 @@ from broker.model.status import (
 from broker.model.vault_status import VaultFacts
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
 from broker.services.by_grant import keep_granted
-from broker.services.courtesy import Turns
 from broker.services.ending import NotEnded
 from broker.services.rush import Rush
 from broker.services.status_pace import StatusPace
@@ -106,7 +105,6 @@ class StatusBoard:
         proofs: Callable[[str], ProofPolicy],
         leader: Leader,
         rush: Rush,
-        turns: Turns,
     ) -> None:
         self._registry = registry
         self._writer = writer
@@ -119,7 +117,7 @@ class StatusBoard:
         self._ended: dict[ClientId, frozenset[FormerGrant]] = {}
         self._unended: dict[ClientId, tuple[str, ...]] = {}
         self._told: defaultdict[ClientId, dict[str, tuple[str, str]]] = defaultdict(dict)
-        self._pace = StatusPace(clock, rush, turns)
+        self._pace = StatusPace(clock, rush)
         self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
 
     def rehearsed(
@@ -168,7 +166,7 @@ class StatusBoard:
     def vault(self, client_id: ClientId, grant: str, facts: VaultFacts | None) -> None:
         """Note the state of a grant's copy in Vault; None where it was removed."""
         if self._note(client_id, grant, replace(self._facts_of(client_id, grant), vault=facts)):
-            self._pace.copy(client_id, grant, good=facts is not None and facts.fault is None)
+            self._pace.copy_is(client_id, grant, good=facts is not None and facts.fault is None)
 
     def keep(self, client: Client) -> None:
         """Drop what is known of grants that a client has no more."""
@@ -247,15 +245,13 @@ class StatusBoard:
         wait = self._pace.wait(registration, status) if status != registration.status else 0.0
         if wait > 0:
             return wait
-        news = self._pace.begin(client_id)  # not before: what is not said yet is news still
+        told = self._pace.begin(client_id)  # not before: what is not said yet is news still
         try:
-            async with self._pace.turn(registration, status):
-                if status != registration.status:
-                    await self._writer.write(registration, status)
-                await self._tell_all(registration, ready, parts)
+            if status != registration.status:
+                await self._writer.write(registration, status)
+            await self._tell_all(registration, ready, parts)
         except BrokerError:
-            if news:
-                self._pace.news(client_id)
+            self._pace.untold(client_id, told)
             raise
         return RECHECK_SECONDS
 

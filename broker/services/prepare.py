@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,13 +16,9 @@ from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Anchors, Leader, Minter
 from broker.services.anchored import AnchoredGrants
 from broker.services.by_grant import keep_granted
-from broker.services.courtesy import Kind, Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook, not_ready
 from broker.services.token_anchors import TokenAnchors
-
-LOOKS = 8
-"""How many grants that may be issued for are looked at again at a time while no callers come."""
 
 
 class AccessCheck(Protocol):
@@ -59,7 +54,6 @@ class Hands:
     anchored: AnchoredGrants
     tokens: TokenAnchors
     leader: Leader
-    turns: Turns
 
 
 class Preparer:
@@ -73,7 +67,6 @@ class Preparer:
         self._hands = hands
         self._book = book
         self._rules = rules
-        self._looks = Kind(LOOKS)
         self._trials: defaultdict[ClientId, dict[str, Anchor]] = defaultdict(dict)
 
     async def prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None = None) -> AccessFacts | None:
@@ -86,8 +79,7 @@ class Preparer:
         anchors and minter.
         """
         try:
-            async with self._turn(client, grant):
-                return await self._prepare(client, grant, listed)
+            return await self._prepare(client, grant, listed)
         except BrokerError as error:
             if error.reason in ENDING:
                 await self._bar(client, grant, error)
@@ -139,11 +131,6 @@ class Preparer:
         """Return why the operator does not allow a grant, or None. Raises BrokerError(registry_stale)."""
         problem = grant_problem(client.id.namespace, grant, self._rules)
         return BrokerError(problem.reason, problem.detail) if problem is not None else None
-
-    def _turn(self, client: Client, grant: Grant) -> AbstractAsyncContextManager[None]:
-        """Return the turn in which a grant is looked at: behind callers where it may be issued for already."""
-        ready = self._hands.leader.leading and self._book.get(client, grant) is not None
-        return self._hands.turns.turn(self._looks) if ready else nullcontext()
 
     async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> AccessFacts | None:
         problem = self._problem(client, grant)

@@ -11,7 +11,7 @@ from broker.ports import Clock
 LATE_SECONDS = 1.0
 """How long a copy has been due that nobody looks at, where there are more than can be looked at at once."""
 
-LONGEST_SECONDS = 120.0
+LONGEST_SECONDS = 240.0
 """How long routine stands back at most; then it goes on for half of this, and stands back for half of this, in turn."""
 
 

@@ -1,31 +1,33 @@
 """When a status may be written: what tells of nothing but copies in Vault waits for its turn, all else does not."""
 
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from broker.model.client import ClientId
 from broker.model.vault_status import differs_about_vault_only
 from broker.ports import Clock, Registration
-from broker.services.courtesy import Kind, Turns
 from broker.services.rush import LONGEST_SECONDS, Rush
 from broker.services.storms.token_bucket import TokenBucket
 
-ROUTINE_QPS, ROUTINE_BURST = 25.0, 200
+ROUTINE_QPS, ROUTINE_BURST = 25.0, 25
 """How many statuses are written a second, and at once, that tell of nothing but copies in Vault."""
 
-ROUTINE_WRITES = 4
-"""How many of them are written at a time while no callers come."""
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The news in a status: whether there is some of the client, and the grants with whose copies there is trouble."""
+
+    news: bool
+    troubles: frozenset[str]
 
 
 class StatusPace:
     """Keeps the API server from having to take ten thousand statuses at once: Vault may fail, and be back, for all."""
 
-    def __init__(self, clock: Clock, rush: Rush, turns: Turns) -> None:
+    def __init__(self, clock: Clock, rush: Rush) -> None:
         self._clock = clock
         self._rush = rush
-        self._behind = turns
-        self._kind = Kind(ROUTINE_WRITES)
         self._routine = TokenBucket(clock, qps=ROUTINE_QPS, burst=ROUTINE_BURST)
         self._turns: dict[ClientId, float] = {}
         self._news: set[ClientId] = set()
@@ -37,7 +39,7 @@ class StatusPace:
         """Take note of something else than that a copy is as it should be."""
         self._news.add(client_id)
 
-    def copy(self, client_id: ClientId, grant: str, *, good: bool) -> None:
+    def copy_is(self, client_id: ClientId, grant: str, *, good: bool) -> None:
         """Take note of how a copy is: trouble is news, unless it is over before anything was said of it."""
         troubles = self._troubles.setdefault(client_id, set())
         troubles.discard(grant) if good else troubles.add(grant)
@@ -56,13 +58,19 @@ class StatusPace:
         now = self._clock.monotonic()
         return max(0.0, self._stood_back.setdefault(registration.id, now) + LONGEST_SECONDS - now)
 
-    def begin(self, client_id: ClientId) -> bool:
-        """Take note that a status is written now, with all the news; return whether there were any."""
-        news = self._is_news(client_id)
+    def begin(self, client_id: ClientId) -> Told:
+        """Take note that a status is written now, and return the news that it tells, for :meth:`untold`."""
+        news, troubles = client_id in self._news, self._troubles.pop(client_id, set())
         self._news.discard(client_id)
-        self._troubles.pop(client_id, None)
         self._stood_back.pop(client_id, None)
-        return news
+        return Told(news, frozenset(troubles))
+
+    def untold(self, client_id: ClientId, told: Told) -> None:
+        """Take note that a status could not be written: its news is news still."""
+        if told.news:
+            self._news.add(client_id)
+        for grant in told.troubles:
+            self.copy_is(client_id, grant, good=False)
 
     def wait(self, registration: Registration, status: Mapping[str, Any]) -> float:
         """Return for how many seconds writing a status has to wait; 0 where it is to be written now."""
@@ -75,11 +83,6 @@ class StatusPace:
         if turn > now:
             self._turns[registration.id] = turn
         return max(0.0, turn - now)
-
-    def turn(self, registration: Registration, status: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
-        """Return the turn in which a status is to be written: behind callers, where it tells of copies only."""
-        routine = status != registration.status and differs_about_vault_only(status, registration.status)
-        return self._behind.turn(self._kind) if routine else nullcontext()
 
     def forget(self, client_id: ClientId) -> None:
         """Forget a client that went."""

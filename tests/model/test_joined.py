@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from broker.services.rotation.courteous import CourteousMinter, CourteousStore
+from broker.services.rotation.behind_callers import CourteousMinter, CourteousStore
 from broker.services.rush import LATE_SECONDS
 from tests.model.replica import Replica
 from tests.model.world import World
@@ -48,25 +48,15 @@ def test_what_rotation_asks_stands_back_for_callers_at_the_gate(world: World) ->
     assert store._turns._callers is replica.gate
 
 
-def test_routine_takes_turns_with_rotation(world: World) -> None:
-    """Together they make few calls at a time while callers come."""
+def test_rotation_that_is_late_for_long_is_not_held_up_by_callers(world: World) -> None:
+    """It asks how late it is."""
     replica = world.replicas["a"]
-    turns = replica.reconciler._preparer._hands.turns
-
-    assert turns is replica.shared.board._pace._behind
-    assert turns is replica.keeper._store._turns  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("which", ["reconcile", "status", "rotate"])
-def test_whatever_is_late_for_long_is_not_held_up_by_callers(world: World, which: str) -> None:
-    """They ask about each of them."""
-    replica = world.replicas["a"]
-    queues = {it.name: it for it in (replica.reconciler.queue, replica.shared.board.queue, replica.keeper.queue)}
-    turns, seen = replica.reconciler._preparer._hands.turns, list[float]()
+    seen = list[float]()
 
     def late() -> None:
+        turns = replica.keeper._store._turns  # type: ignore[attr-defined]
         seen.append(turns.late())
-        queues[which].add(KEY if which == "rotate" else KEY.client, -1000)  # type: ignore[arg-type]
+        replica.keeper.queue.add(KEY, -1000)
         seen.append(turns.late())
 
     world.do(late)

@@ -23,7 +23,6 @@ from broker.model.vault_path import CopyKey
 from broker.ports import LiveToken, Registration, Reviewed
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
-from broker.services.courtesy import Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.introspect import Introspector
@@ -41,7 +40,6 @@ from broker.services.storms.gated import GatedMinter
 from broker.services.storms.shared_tokens import SharedTokens
 from broker.services.token_anchors import TokenAnchors
 from tests.support import rotation
-from tests.support.callers import NoCallers
 from tests.support.fake_vault import FakeVault
 from tests.support.gates import a_gate
 from tests.support.processes import until
@@ -404,7 +402,6 @@ class EndingWorld:
             metrics=self.metrics,
             leader=self.cluster,
             rush=Rush(self.clock),
-            turns=Turns(NoCallers()),
             proofs=lambda namespace: ProofPolicy(kinds=self._limits(namespace).proofs),
         )
 
@@ -417,7 +414,6 @@ class EndingWorld:
             anchored=self.anchored,
             tokens=self.tokens,
             leader=self.cluster,
-            turns=Turns(NoCallers()),
         )
         return Reconciler(
             registry=self.cluster,

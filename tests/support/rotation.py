@@ -299,11 +299,12 @@ def fake_rotator(
     writer = CopyWriter(
         store=vault, anchors=cluster, minter=granted, audit=audit, clock=clock, cluster=CLUSTER, place=PLACE
     )
+    reach = reach or FakeReach()
     numbers, wanted = itertools.count(), Wanted(registry, rules, PLACE)
     current = CurrentCopies(
         writer=writer,
         roots=VaultRoots(registry=registry, anchors=cluster, book=book, leader=cluster, clock=clock),
-        left=LeftAnchors(wanted=wanted, store=vault, anchors=cluster, place=PLACE),
+        left=LeftAnchors(wanted=wanted, reach=reach, store=vault, anchors=cluster, place=PLACE),
         shown=shown,
         book=book,
         rules=rules,
@@ -317,7 +318,7 @@ def fake_rotator(
         writer=writer,
         current=current,
         shown=shown,
-        outage=Outage(reach or FakeReach()),
+        outage=Outage(reach),
         leader=cluster,
         place=PLACE,
         clock=clock,

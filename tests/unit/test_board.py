@@ -17,10 +17,8 @@ from broker.model.token import Anchor
 from broker.model.vault_status import VaultFacts
 from broker.ports import Registration
 from broker.services.board import EVENT_NOTES, StatusBoard
-from broker.services.courtesy import Turns
 from broker.services.ending import NotEnded
 from broker.services.rush import Rush
-from tests.support.callers import NoCallers
 from tests.support.rotation import KEY, FakeCluster, FakeRegistry, HandClock, Power, client, grant
 
 STRONG = Fault(Reason.ACCOUNT_TOO_STRONG, "strong")
@@ -64,7 +62,6 @@ class Bench:
         self.leader, self.metrics = FakeCluster(Power(), HandClock()), Metrics()
         self.clock = HandClock()
         self.rush = Rush(self.clock)
-        self.callers = NoCallers()
         self.board = StatusBoard(
             registry=self.registry,
             writer=self.shown,
@@ -74,7 +71,6 @@ class Bench:
             proofs=lambda _namespace: policy or ProofPolicy(),
             leader=self.leader,
             rush=self.rush,
-            turns=Turns(self.callers),
         )
 
     async def tried(self, fault: Fault | None, access: AccessFacts | None = None) -> None:

@@ -188,6 +188,29 @@ async def test_news_that_could_not_be_written_is_news_still() -> None:
     assert bench.condition("Ready") == ("False", "ServiceAccountMissing")
 
 
+async def test_trouble_that_could_not_be_written_is_news_until_it_is_over() -> None:
+    """And when it was written, it is none."""
+    bench = Renewed()
+    pace = bench.board._pace
+    await bench.renew()
+    bench.rush.late = lambda: 60.0
+    bench.shown.failure = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
+    with pytest.raises(BrokerError):
+        await bench.renew(Fault(Reason.VAULT_DENIED, "denied"))
+    unwritten = pace._is_news(KEY.client)
+    bench.shown.failure = None
+    await bench.write()
+    written = pace._is_news(KEY.client)
+    bench.shown.failure = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "away")
+    with pytest.raises(BrokerError):
+        await bench.renew(Fault(Reason.VAULT_WRITE_CONFLICT, "conflict"))
+    stood_back = await bench.renew()
+
+    assert (unwritten, written) == (True, False)
+    assert bench.condition("VaultSynced") == ("False", "VaultDenied")
+    assert stood_back == RECHECK_SECONDS
+
+
 async def test_a_registration_that_changed_does_not_stand_back_though_nothing_else_is_new() -> None:
     """Whoever waits for what was applied sees that it was taken note of."""
     bench = Renewed()
@@ -322,20 +345,6 @@ async def test_whoever_goes_while_it_stands_back_takes_no_memory() -> None:
     assert not bench.board._pace._news
 
 
-async def test_what_tells_of_copies_only_is_written_behind_callers_and_news_is_not() -> None:
-    """A status that says who may have tokens waits for nobody."""
-    bench = Renewed()
-    stood_back = []
-    for fault in (None, None, Fault(Reason.SERVICE_ACCOUNT_MISSING, "gone")):
-        await bench.renew()
-        bench.board.rehearsed(KEY.client, "default", fault, None)
-        await bench.write()
-        stood_back.append(bench.callers.stood_back)
-
-    assert stood_back == [0, 1, 2]
-    assert bench.condition("Ready") == ("False", "ServiceAccountMissing")
-
-
 async def test_trouble_of_a_copy_that_is_over_before_it_was_told_is_no_news() -> None:
     """After Vault was away, ten thousand statuses that were to tell so would hold up the copies."""
     bench = Renewed()
@@ -358,11 +367,11 @@ async def test_trouble_of_one_copy_is_news_though_that_of_another_is_over() -> N
     bench = Renewed()
     pace, registration = bench.board._pace, bench.registry.known[KEY.client]
     bench.rush.late = lambda: 60.0
-    pace.copy(KEY.client, "default", good=False)
-    pace.copy(KEY.client, "other", good=False)
-    pace.copy(KEY.client, "default", good=True)
+    pace.copy_is(KEY.client, "default", good=False)
+    pace.copy_is(KEY.client, "other", good=False)
+    pace.copy_is(KEY.client, "default", good=True)
     one_left = pace._is_news(registration.id)
-    pace.copy(KEY.client, "other", good=True)
+    pace.copy_is(KEY.client, "other", good=True)
 
     assert one_left
     assert not pace._is_news(registration.id)
@@ -371,7 +380,7 @@ async def test_trouble_of_one_copy_is_news_though_that_of_another_is_over() -> N
 async def test_trouble_of_whoever_goes_takes_no_memory() -> None:
     """It is forgotten with him."""
     bench = Renewed()
-    bench.board._pace.copy(KEY.client, "default", good=False)
+    bench.board._pace.copy_is(KEY.client, "default", good=False)
     bench.board.forget(KEY.client)
 
     assert not bench.board._pace._troubles

@@ -7,7 +7,8 @@ import pytest
 from broker.model.audit_record import Origin
 from broker.model.decision import Allowed
 from broker.model.token import Anchor, MintedToken
-from broker.services.courtesy import (
+from broker.services.rotation.behind_callers import CourteousMinter, CourteousStore
+from broker.services.rotation.courtesy import (
     FEW,
     HELD_SECONDS,
     LATELY_SECONDS,
@@ -17,7 +18,6 @@ from broker.services.courtesy import (
     Turns,
     at_once,
 )
-from broker.services.rotation.courteous import CourteousMinter, CourteousStore
 from tests.support.rotation import KEY, PLACE, World, client
 
 
@@ -231,7 +231,7 @@ async def test_what_is_late_for_long_is_not_held_up_by_callers() -> None:
 
 async def test_a_call_that_hangs_holds_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Vault that does not answer must not keep accounts from being looked at; its own kind is bounded still."""
-    monkeypatch.setattr("broker.services.courtesy.HELD_SECONDS", 0.01)
+    monkeypatch.setattr("broker.services.rotation.courtesy.HELD_SECONDS", 0.01)
     assert HELD_SECONDS == 0.25
     crowd = Crowd(callers=True)
     await crowd.come("mint 1", "mint 2", "mint 3", "write 1", "write 2", "write 3")
@@ -247,3 +247,11 @@ async def test_a_call_that_hangs_holds_up_no_others(monkeypatch: pytest.MonkeyPa
     assert hung == ["mint 1", "mint 2", "write 1", "write 2", "write 3"]
     assert at_once_then == [*hung, "mint 3"]
     assert crowd.begun == [*at_once_then, "write 4"]
+
+
+async def test_rotation_makes_so_many_calls_at_a_time_while_no_callers_come() -> None:
+    """To the API server and to Vault: more of them take longer each (docs/performance.md)."""
+    turns = Turns(Busy())
+    minter, store = CourteousMinter(Minting(Busy()), turns), CourteousStore(World().vault, turns)
+
+    assert (minter._kind.most, store._kind.most) == (4, 12)

@@ -8,7 +8,6 @@ import pytest
 
 from broker.errors import BrokerError, Reason
 from broker.model.audit_record import Origin
-from broker.model.token import Anchor
 from broker.services.rotation.copy import READING_SLACK
 from broker.services.rotation.left_anchors import LOOK_SECONDS, LeftAnchor, LeftAnchors
 from broker.services.workqueue import Lane
@@ -72,7 +71,7 @@ async def test_the_anchor_of_a_delivery_that_failed_is_deleted(two: Two) -> None
     assert await two.left.visit(left) is None
     assert left.name in two.world.cluster.anchors
     passed, seconds = two.next(left)
-    assert passed == replace(left, passed=True)
+    assert passed == replace(left, was_passed=True)
     assert seconds == pytest.approx(SLACK, abs=1)
 
     assert await two.left.visit(passed) is None
@@ -95,13 +94,13 @@ async def test_who_hung_up_leaves_nothing_either(two: Two) -> None:
     """A delivery whose caller is gone was cancelled somewhere."""
     left = await two.fail(asyncio.CancelledError())
 
-    assert (left.copy, left.version, left.passed) == (KEY, 2, False)
+    assert (left.copy, left.version, left.was_passed) == (KEY, 2, False)
 
 
 @pytest.mark.parametrize("passed", [False, True])
 async def test_it_is_left_alone_while_its_version_may_be_written(two: Two, passed: bool) -> None:  # noqa: FBT001
     """The leader's next attempt may have found it, and minted below it already."""
-    left = replace(await two.fail(), passed=passed)
+    left = replace(await two.fail(), was_passed=passed)
 
     assert await two.left.visit(left) == LOOK_SECONDS
     assert left.name in two.world.cluster.anchors
@@ -112,7 +111,7 @@ async def test_one_that_a_version_took_is_left_to_its_label(two: Two) -> None:
     left = await two.fail()
     await two.follower.deliver(client(), KEY.grant, Origin("r"))
 
-    assert await two.left.visit(replace(left, passed=True)) is None
+    assert await two.left.visit(replace(left, was_passed=True)) is None
     assert left.name in two.world.cluster.anchors
     assert two.world.cluster.accepts(two.world.token() or "")
 
@@ -123,7 +122,7 @@ async def test_one_that_a_label_keeps_for_readers_is_left_to_it(two: Two) -> Non
     for _ in range(2):
         await two.follower.deliver(client(), KEY.grant, Origin("r"))
 
-    assert await two.left.visit(replace(left, passed=True)) is None
+    assert await two.left.visit(replace(left, was_passed=True)) is None
     assert left.name in two.world.cluster.anchors
     assert not two.world.broken_readers()
 
@@ -133,14 +132,14 @@ async def test_one_that_went_with_the_anchor_above_is_forgotten(two: Two) -> Non
     left = await two.fail()
     await two.renew()
 
-    assert await two.left.visit(replace(left, root_uid="another", passed=True)) is None
+    assert await two.left.visit(replace(left, root_uid="another", was_passed=True)) is None
     assert left.name in two.world.cluster.anchors
 
 
 @pytest.mark.parametrize("passed", [False, True])
 async def test_it_is_forgotten_with_a_copy_that_nobody_wants(two: Two, passed: bool) -> None:  # noqa: FBT001
     """The anchor above it goes with that."""
-    left = replace(await two.fail(), passed=passed)
+    left = replace(await two.fail(), was_passed=passed)
     del two.world.registry.known[KEY.client]
 
     assert await two.left.visit(left) is None
@@ -169,7 +168,7 @@ async def test_it_waits_until_it_can_be_told(two: Two, harm: Callable[[Two], Awa
     if harming is not None:
         await harming
 
-    assert await two.left.visit(replace(left, passed=True)) == LOOK_SECONDS
+    assert await two.left.visit(replace(left, was_passed=True)) == LOOK_SECONDS
     assert left.name in two.world.cluster.anchors
 
 
@@ -184,11 +183,21 @@ async def test_nothing_is_ended_by_a_registry_that_is_not_fresh(two: Two) -> Non
 
 async def test_a_first_version_that_was_not_written_counts_too(two: Two) -> None:
     """There the leader writes the first one itself, and finds the anchor."""
-    two.follower = two.leader
-    top = Anchor("top", "00000000-top")
-    target = two.leader._wanted.target(KEY)
-    assert target is not None
-    two.left.failed(target, top, 1)
+    two.world.audit.fault = BrokerError(Reason.AUDIT_UNAVAILABLE, "full")
+    with pytest.raises(BrokerError):
+        await two.follower.deliver(client(), KEY.grant, Origin("r"))
 
     (left,) = two.left.queue._planned[Lane.NORMAL]
-    assert (left.version, left.name.rpartition("-")[2]) == (1, "v1")
+    assert left.version == 1
+    assert left.name in two.world.cluster.versions
+
+
+async def test_a_vault_that_is_away_is_not_asked(two: Two) -> None:
+    """One question stands for all."""
+    left = await two.fail()
+    await two.renew()
+    two.world.reach.away = BrokerError(Reason.VAULT_UNAVAILABLE, "sealed")
+    two.world.power.calls = []
+
+    assert await two.left.visit(replace(left, was_passed=True)) == LOOK_SECONDS
+    assert two.world.power.calls == []

@@ -1,6 +1,5 @@
 """A grant is looked at before anything is issued, and what is found ends what was; among fakes."""
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +16,6 @@ from broker.model.sensitive import Sensitive
 from broker.model.status import AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.services.anchored import AnchoredGrants
-from broker.services.courtesy import Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
@@ -25,7 +23,6 @@ from broker.services.prepare import Hands, Preparer
 from broker.services.rush import Rush
 from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import STAND_BACK_SECONDS, Verifier
-from tests.support.callers import NoCallers
 from tests.support.rotation import KEY, FakeCluster, HandClock, NoAudit, Power, client, grant
 from tests.unit.test_verify import FakeReviews
 
@@ -126,8 +123,6 @@ class Bench:
         self.cluster, self.access = FakeCluster(Power(), HandClock()), FakeAccess()
         self.trials, self.counted, self.book = Trials(), Counted(), GrantBook()
         self.tokens = TokenAnchors(self.cluster, self.trials.clock)
-        self.callers = NoCallers()
-        self.turns = Turns(self.callers)
         anchored = AnchoredGrants()
         hands = Hands(
             anchors=self.cluster,
@@ -145,7 +140,6 @@ class Bench:
             anchored=anchored,
             tokens=self.tokens,
             leader=self.cluster,
-            turns=self.turns,
         )
         self.preparer = Preparer(hands, self.book, Rules("tokenbroker", API, limits=lambda _namespace: self.limits))
 
@@ -493,46 +487,3 @@ async def test_a_late_copy_that_cannot_be_minted_has_its_client_looked_at_though
 
     assert before >= STAND_BACK_SECONDS
     assert bench.preparer.wait(bench.client) == 0
-
-
-async def test_what_may_be_issued_for_is_looked_at_again_behind_callers() -> None:
-    """A client who waits for his first token is not: of him nobody knows anything yet."""
-    bench = Bench()
-    stood_back = []
-    for _ in range(2):
-        await bench.prepare()
-        stood_back.append(bench.callers.stood_back)
-
-    assert stood_back == [0, 1]
-    assert len(bench.access.looked_with) == 2
-
-
-async def test_a_replica_that_does_not_lead_follows_without_standing_back() -> None:
-    """It asks the API server hardly anything."""
-    bench = Bench()
-    await bench.prepare()
-    bench.cluster.leading = False
-    await bench.prepare()
-
-    assert bench.callers.stood_back == 0
-
-
-async def test_a_look_that_waits_for_callers_and_is_given_up_leaves_its_turn() -> None:
-    """As where its client is suspended meanwhile."""
-    bench, looked = Bench(), asyncio.Event()
-    await bench.prepare()
-
-    async def quiet(_seconds: float) -> None:
-        looked.set()
-        await asyncio.Event().wait()
-
-    bench.callers.quiet = quiet  # type: ignore[method-assign]
-    again = asyncio.create_task(bench.prepare())
-    await looked.wait()
-    during = bench.turns._counting
-    again.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await again
-
-    assert (during, bench.turns._counting) == (1, 0)
-    assert bench.ready

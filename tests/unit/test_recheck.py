@@ -18,13 +18,11 @@ from broker.model.token import Anchor
 from broker.ports import Registration
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
-from broker.services.courtesy import Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.reconcile import Reconciler
 from broker.services.rush import Rush
 from broker.services.token_anchors import TokenAnchors
-from tests.support.callers import NoCallers
 from tests.support.rotation import FakeCluster, FakeRegistry, HandClock, NoAudit, Power, client, grant
 
 
@@ -126,7 +124,6 @@ class Bench:
                 proofs=lambda _namespace: ProofPolicy(),
                 leader=cluster,
                 rush=Rush(self.clock),
-                turns=Turns(NoCallers()),
             ),
             leader=cluster,
             clock=self.clock,

@@ -17,7 +17,6 @@ from broker.kube.token_requests import TokenRequests
 from broker.metrics.counted import Metrics
 from broker.model.decision import Rules
 from broker.services.anchored import AnchoredGrants
-from broker.services.courtesy import Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.prepare import Hands, Preparer
@@ -26,7 +25,6 @@ from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import Verifier
 from tests.support.accounts import Account, rule
 from tests.support.broker import CONFIG
-from tests.support.callers import NoCallers
 from tests.support.inside import AUDIENCE, read_client
 from tests.support.rotation import NoAudit
 from tests.verification.conftest import Limited
@@ -84,7 +82,6 @@ async def test_calls_for_one_look(name: str, grant: dict[str, Any], first: int, 
             anchored=anchored,
             tokens=TokenAnchors(anchors, clock),
             leader=Leading(),
-            turns=Turns(NoCallers()),
         )
         preparer = Preparer(hands, GrantBook(), rules)
         counts = []

@@ -13,6 +13,7 @@ from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Anchors, VaultStore
 from broker.services.rotation.copy import READING_SLACK, Target
+from broker.services.rotation.outage import Reach
 from broker.services.rotation.wanted import Wanted
 from broker.services.workqueue import WorkQueue
 
@@ -22,23 +23,24 @@ LOOK_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class LeftAnchor:
-    """The anchor of a version below that of ``root_uid``. ``passed`` tells that a later version was there before."""
+    """The anchor of a version, below that of ``root_uid``. ``was_passed``: a later version was there already."""
 
     copy: CopyKey
     name: str
     root_uid: str
     version: int
-    passed: bool = False
+    was_passed: bool = False
 
 
 class LeftAnchors:
     """Deletes them when no version can be bound to them any more, and no reader holds one that was.
 
-    What a process has left behind that ended meanwhile goes with the anchor above all versions.
+    What a process that has ended has left behind goes with the anchor above all versions.
     """
 
-    def __init__(self, *, wanted: Wanted, store: VaultStore, anchors: Anchors, place: VaultPlace) -> None:
+    def __init__(self, *, wanted: Wanted, reach: Reach, store: VaultStore, anchors: Anchors, place: VaultPlace) -> None:
         self._wanted = wanted
+        self._reach = reach
         self._store = store
         self._anchors = anchors
         self._place = place
@@ -54,16 +56,18 @@ class LeftAnchors:
         if self._wanted.nowhere(left.copy):
             return None  # the anchor above it goes with the copy
         target = self._wanted.target(left.copy)
+        if self._reach.away is not None:
+            return LOOK_SECONDS
         copy = await self._store.inspect(self._place.path(left.copy))
         label = copy.label if copy is not None else None
         if target is None or label is None or label.version < left.version:
             return LOOK_SECONDS
         if label.root_uid != left.root_uid or left.name in _named(label):
             return None  # it went with the one above, or the label tells when it ends
-        if left.passed:
+        if left.was_passed:
             await self._anchors.delete(left.copy.client.namespace, left.name)
         else:
-            self.queue.add(replace(left, passed=True), (target.readers_poll + READING_SLACK).total_seconds())
+            self.queue.add(replace(left, was_passed=True), (target.readers_poll + READING_SLACK).total_seconds())
         return None
 
 

@@ -21,6 +21,7 @@ from broker.model.token import Anchor, MintedToken
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.model.vault_secret import vault_secret
 from broker.ports import Anchors, AuditLog, Clock, VaultStore
+from broker.services.rotation.behind_callers import BelowMinter
 from broker.services.rotation.copy import (
     MAX_NAMED,
     MAX_RETIRED,
@@ -30,7 +31,6 @@ from broker.services.rotation.copy import (
     replaced,
     undescribed,
 )
-from broker.services.rotation.courteous import BelowMinter
 
 
 @dataclass(frozen=True, slots=True)

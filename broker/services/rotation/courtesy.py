@@ -1,8 +1,8 @@
-"""Callers first: what goes on behind them waits while they have requests in flight, and takes turns while they come.
+"""Callers first: what rotation asks of the API server and of Vault waits while callers have requests in flight.
 
-A renewal has hours, and a look at an account or a status has minutes; a caller is waiting. Each wait is short, so that
-callers who never stop cannot hold up anything for good. And while callers come at all, one call is made at a time: who
-comes now has hardly more than those before him. docs/performance.md has what that costs and gains.
+A renewal has hours, a caller is waiting. Each wait is short, so that callers who never stop cannot hold up rotation.
+And while callers come at all, one call is made at a time, to whomever: who comes now has hardly more than those before
+him. docs/performance.md has what that costs and gains.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ LATELY_SECONDS = 1.0
 """For so long after a caller another one is expected."""
 
 FEW = 1
-"""How many calls are made at a time while callers come, of whatever kind."""
+"""How many calls are made at a time while callers come, to both together."""
 
 HELD_SECONDS = 0.25
 """After so long a call holds up no others: whoever it waits for hangs, and others may not."""
 
 PATIENCE_SECONDS = 240.0
-"""What is late by more is not held up by callers: where each call takes long, few at a time would never be enough."""
+"""When copies are late by more, as many calls are made as if no callers came: where each takes long, that is needed."""
 
 
 class Callers(Protocol):
@@ -54,7 +54,7 @@ def at_once() -> Iterator[None]:
 
 @dataclass(slots=True, eq=False)
 class Kind:
-    """Calls of one kind: how many are made at a time, at most, and are being made."""
+    """Calls to one of both: how many are made at a time, at most, and are being made."""
 
     most: int
     taken: int = 0
@@ -70,9 +70,9 @@ class _Call:
 
 
 class Turns:
-    """Lets what goes on behind callers make calls. Who came first has the first turn that is free for his kind.
+    """Lets rotation make calls. Who came first has the first turn that is free for his kind.
 
-    ``late`` says for how many seconds the oldest of that has been due.
+    ``late`` says for how many seconds the oldest copy has been due.
     """
 
     def __init__(self, callers: Callers) -> None:
