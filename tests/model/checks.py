@@ -231,7 +231,8 @@ def _metrics(world: World, leader: Replica) -> Iterator[str]:
         for queue in (it.shared.board.queue, it.shared.tokens.queue, it.left.queue):
             if queue._failures:
                 yield f"{it.name} fails to do {queue.name} {queue._failures}"
-            if queue.overdue() > TIDIED_WITHIN:
+            oldest = queue._waiting[Lane.NORMAL].first()
+            if oldest is not None and world.kube.loop.time() - oldest[0] > TIDIED_WITHIN:
                 yield f"{it.name} does not do {queue.name}"
 
 
