@@ -65,6 +65,14 @@ def test_rotation_that_is_late_for_long_is_not_held_up_by_callers(world: World) 
     assert seen[1] == pytest.approx(1000, abs=1)
 
 
+def test_whatever_is_queued_is_done(world: World) -> None:
+    """Each queue has somebody who visits what is in it."""
+    replica = world.replicas["a"]
+    queues = [it.queue for it in (replica.keeper, replica.left, replica.shared.board, replica.shared.tokens)]
+
+    assert [replica.jobs[queue.name] for queue in queues] == [queue.run for queue in queues]
+
+
 def _rushes(replica: Replica) -> list[bool]:
     access = replica.reconciler._preparer._hands.access
     return [replica.shared.board._pace._rush.on, access._rush.on]  # type: ignore[attr-defined]
