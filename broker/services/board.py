@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from broker.errors import BrokerError, Fault
+from broker.errors import BrokerError, Fault, Reason
 from broker.model.client import Client, ClientId
 from broker.model.condition import Condition
 from broker.model.former_grants import FormerGrant
@@ -166,7 +166,7 @@ class StatusBoard:
     def vault(self, client_id: ClientId, grant: str, facts: VaultFacts | None) -> None:
         """Note the state of a grant's copy in Vault; None where it was removed."""
         if self._note(client_id, grant, replace(self._facts_of(client_id, grant), vault=facts)):
-            self._pace.copy_is(client_id, grant, good=facts is not None and facts.fault is None)
+            self._pace.copy_is(client_id, grant, good=facts is not None and not _is_trouble(facts))
 
     def keep(self, client: Client) -> None:
         """Drop what is known of grants that a client has no more."""
@@ -280,6 +280,11 @@ class StatusBoard:
         if note is None or told == said or repeated:
             return
         await self._events.record(registration, condition.reason, note, warning=condition.status != "True")
+
+
+def _is_trouble(facts: VaultFacts) -> bool:
+    """Tell whether something is the matter with a copy itself: a Vault that is away is away for all."""
+    return facts.fault is not None and facts.fault.reason is not Reason.VAULT_UNAVAILABLE
 
 
 def _seen_before(registration: Registration, condition_type: str) -> tuple[str, str] | None:

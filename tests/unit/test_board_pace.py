@@ -145,7 +145,7 @@ async def test_good_news_of_copies_stands_back_while_many_are_due() -> None:
     assert (during, bench.written()) == (1, 2)
 
 
-@pytest.mark.parametrize("fault", [Reason.VAULT_DENIED, Reason.VAULT_UNAVAILABLE])
+@pytest.mark.parametrize("fault", [Reason.VAULT_DENIED, Reason.VAULT_PATH_TAKEN])
 async def test_bad_news_of_a_copy_does_not_stand_back(fault: Reason) -> None:
     """However many are due."""
     bench = Renewed()
@@ -346,11 +346,11 @@ async def test_whoever_goes_while_it_stands_back_takes_no_memory() -> None:
 
 
 async def test_trouble_of_a_copy_that_is_over_before_it_was_told_is_no_news() -> None:
-    """After Vault was away, ten thousand statuses that were to tell so would hold up the copies."""
+    """After Vault has refused all, ten thousand statuses that were to tell so would hold up the copies."""
     bench = Renewed()
     for _ in range(ROUTINE_BURST + 2):
         await bench.renew()
-    waits = [await bench.renew(Fault(Reason.VAULT_UNAVAILABLE, "sealed")) or 0]
+    waits = [await bench.renew(Fault(Reason.VAULT_DENIED, "no policy")) or 0]
     bench.rush.late = lambda: 60.0
     bench.clock.pass_(LONGEST_SECONDS)
     before = bench.written()
@@ -360,6 +360,21 @@ async def test_trouble_of_a_copy_that_is_over_before_it_was_told_is_no_news() ->
     assert waits[1] == RECHECK_SECONDS
     assert bench.written() == before
     assert not bench.board._pace._troubles
+
+
+async def test_that_vault_was_away_stands_back_while_copies_are_renewed() -> None:
+    """It is there again, or there would be no rush; the next visit of the copy tells."""
+    bench = Renewed()
+    await bench.renew()
+    bench.rush.late = lambda: 60.0
+    stood_back = await bench.renew(Fault(Reason.VAULT_UNAVAILABLE, "sealed"))
+    during = bench.condition("VaultSynced")
+    bench.rush.late = lambda: 0.0
+    await bench.write()
+
+    assert stood_back == RECHECK_SECONDS
+    assert during == ("True", "Synced")
+    assert bench.condition("VaultSynced") == ("False", "VaultUnavailable")
 
 
 async def test_trouble_of_one_copy_is_news_though_that_of_another_is_over() -> None:
