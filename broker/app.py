@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from broker.config import Config
-from broker.copies import Around, Copies, copies, copy_jobs
+from broker.copies import Around, Copies, copy_jobs, keep_copies
 from broker.endpoints import api, new_request_id
 from broker.http.ops import OpsEndpoint, ops_router
 from broker.http.problems import malformed, turned_away
@@ -75,7 +75,7 @@ def _joined(parts: Parts) -> Broker:
     tokens = TokenAnchors(parts.clients.anchors, parts.clock)
     minter = GrantMinter(minter=parts.minter, book=book, tokens=tokens, recheck=recheck)
     around = _around(parts, minter, book, board)
-    kept = copies(around, rush, new_request_id) if around else None
+    kept = keep_copies(around, rush, new_request_id) if around else None
     gated = GatedMinter(minter, parts.gate, parts.decider)
     reused = SharedTokens(minter=gated, decider=parts.decider, clock=parts.clock)
     shared = Shared(

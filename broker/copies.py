@@ -85,7 +85,7 @@ class Copies:
     left: LeftAnchors
 
 
-def copies(around: Around, rush: Rush, new_request_id: Callable[[], str]) -> Copies:
+def keep_copies(around: Around, rush: Rush, new_request_id: Callable[[], str]) -> Copies:
     """Return what keeps copies current, and tidies up after them; ``rush`` goes by how late that is."""
     place = _place(around.config)
     wanted = Wanted(around.registry, around.rules, place)

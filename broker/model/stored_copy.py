@@ -44,6 +44,11 @@ class CopyLabel:
     root_uid: str = ""
     account_uid: str = ""
 
+    @property
+    def anchors(self) -> tuple[Anchor, ...]:
+        """All anchors that it names: that of its version, and those of versions before it."""
+        return self.anchor, *(one.anchor for one in self.retired)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredCopy:

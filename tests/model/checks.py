@@ -268,7 +268,7 @@ def _in_vault(world: World, it: Resource, grant: Grant) -> set[str]:
     slack = RENEW_BEFORE[grant.name] + READING_SLACK.total_seconds()
     if not world.kube.clock.set_at > 0:
         assert all((one.until - world.kube.now()).total_seconds() <= slack for one in entry.label.retired)
-    names |= {entry.label.anchor.name, *(one.anchor.name for one in entry.label.retired)}
+    names |= {anchor.name for anchor in entry.label.anchors}
     names |= {left.name for it in world.replicas.values() for left in it.left.queue._planned[Lane.NORMAL]}
     return names | {version_anchor(top, Anchor(root.name, root.uid), len(entry.versions) + 1).name}
 

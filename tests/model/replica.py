@@ -116,7 +116,7 @@ class Replica:
         """Let the product join its services, and keep hold of them; nothing listens to HTTP."""
         kept: dict[str, Any] = {}
         with pytest.MonkeyPatch.context() as patch:
-            for name in ("_reconciler", "Shared", "services", "copies"):
+            for name in ("_reconciler", "Shared", "services", "keep_copies"):
                 patch.setattr(app, name, _keeping(kept, name))
             for unused in ("api", "ops_router", "malformed", "turned_away"):
                 patch.setattr(app, unused, lambda *_, **__: None)
@@ -126,7 +126,7 @@ class Replica:
         self.reconciler: Reconciler = kept["_reconciler"]
         self.shared: Shared = kept["Shared"]
         self.services: Services = kept["services"]
-        self.left: LeftAnchors = kept["copies"].left
+        self.left: LeftAnchors = kept["keep_copies"].left
         self.jobs = jobs | {"namespaces": self._labels.run}
 
     async def _job(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

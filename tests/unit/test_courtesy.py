@@ -230,7 +230,7 @@ async def test_what_is_late_for_long_is_not_held_up_by_callers() -> None:
 
 
 async def test_a_call_that_hangs_holds_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Vault that does not answer must not keep accounts from being looked at; its own kind is bounded still."""
+    """A Vault that does not answer must not keep tokens from being minted; its own kind is bounded still."""
     monkeypatch.setattr("broker.services.rotation.courtesy.HELD_SECONDS", 0.01)
     assert HELD_SECONDS == 0.25
     crowd = Crowd(callers=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from broker.model.anchor import is_version, vault_anchor
+from broker.model.anchor import AnchorId, is_version, vault_anchor, version_anchor
 from broker.model.client import Client, Grant, VaultCopy
 from broker.model.decision import Rules, allowed_audiences
 from broker.model.schedule import lead_seconds, renewal_time
@@ -44,6 +44,16 @@ class Target:
     def readers_poll(self) -> timedelta:
         """How slowly readers may look, so that they never hold a token that ended."""
         return timedelta(seconds=self.copy.renew_before_seconds)
+
+    @property
+    def readers_late(self) -> timedelta:
+        """For how long readers may hold a version that was replaced."""
+        return self.readers_poll + READING_SLACK
+
+
+def anchor_of(target: Target, root: Anchor, version: int) -> AnchorId:
+    """Return which anchor is that of a version's own; ``root`` is the one above those of all versions."""
+    return version_anchor(vault_anchor(target.client.uid, target.grant), root, version)
 
 
 def target_of(client: Client, name: str, rules: Rules, place: VaultPlace) -> Target | None:
@@ -126,7 +136,7 @@ def replaced(label: CopyLabel, target: Target, now: datetime) -> RetiredAnchor:
 
 def out_of_use(target: Target, now: datetime) -> datetime:
     """Return when no reader holds a version any more that is replaced now. Whole seconds, as labels have them."""
-    return (now + target.readers_poll + READING_SLACK).replace(microsecond=0)
+    return (now + target.readers_late).replace(microsecond=0)
 
 
 def undescribed(copy: StoredCopy) -> range:

@@ -7,12 +7,10 @@ have made. As long as that version may still be written, the anchor is left alon
 
 from dataclasses import dataclass, replace
 
-from broker.model.anchor import vault_anchor, version_anchor
-from broker.model.stored_copy import CopyLabel
 from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Anchors, VaultStore
-from broker.services.rotation.copy import READING_SLACK, Target
+from broker.services.rotation.copy import Target, anchor_of
 from broker.services.rotation.outage import Reach
 from broker.services.rotation.wanted import Wanted
 from broker.services.workqueue import WorkQueue
@@ -48,8 +46,7 @@ class LeftAnchors:
 
     def failed(self, target: Target, root: Anchor, version: int) -> None:
         """Take note that a version was to be written, and that it is not known how far that went."""
-        which = version_anchor(vault_anchor(target.client.uid, target.grant), root, version)
-        self.queue.add(LeftAnchor(target.key, which.name, root.uid, version), LOOK_SECONDS)
+        self.queue.add(LeftAnchor(target.key, anchor_of(target, root, version).name, root.uid, version), LOOK_SECONDS)
 
     async def visit(self, left: LeftAnchor) -> float | None:
         """Delete one, or find that it is in use or gone; the queue's handler."""
@@ -62,14 +59,10 @@ class LeftAnchors:
         label = copy.label if copy is not None else None
         if target is None or label is None or label.version < left.version:
             return LOOK_SECONDS
-        if label.root_uid != left.root_uid or left.name in _named(label):
+        if label.root_uid != left.root_uid or left.name in {anchor.name for anchor in label.anchors}:
             return None  # it went with the one above, or the label tells when it ends
         if left.was_passed:
             await self._anchors.delete(left.copy.client.namespace, left.name)
         else:
-            self.queue.add(replace(left, was_passed=True), (target.readers_poll + READING_SLACK).total_seconds())
+            self.queue.add(replace(left, was_passed=True), target.readers_late.total_seconds())
         return None
-
-
-def _named(label: CopyLabel) -> set[str]:
-    return {label.anchor.name, *(one.anchor.name for one in label.retired)}

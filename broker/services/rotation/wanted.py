@@ -26,4 +26,5 @@ class Wanted:
         registration = self._registry.get(key.client)
         if registration is None or registration.deleting:
             return True
-        return registration.client is not None and self.target(key) is None
+        client = registration.client
+        return client is not None and target_of(client, key.grant, self._rules, self._place) is None

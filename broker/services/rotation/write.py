@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from broker.errors import BrokerError, Reason
 from broker.model.account import account_user
-from broker.model.anchor import AnchorId, vault_anchor, version_anchor
+from broker.model.anchor import vault_anchor
 from broker.model.audit_record import Issuance, Origin
 from broker.model.cluster import ClusterInfo
 from broker.model.decision import Allowed
@@ -26,6 +26,7 @@ from broker.services.rotation.copy import (
     MAX_NAMED,
     MAX_RETIRED,
     Target,
+    anchor_of,
     bound_as_made,
     out_of_use,
     replaced,
@@ -117,7 +118,7 @@ class CopyWriter:
         """
         top = vault_anchor(label.client_uid, FormerGrant(label.grant, label.service_account))
         anchors: list[tuple[str, str | None]] = [(top.name, None)]
-        anchors += [(one.name, one.uid) for one in (label.anchor, *(one.anchor for one in label.retired))]
+        anchors += [(one.name, one.uid) for one in label.anchors]
         for name, uid in anchors:
             try:
                 await self._anchors.delete(label.client.namespace, name, uid)
@@ -160,7 +161,7 @@ class CopyWriter:
         return own or before, named + tuple(RetiredAnchor(one, until) for one in gone)
 
     async def _find(self, target: Target, root: Anchor, version: int) -> Anchor | None:
-        return await self._anchors.find(target.client, _which(target, root, version))
+        return await self._anchors.find(target.client, anchor_of(target, root, version))
 
     async def _cut_short(self, target: Target, copy: StoredCopy, label: CopyLabel, root: Anchor) -> list[RetiredAnchor]:
         """Return the anchors of versions that were written and never described; readers may hold their tokens.
@@ -172,7 +173,7 @@ class CopyWriter:
         return [RetiredAnchor(label.anchor, until), *own] if own else []
 
     async def _version(self, target: Target, root: Anchor, version: int) -> Anchor:
-        return await self._anchors.ensure(target.client, _which(target, root, version), root)
+        return await self._anchors.ensure(target.client, anchor_of(target, root, version), root)
 
     async def _mint(self, target: Target, anchor: Anchor) -> MintedToken:
         allowed = Allowed(target.grant, target.audience, target.copy.ttl_seconds)
@@ -195,10 +196,6 @@ class CopyWriter:
             token_sha256=token.sha256,
             delivery="vault",
         )
-
-
-def _which(target: Target, root: Anchor, version: int) -> AnchorId:
-    return version_anchor(vault_anchor(target.client.uid, target.grant), root, version)
 
 
 def _key(label: CopyLabel) -> CopyKey:
