@@ -26,6 +26,17 @@ async def install(cluster: Cluster, overlay: Path = OVERLAY, account: tuple[str,
     await _until_clients_are_guarded(cluster, broker)
 
 
+async def until_not_in_force(cluster: Cluster, policy: str, account: tuple[str, str] = ACCOUNT) -> None:
+    """Wait until the API server lets pass what a policy must refuse: it goes on refusing for a while."""
+    attempt = _attempts(cluster, account[0], await cluster.token_for(*account))[policy]
+
+    async def let_pass() -> bool:
+        status, _ = await attempt()
+        return status == 201
+
+    await until(let_pass, what=f"{policy} is not in force")
+
+
 def refused_by(policy: str, status: int, answer: dict[str, Any]) -> bool:
     """Tell whether an answer is the refusal of this policy."""
     return status == 422 and f"ValidatingAdmissionPolicy '{policy}'" in answer.get("message", "")

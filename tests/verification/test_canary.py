@@ -13,7 +13,7 @@ from tests.support.accounts import Account, ask, rule, until_issued, until_refus
 from tests.support.broker import ROOT, BrokerProcess, Registered, Tenant
 from tests.support.cluster import Cluster
 from tests.support.doctor import doctor
-from tests.support.installed import install
+from tests.support.installed import install, until_not_in_force
 from tests.support.lab import Lab
 from tests.support.processes import until
 
@@ -119,6 +119,7 @@ async def whole() -> AsyncIterator[Prepared]:
 
 
 async def _break(cluster: Cluster, policy: str, how: str) -> None:
+    """Do a harm, and wait for it: a broker that looks before finds all well, and looks again a minute later."""
     path = f"{ADMISSION}/validatingadmissionpolicies/{policy}"
     if how == "binding":
         await cluster.request("DELETE", f"{ADMISSION}/validatingadmissionpolicybindings/{policy}")
@@ -127,6 +128,7 @@ async def _break(cluster: Cluster, policy: str, how: str) -> None:
     else:
         name = {"name": "the-broker", "expression": f"request.userInfo.username == '{how}'"}
         await cluster.request("PATCH", path, {"spec": {"matchConditions": [name]}})
+    await until_not_in_force(cluster, policy)
 
 
 WAYS = [
