@@ -9,12 +9,13 @@ from functools import partial
 import pytest
 import pytest_asyncio
 
-from tests.monitoring.rules import ALERTS, RULES, RUNBOOKS
+from tests.monitoring.rules import ALERTS, RULES
+from tests.support.alerted import TROUBLED_SECONDS, Expected, Fired, assert_told, until_fired
 from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.installed import install
 from tests.support.lab import Lab
-from tests.support.processes import ProgramError, until
-from tests.support.watching import Labels, Watching, hurried
+from tests.support.processes import until
+from tests.support.watching import Watching, hurried
 
 NAME = "night"
 BINDING = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/tokenbroker-secrets"
@@ -23,7 +24,6 @@ KEPT = {"ttl": "10m", "renewBefore": "9m"}
 WHOLE = ("0.5 * (", "1.0 * (")
 """And an alert on it not when half of what was set aside is used up, but when the rest begins to be."""
 QUIET_SECONDS = 5.0
-TROUBLED_SECONDS = 120.0
 
 CLIENT = {"namespace": NAME, "client": "web"}
 KEEPER = {"namespace": NAME, "client": "keeper"}
@@ -31,7 +31,7 @@ ALONE = "night-alone"
 """Another namespace, so that no other client's Role lets the broker end tokens there."""
 LEAVER = {"namespace": ALONE, "client": "leaver"}
 TAKEN = {"namespace": NAME, "client": "taken"}
-MISHAPS: dict[str, tuple[Labels, str]] = {
+MISHAPS: Expected = {
     "TokenbrokerClientNotReady": (
         {**CLIENT, "reason": "ServiceAccountMissing"},
         "night/web is not ready: ServiceAccountMissing.",
@@ -45,7 +45,7 @@ MISHAPS: dict[str, tuple[Labels, str]] = {
 """What is to fire when an account was deleted, the broker's Role was taken away before a client was suspended, and
 somebody wrote to a copy's path."""
 
-TROUBLE: dict[str, tuple[Labels, str]] = {
+TROUBLE: Expected = {
     "TokenbrokerVaultUnreachable": ({"reason": "vault_unavailable"}, "cannot use Vault: vault_unavailable."),
     "TokenbrokerVaultTokenExpiring": (
         {**KEEPER, "grant": "default", "reason": "VaultUnavailable"},
@@ -56,7 +56,7 @@ TROUBLE: dict[str, tuple[Labels, str]] = {
 }
 """What is to fire when Vault was sealed and a policy taken away."""
 
-OUTAGE: dict[str, tuple[Labels, str]] = {
+OUTAGE: Expected = {
     "TokenbrokerTokenRequestsFailing": ({"reason": "kubernetes_unavailable"}, "fail: kubernetes_unavailable."),
     "TokenbrokerNoLeader": ({"job": "tokenbroker"}, "No replica of the broker leads."),
     "TokenbrokerRegistryStale": ({"source": "clients"}, "has not heard of clients for 1m"),
@@ -75,30 +75,15 @@ class Night:
     tenant: Tenant
     client: Registered
     keeper: Registered
-    fired: list[dict[str, Labels]] = field(default_factory=list)
+    fired: Fired = field(default_factory=list)
 
     async def ask(self, client: Registered, **body: str) -> int:
         """Ask for a token, and return the status."""
         return (await self.broker.call("POST", "/v1/tokens", body, auth=client.auth)).status
 
-    async def until_fired(self, expected: dict[str, tuple[Labels, str]], ask: Callable[[], Awaitable[object]]) -> None:
+    async def until_fired(self, expected: Expected, ask: Callable[[], Awaitable[object]]) -> None:
         """Keep what fires until all of the expected alerts did, or for two minutes; callers go on asking meanwhile."""
-
-        async def all_fired() -> bool:
-            await ask()
-            self.fired = await self.watching.firing()
-            return all(found(self.fired, name, labels) for name, (labels, _) in expected.items())
-
-        try:
-            await until(all_fired, what="all alerts fire", seconds=TROUBLED_SECONDS)
-        except ProgramError:
-            return  # each test says which one did not
-
-
-def found(fired: list[dict[str, Labels]], name: str, labels: Labels) -> list[dict[str, Labels]]:
-    """Return the alerts of that name with those labels."""
-    wanted = {"alertname": name, **labels}
-    return [alert for alert in fired if wanted.items() <= alert["labels"].items()]
+        self.fired = await until_fired(self.watching, expected, ask)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -138,7 +123,7 @@ async def _is(night: Night, client: Registered, status: int) -> bool:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def mishaps(night: Night) -> list[dict[str, Labels]]:
+async def mishaps(night: Night) -> Fired:
     """Let three things go wrong that harm one client each, and return what fires."""
     request, tenant = night.lab.cluster.request, night.tenant
     alone = await Tenant.create(night.lab.cluster, ALONE)
@@ -159,7 +144,7 @@ async def mishaps(night: Night) -> list[dict[str, Labels]]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def trouble(night: Night, mishaps: list[dict[str, Labels]]) -> list[dict[str, Labels]]:
+async def trouble(night: Night, mishaps: Fired) -> Fired:
     """Let two things break that harm all clients, and return what fires."""
     assert mishaps
     await night.tenant.patch("keeper", {"grants": [{"serviceAccount": {"name": "kept"}, "vault": KEPT}]})
@@ -174,7 +159,7 @@ async def _copied(night: Night) -> bool:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def outage(night: Night, trouble: list[dict[str, Labels]]) -> list[dict[str, Labels]]:
+async def outage(night: Night, trouble: Fired) -> Fired:
     """End the API server, when all is well again, and return what fires."""
     assert trouble is night.fired
     await until(partial(_is, night, night.keeper, 200), what="tokens are issued again", seconds=90)
@@ -198,33 +183,24 @@ async def test_nothing_fires_while_all_is_well(night: Night) -> None:
 
 
 @pytest.mark.parametrize("alert", MISHAPS)
-async def test_what_harms_one_client_is_told(alert: str, mishaps: list[dict[str, Labels]]) -> None:
+async def test_what_harms_one_client_is_told(alert: str, mishaps: Fired) -> None:
     """By an alert that names the client, the reason and the runbook."""
     assert_told(mishaps, alert, *MISHAPS[alert])
 
 
 @pytest.mark.parametrize("alert", TROUBLE)
-async def test_what_breaks_is_told(alert: str, trouble: list[dict[str, Labels]]) -> None:
+async def test_what_breaks_is_told(alert: str, trouble: Fired) -> None:
     """By an alert that names the client, the reason and the runbook."""
     assert_told(trouble, alert, *TROUBLE[alert])
 
 
 @pytest.mark.parametrize("alert", OUTAGE)
-async def test_an_outage_of_the_api_server_is_told(alert: str, outage: list[dict[str, Labels]]) -> None:
+async def test_an_outage_of_the_api_server_is_told(alert: str, outage: Fired) -> None:
     """By an alert that names the reason and the runbook."""
     assert_told(outage, alert, *OUTAGE[alert])
 
 
-def assert_told(fired: list[dict[str, Labels]], alert: str, labels: Labels, summary: str) -> None:
-    """Assert that one such alert fired, and what it says."""
-    told = found(fired, alert, labels)
-    assert len(told) == 1, f"{alert} {labels} did not fire, but: {[one['labels'] for one in fired]}"
-    assert summary in told[0]["annotations"]["summary"]
-    assert told[0]["annotations"]["runbook_url"] == f"{RUNBOOKS}{alert}"
-    assert told[0]["labels"]["severity"] == ALERTS[alert]["labels"]["severity"]
-
-
-async def test_nothing_fires_when_all_is_well_again(night: Night, outage: list[dict[str, Labels]]) -> None:
+async def test_nothing_fires_when_all_is_well_again(night: Night, outage: Fired) -> None:
     """Alerts end with their causes; what goes by a rate over minutes may take those."""
     assert outage
     lasting = {name for name, rule in ALERTS.items() if "[" in rule["expr"]}
