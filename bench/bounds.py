@@ -24,6 +24,9 @@ AT_MOST = {
     "registry_change_seconds": 1.0,
     "rotate_10000_seconds": 60.0,
     "issue_p99_ratio_while_rotating": 2.0,
+    "growth_first_look": 1.25,
+    "growth_calls": 1.1,
+    "growth_rss": 1.25,
 }
 
 

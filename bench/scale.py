@@ -11,9 +11,12 @@ hundred clients are in a namespace, and share its account. Printed for each numb
   (from the API server's answer until the client is refused) and five registrations (until a new client has a token).
 
 With the largest number, Vault is sealed until all copies are due, twice. ``rotate_seconds`` is from its unsealing until
-all of them have a new version, while nobody calls. The second time callers do, 50 times a second: ``issue_p99_ratio``
-compares the 99th percentile of issuing in that time with the one before it, and ``rotate_seconds_beside_callers`` is
-how long it took then.
+all of them have a new version, while nobody calls. The second time callers do, 50 times a second, and
+``rotate_seconds_beside_callers`` is how long it took then. ``issue_p99_ratio`` compares the 99th percentile of issuing
+in that time with the one before Vault was sealed at all, when no copy was due and everybody had been looked at.
+
+What a client costs with the largest number over what it costs with the one before is ``growth_first_look``,
+``growth_calls`` and ``growth_rss``; see :mod:`bench.growth`.
 """
 
 import asyncio
@@ -31,6 +34,7 @@ import aiohttp
 from bench.bounds import run, say
 from bench.errors import BenchError
 from bench.fleet import Fleet
+from bench.growth import Grown, growth
 from bench.process import cpu_seconds, resident_megabytes
 from bench.vegeta import Generator, Target, vegeta
 from tests.support.broker import BrokerProcess, Registered, basic
@@ -41,24 +45,12 @@ from tests.support.processes import until
 
 SIZES = (100, 1000, 10_000)
 CHANGES = 5
-RATE, ROUND_SECONDS, ROUNDS = 50, 10.0, 2
+RATE, ROUND_SECONDS, ROUNDS = 50, 10.0, 3
 LOOKING_SECONDS, ROTATING_SECONDS = 1800.0, 1200.0
 READY = re.compile(r"^tokenbroker_client_ready\{.*\} 1\.0$", re.MULTILINE)
 ANSWERED = re.compile(r'^apiserver_request_total\{.*resource="([^"]*)".*\} (\S+)$', re.MULTILINE)
 WRITTEN = b'"delivery":"vault"'
 NOT_OURS = {"leases", "leasecandidates", "subjectaccessreviews"}
-
-
-@dataclass(frozen=True, slots=True)
-class Grown:
-    """What so many clients cost; see above."""
-
-    first_look_seconds: float
-    calls: float
-    sync_seconds: float
-    rss_mb: float
-    settled_rss_mb: float
-    change_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +66,10 @@ class Rotated:
 
 
 async def scale(sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
-    """Measure each number of clients and return the figures of the largest. Raises BenchError."""
+    """Measure each number of clients, and return the figures of the largest, and what grew. Raises BenchError."""
     program = await asyncio.to_thread(vegeta)
     figures: dict[str, float] = {}
+    costs: dict[int, Grown] = {}
     for size in sizes:
         async with Lab.start() as lab:
             await install(lab.cluster)
@@ -86,9 +79,10 @@ async def scale(sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
                 bench = _Scale(lab, fleet, Generator(program, folder, lab.processes.id), size)
                 grown, rotated = await bench.measure(rotating=size == max(sizes))
         say(f"{size} clients: {grown}")
+        costs[size] = grown
         if rotated is not None:
             figures = _figures(size, grown, rotated)
-    return figures
+    return figures | growth(costs)
 
 
 def _renewed_after(size: int) -> int:
@@ -180,9 +174,9 @@ class _Scale:
                 await asyncio.sleep(0.01)
 
     async def _rotated(self, broker: BrokerProcess) -> Rotated:
+        alone = _p99([latency for _ in range(ROUNDS) for latency in await self._issued(broker)])
         seconds, each = await self._rotated_alone(broker)
         await self._all_due()
-        alone = _p99([latency for _ in range(ROUNDS) for latency in await self._issued(broker)])
         rotating = await self._begun(broker)
         meanwhile: list[float] = []
         while not rotating.done():

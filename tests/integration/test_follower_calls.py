@@ -79,8 +79,9 @@ async def counted(installed: Lab) -> AsyncIterator[Counted]:
 
 async def test_what_a_follower_asks_does_not_grow_with_clients(counted: Counted) -> None:
     """With many it is what it is with few, call by call; of one that leads it is not."""
-    lease = {"name": f"follows-{secrets.token_hex(4)}", "duration_seconds": 15}
-    async with BrokerProcess.start(counted.lab, lease["name"], lease=lease) as leader:
+    name = f"follows-{secrets.token_hex(4)}"
+    lease = {"name": name, "duration_seconds": 15}
+    async with BrokerProcess.start(counted.lab, name, lease=lease) as leader:
         await counted.grow(FEW, leader)
         few = await counted.calls(lease)
         await counted.grow(MANY, leader)
