@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.broker import Registered
-from tests.support.chaos.invariants import Explained, gaps
+from tests.support.broker import Registered, Tenant
+from tests.support.chaos.invariants import Explained, gaps, left_of
 from tests.support.chaos.ledger import NO_ANSWER, AuditTail, Call, Ledger
 from tests.support.chaos.levels import MORE_DESCRIPTORS, MORE_MB, MORE_TASKS, Level
 from tests.support.chaos.load import VaultApp
@@ -175,3 +175,38 @@ def test_what_must_not_have_happened_is_told_once() -> None:
     ledger.forbid("late")
 
     assert (first, ledger.taken_violations(), ledger.taken_violations()) == (["early"], ["late"], [])
+
+
+class Servers:
+    """What an API server and a Vault say of a namespace, in the place of both."""
+
+    def __init__(self, clients: list[str], copies: list[str], secrets: list[str]) -> None:
+        self._items = {"tokenclients": clients, "secrets": secrets}
+        self._copies = copies
+
+    async def request(self, _method: str, path: str) -> tuple[int, dict[str, Any]]:
+        """List objects."""
+        kind = "secrets" if "/secrets" in path else "tokenclients"
+        return 200, {"items": [{"metadata": {"name": name}} for name in self._items[kind]]}
+
+    async def api(self, _method: str, _path: str) -> tuple[int, dict[str, Any]]:
+        """List keys."""
+        return (200, {"data": {"keys": self._copies}}) if self._copies else (404, {"errors": []})
+
+
+@pytest.mark.parametrize(
+    ("clients", "copies", "secrets", "told"),
+    [
+        ([], [], [], ""),
+        (["web"], [], [], "TokenClients: web"),
+        ([], ["app/"], [], "copies in Vault: app/"),
+        ([], [], ["tokenbroker-anchor-x"], "anchors: tokenbroker-anchor-x"),
+    ],
+)
+async def test_what_is_left_is_told(clients: list[str], copies: list[str], secrets: list[str], told: str) -> None:
+    """A TokenClient that is kept by a finalizer, a copy in Vault and an anchor are each something left behind."""
+    servers: Any = Servers(clients, copies, secrets)
+
+    left = await left_of(Lab(servers, servers, servers), Tenant(servers, "gone"))
+
+    assert left == told

@@ -74,6 +74,27 @@ async def anchors(lab: Lab, namespace: str) -> list[dict[str, Any]]:
     return list(found["items"])
 
 
+async def left_of(lab: Lab, tenant: Tenant) -> str:
+    """Return what is left of a namespace's clients: TokenClients, copies in Vault, anchors. Empty is nothing.
+
+    A copy without a version is left, too: only its metadata says that it was there. Raises RuntimeError where the API
+    server or Vault does not tell.
+    """
+    status, found = await lab.cluster.request("GET", tenant.path)
+    if status != 200:
+        raise RuntimeError(f"TokenClients of {tenant.namespace} cannot be listed: {status}")
+    folder = f"tokenbroker/lab/{tenant.namespace}"
+    listed, answer = await lab.vault.api("GET", f"secret/metadata/{folder}?list=true")
+    if listed not in {200, 404}:
+        raise RuntimeError(f"copies of {tenant.namespace} cannot be listed: {listed}")
+    left = {
+        "TokenClients": [it["metadata"]["name"] for it in found["items"]],
+        "copies in Vault": answer["data"]["keys"] if listed == 200 else [],
+        "anchors": [it["metadata"]["name"] for it in await anchors(lab, tenant.namespace)],
+    }
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in left.items() if names)
+
+
 @dataclass(frozen=True, slots=True)
 class Explained:
     """Which anchors there have to be: of grants at the top, of versions that labels name, of tokens handed out.

@@ -12,7 +12,7 @@ from typing import Any, Self
 from broker.model.client import ROTATE_REQUESTED
 from broker.model.times import timestamp
 from tests.support.broker import BrokerProcess, Registered, Tenant
-from tests.support.chaos.invariants import Copy, Explained, anchors, named_versions
+from tests.support.chaos.invariants import Copy, Explained, anchors, left_of, named_versions
 from tests.support.chaos.ledger import NO_ANSWER, AuditTail, Ledger
 from tests.support.chaos.levels import Level
 from tests.support.chaos.links import Links
@@ -253,7 +253,16 @@ class Scene:
         """Delete the clients, and wait until nothing is left of them."""
         for name in self.clients:
             await self.lab.cluster.request("DELETE", f"{self.tenant.path}/{name}")
-        await until(self._nothing_left, what="no anchor is left", seconds=HEALED_SECONDS)
+        left = [""]
+
+        async def gone() -> bool:
+            left[:] = [await left_of(self.lab, self.tenant)]
+            return not left[0]
+
+        try:
+            await until(gone, what="nothing is left", seconds=HEALED_SECONDS)
+        except RuntimeError as error:
+            raise AssertionError(f"clients are deleted, and left are {left[0]}") from error
 
     async def _unexplained(self) -> str:
         single = next(caller for caller in self.callers if caller.what == SINGLE)
@@ -264,9 +273,6 @@ class Scene:
     async def anchors(self) -> list[dict[str, Any]]:
         """Return all anchors of the scene's clients."""
         return await anchors(self.lab, self.tenant.namespace)
-
-    async def _nothing_left(self) -> bool:
-        return await self.anchors() == []
 
     def _copies(self) -> list[Copy]:
         return [Copy(app) for app in self.apps]

@@ -13,7 +13,7 @@ from typing import Any, Self
 import aiohttp
 
 from tests.support.broker import BrokerProcess, Registered, Reply, Tenant
-from tests.support.chaos.invariants import anchors
+from tests.support.chaos.invariants import left_of
 from tests.support.chaos.scene import Scene
 from tests.support.processes import ProgramError, until
 
@@ -174,9 +174,7 @@ class Ground:
         await comes(nothing, f"Vault has nothing of {client.id}")
 
     async def _nothing_is_left(self) -> bool:
-        folder = f"secret/metadata/tokenbroker/lab/{self.tenant.namespace}?list=true"
-        status, _ = await self.scene.lab.vault.api("GET", folder)
-        return status == 404 and await anchors(self.scene.lab, self.tenant.namespace) == []
+        return not await left_of(self.scene.lab, self.tenant)
 
     async def _delete(self, name: str) -> int:
         return (await self.scene.lab.cluster.request("DELETE", f"{self.tenant.path}/{name}"))[0]
