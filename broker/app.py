@@ -163,7 +163,7 @@ def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
         registry=parts.clients.registry,
         preparer=Preparer(hands, shared.book, parts.rules),
         ender=ender,
-        finalizers=KubeFinalizers(parts.session),
+        finalizers=KubeFinalizers(parts.session, parts.clients.registry.written),
         book=shared.book,
         tokens=shared.tokens,
         board=shared.board,
@@ -184,6 +184,7 @@ def _follow(parts: Parts, shared: Shared, reconciler: Reconciler, news: LeadNews
 
     def changed(client_id: ClientId) -> None:
         shared.reused.changed(client_id)
+        shared.board.changed(client_id)
         reconciler.changed(client_id)
         if parts.clients.registry.get(client_id) is None:
             shared.rates.forget(client_id)

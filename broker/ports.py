@@ -80,6 +80,9 @@ class LiveRegistry(Registry, Protocol):
     def trouble(self) -> str:
         """Why the source is not heard of, in an operator's words; empty where it is."""
 
+    def written(self, seen: Registration, now: Registration) -> None:
+        """Know what this process has made of a registration, unless more is known; the source tells of it later."""
+
     async def run(self) -> None:
         """Follow the source until cancelled."""
 
@@ -209,10 +212,10 @@ class VaultStore(Protocol):
 class StatusWriter(Protocol):
     """Writes what operators see on the resource."""
 
-    async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:
-        """Replace the status; ``exactly``: only if the resource has not changed since it was seen.
+    async def write(self, registration: Registration, status: Mapping[str, Any]) -> bool:
+        """Replace the status of a resource that is as it was seen; tell whether it was, and is there at all.
 
-        Raises BrokerError: kubernetes_unavailable (also where it has changed), kubernetes_timeout.
+        Raises BrokerError: kubernetes_unavailable, kubernetes_timeout.
         """
 
 

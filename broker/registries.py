@@ -41,7 +41,7 @@ def registered(config: Config, session: KubeSession, clock: Clock, metrics: Metr
         lead = KubeLeaseEvents(sender, lease, config.namespace, config.lease.name)
         anchors = KubeAnchors(session, within=within)
         watched = WatchedRegistry(session, metrics)
-        return Registered(watched, KubeStatusWriter(session), KubeEvents(sender), anchors, lead)
+        return Registered(watched, KubeStatusWriter(session, watched.written), KubeEvents(sender), anchors, lead)
     registry = DirectoryRegistry(folder, config.cluster.name, metrics)
     anchors = KubeAnchors(session, AccountOwners(session), within=within)
     return Registered(registry, LoggedStatuses(registry), LoggedEvents(registry), anchors, None)

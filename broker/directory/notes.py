@@ -17,8 +17,8 @@ class LoggedStatuses:
     def __init__(self, registry: DirectoryRegistry) -> None:
         self._registry = registry
 
-    async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:  # noqa: ARG002 - nobody else writes it
-        """Log what is new."""
+    async def write(self, registration: Registration, status: Mapping[str, Any]) -> bool:
+        """Log what is new: nobody else writes it."""
         before = set(_said(registration.status))
         self._registry.keep_status(registration, status)
         for kind, value, reason, message in _said(status):
@@ -27,6 +27,7 @@ class LoggedStatuses:
                 say(
                     "client.condition", client=str(registration.id), type=kind, status=value, why=reason, detail=message
                 )
+        return True
 
 
 class LoggedEvents:

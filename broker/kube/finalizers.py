@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from broker.kube.answer import unavailable
-from broker.kube.registry import resource_path
+from broker.kube.registry import Written, resource_path
 from broker.kube.session import KubeSession
 from broker.ports import Registration
 
@@ -19,11 +19,12 @@ FINALIZER = "tokenbroker.dev/anchors"
 class KubeFinalizers:
     """Changes ``metadata.finalizers`` and nothing else; implements :class:`broker.ports.Finalizers`.
 
-    Admission (deploy/base/policies) holds the broker to that.
+    Admission (deploy/base/policies) holds the broker to that. ``written`` is told of what was put on.
     """
 
-    def __init__(self, session: KubeSession) -> None:
+    def __init__(self, session: KubeSession, written: Written) -> None:
         self._session = session
+        self._written = written
 
     async def put(self, registration: Registration) -> Registration:
         """Put the finalizer on, where it is not there yet and there is a resource to put it on.
@@ -32,7 +33,9 @@ class KubeFinalizers:
         """
         if not registration.resource_version or FINALIZER in registration.finalizers:
             return registration
-        return await self._write(registration, (*registration.finalizers, FINALIZER))
+        now = await self._write(registration, (*registration.finalizers, FINALIZER))
+        self._written(registration, now)
+        return now
 
     async def release(self, registration: Registration) -> None:
         """Take the finalizer off."""

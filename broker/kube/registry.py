@@ -1,5 +1,6 @@
 """The registered clients: a memory fed by a watch on TokenClients, and nothing else."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from broker.kube import reflector
@@ -11,6 +12,10 @@ from broker.registration.manifest import read_registration
 from broker.registration.memory import Memory, SizeMetrics
 
 PATH = f"/apis/{API_VERSION}/tokenclients"
+
+
+Written = Callable[[Registration, Registration], None]
+"""Is told of what was seen of a TokenClient, and what a call has made of it."""
 
 
 def resource_path(client_id: ClientId) -> str:

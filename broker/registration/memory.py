@@ -71,13 +71,22 @@ class Memory:
             self.on_change(key)
 
     def put(self, registration: Registration) -> None:
-        """Know a registration, and tell of it."""
+        """Know a registration, and tell of it, unless it is known already."""
+        known = self._known.get(registration.id)
+        if known is not None and registration.resource_version and _version(known) == _version(registration):
+            return
         self._known[registration.id] = registration
         self._invalid.discard(registration.id)
         if registration.client is None:
             self._invalid.add(registration.id)
         self._count()
         self.on_change(registration.id)
+
+    def written(self, seen: Registration, now: Registration) -> None:
+        """Know what this process has made of a registration; see :meth:`broker.ports.LiveRegistry.written`."""
+        known = self._known.get(seen.id)
+        if known is not None and _version(known) == _version(seen):
+            self.put(now)
 
     def drop(self, client_id: ClientId) -> None:
         """Forget a registration, and tell of it."""
@@ -94,3 +103,8 @@ class Memory:
 
     def _count(self) -> None:
         self._size.registry_size(len(self._known) - len(self._invalid), len(self._invalid))
+
+
+def _version(registration: Registration) -> tuple[str, str]:
+    """Return what no two states of a resource have in common; of one in a file, the version is empty."""
+    return registration.uid, registration.resource_version

@@ -25,6 +25,8 @@ from broker.model.vault_status import VaultFacts
 from broker.ports import Clock, EventRecorder, Leader, Registration, Registry, StatusWriter
 from broker.services.by_grant import keep_granted
 from broker.services.ending import NotEnded
+from broker.services.event_notes import EVENT_NOTES
+from broker.services.overtaken import AGAIN_SECONDS, Overtaken
 from broker.services.rush import Rush
 from broker.services.status_pace import StatusPace
 from broker.services.workqueue import WorkQueue
@@ -34,40 +36,6 @@ RECHECK_SECONDS = 60.0
 
 ENDING_NOW = "they are being ended."
 """What is said of tokens while nobody knows yet whether they can be ended."""
-
-EVENT_NOTES = {
-    "Ready": "The client can get tokens.",
-    "Suspended": "The client is suspended: nothing is issued.",
-    "Suspending": "The client is suspended, and tokens of it could not be ended yet; the condition says why.",
-    "Expired": "The client's registration has ended.",
-    "Expiring": "The client's registration has ended, and tokens of it could not be ended yet; the condition says why.",
-    "InvalidSpec": "The TokenClient is not valid and is ignored; its condition says why.",
-    "ServiceAccountMissing": "A granted ServiceAccount does not exist.",
-    "BrokerNotAuthorized": "The broker may not mint for a granted ServiceAccount; the condition has the fix.",
-    "AccountTooStrong": "A granted account could make credentials of its own; the operator does not allow that here.",
-    "AccessNotAsDeclared": "A granted account may do what its owner says that it must not; its tokens were ended.",
-    "AccessMissing": "A granted account may not do what its owner expects of it.",
-    "RulesIncomplete": "What a granted account may do cannot be told with certainty.",
-    "Verified": "The granted accounts may do what is expected, and nothing that is denied.",
-    "LimitsExceeded": "A grant wants more than the broker's operator allows in its namespace.",
-    "PolicyMissing": "The admission policies that limit the broker are not in force, so it issues nothing.",
-    "GrantForbidden": "A grant is of a kind that is never allowed; its condition says why.",
-    "KubernetesUnavailable": "The API server could not be asked.",
-    "KubernetesTimeout": "The API server did not answer in time.",
-    "KubernetesRejected": "The API server rejected a TokenRequest; the condition says why.",
-    "AnchorMissing": "The Secret that tokens are bound to was deleted and is made again.",
-    "ProofNotAccepted": "The broker's configuration lets none of the client's proofs count; the condition says why.",
-    "ProofMismatch": "A genuine token was refused: its claims are not those that the TokenClient names.",
-    "ProofAccountReplaced": "A ServiceAccount was refused: it was made again since; register its new uid.",
-    "VaultExpired": "The token in Vault has expired.",
-    "VaultUnavailable": "Vault could not be reached; the token there is not renewed.",
-    "VaultDenied": "Vault refused the broker; its policy or role has to be mended.",
-    "VaultPathTaken": "Something else lives at the client's path in Vault; it is left alone.",
-    "VaultWriteConflict": "Somebody else writes to the client's path in Vault.",
-    "AuditUnavailable": "The audit record could not be written, so nothing is issued.",
-    "Synced": "Vault holds a current token.",
-}
-"""The fixed texts of Events: nothing that a caller sent ever gets into them."""
 
 
 class ReadinessMetrics(Protocol):
@@ -118,6 +86,7 @@ class StatusBoard:
         self._unended: dict[ClientId, tuple[str, ...]] = {}
         self._told: defaultdict[ClientId, dict[str, tuple[str, str]]] = defaultdict(dict)
         self._pace = StatusPace(clock, rush)
+        self._overtaken = Overtaken(clock)
         self.queue: WorkQueue[ClientId] = WorkQueue("status", self.write, workers=4)
 
     def rehearsed(
@@ -168,6 +137,11 @@ class StatusBoard:
         if self._note(client_id, grant, replace(self._facts_of(client_id, grant), vault=facts)):
             self._pace.copy_is(client_id, grant, good=facts is not None and not _is_trouble(facts))
 
+    def changed(self, client_id: ClientId) -> None:
+        """Take note that something new is known of a registration: a status that was overtaken is written now."""
+        if self._overtaken.forget(client_id):
+            self.queue.add(client_id, AGAIN_SECONDS)
+
     def keep(self, client: Client) -> None:
         """Drop what is known of grants that a client has no more."""
         keep_granted(client, self._grants.get(client.id, {}))
@@ -179,6 +153,7 @@ class StatusBoard:
         self._unended.pop(client_id, None)
         self._told.pop(client_id, None)
         self._pace.forget(client_id)
+        self._overtaken.forget(client_id)
         self._metrics.forget(client_id)
         self.queue.forget(client_id)
 
@@ -220,7 +195,9 @@ class StatusBoard:
             raise RuntimeError("what is not valid has no grants to list")
         ended = self._ended.get(registration.id, frozenset())
         status = listing_all(registration.client, registration.status, ended)
-        await self._writer.write(registration, status, exactly=True)
+        if not await self._writer.write(registration, status):
+            text = "The TokenClient has changed since it was seen, or is gone."
+            raise BrokerError(Reason.KUBERNETES_UNAVAILABLE, text, operator_detail=text)
 
     async def write(self, client_id: ClientId) -> float | None:
         """Bring the resource's status up to date; the queue's handler."""
@@ -228,8 +205,8 @@ class StatusBoard:
         if registration is None:
             self.forget(client_id)
             return None
-        stands_back = self._pace.stands_back(registration)
-        return min(stands_back, RECHECK_SECONDS) if stands_back else await self._write(registration)
+        wait = self._overtaken.wait(registration) or self._pace.stands_back(registration)
+        return min(wait, RECHECK_SECONDS) if wait else await self._write(registration)
 
     async def _write(self, registration: Registration) -> float:
         client_id = registration.id
@@ -247,8 +224,10 @@ class StatusBoard:
             return wait
         told = self._pace.begin(client_id)  # not before: what is not said yet is news still
         try:
-            if status != registration.status:
-                await self._writer.write(registration, status)
+            if status != registration.status and not await self._writer.write(registration, status):
+                self._overtaken.note(registration)
+                self._pace.overtaken(client_id, told)
+                return AGAIN_SECONDS
             await self._tell_all(registration, ready, parts)
         except BrokerError:
             self._pace.untold(client_id, told)

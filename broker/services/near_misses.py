@@ -3,7 +3,7 @@
 from broker.errors import ProofFailure
 from broker.model.client import ClientId
 from broker.ports import EventRecorder, Registry
-from broker.services.board import EVENT_NOTES
+from broker.services.event_notes import EVENT_NOTES
 from broker.services.workqueue import WorkQueue
 
 QUIET_SECONDS = 300.0

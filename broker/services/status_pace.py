@@ -72,6 +72,11 @@ class StatusPace:
         for grant in told.troubles:
             self.copy_is(client_id, grant, good=False)
 
+    def overtaken(self, client_id: ClientId, told: Told) -> None:
+        """Take note that another change came before a status: its news is news still, and its turn is its own still."""
+        self.untold(client_id, told)
+        self._turns[client_id] = self._clock.monotonic()
+
     def wait(self, registration: Registration, status: Mapping[str, Any]) -> float:
         """Return for how many seconds writing a status has to wait; 0 where it is to be written now."""
         turn = self._turns.pop(registration.id, None)

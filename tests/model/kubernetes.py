@@ -207,15 +207,14 @@ class Kubernetes:
         self.collect_soon()
         return True
 
-    def write_status(self, seen: Registration, status: Mapping[str, Any], *, exactly: bool) -> None:
-        """Replace a status."""
+    def write_status(self, seen: Registration, status: Mapping[str, Any]) -> Registration | None:
+        """Replace a status, if the resource is as it was seen, and return it."""
         it = self._as_seen(seen)
-        if it is None:
-            return
-        if exactly and str(it.version) != seen.resource_version:
-            raise _conflict()
+        if it is None or str(it.version) != seen.resource_version:
+            return None
         it.status = dict(status)
         self.changed(seen.id)
+        return it.registration()
 
     def put_finalizer(self, seen: Registration) -> Registration:
         """Put the broker's finalizer on; not where it is being deleted."""

@@ -63,12 +63,14 @@ class Ports:
         margin: float,
         looks: SecondLooks,
         heard: Callable[[datetime, float], None],
+        written: Callable[[Registration, Registration], None],
     ) -> None:
         self._wire = wire
         self._kube = kube
         self._book = book
         self._name = name
         self._margin = margin
+        self._written = written
         self._looks = looks
         self.store = VaultPort(wire, kube, vault, book)
         self.lease = LeasePort(wire, kube, heard)
@@ -158,15 +160,20 @@ class Ports:
 
     # StatusWriter, Finalizers, EventRecorder
 
-    async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:
+    async def write(self, registration: Registration, status: Mapping[str, Any]) -> bool:
         """See :meth:`broker.ports.StatusWriter.write`."""
-        await self._wire.call("status", lambda _: self._kube.write_status(registration, status, exactly=exactly))
+        now = await self._wire.call("status", lambda _: self._kube.write_status(registration, status))
+        if now is not None:
+            self._written(registration, now)
+        return now is not None
 
     async def put(self, registration: Registration) -> Registration:
         """See :meth:`broker.ports.Finalizers.put`."""
         if "tokenbroker.dev/anchors" in registration.finalizers:
             return registration
-        return await self._wire.call("finalizers", lambda _: self._kube.put_finalizer(registration))
+        now = await self._wire.call("finalizers", lambda _: self._kube.put_finalizer(registration))
+        self._written(registration, now)
+        return now
 
     async def release(self, registration: Registration) -> None:
         """See :meth:`broker.ports.Finalizers.release`."""

@@ -69,8 +69,9 @@ class Replica:
         self.wire = Wire(self, faults)
         self.metrics = Metrics()
         looks = SecondLooks(name, self, kube, audit.wrong.append)
-        self.ports = Ports(self.wire, kube, vault, audit, name, TIMING.margin, looks, self.time.heard)
         self.registry = FollowingRegistry(kube, self.wire, self.sight, self.metrics)
+        heard, written = self.time.heard, self.registry.written
+        self.ports = Ports(self.wire, kube, vault, audit, name, TIMING.margin, looks, heard, written)
         self.namespaces = WatchedNamespaces(cast("KubeSession", None), self.metrics)
         self._labels = FollowedNamespaces(kube, self.wire, self.sight, self.namespaces)
         self.pulse = pulse(CONFIG, self.ports.store, clock, self.metrics)
@@ -121,7 +122,7 @@ class Replica:
             for unused in ("api", "ops_router", "malformed", "turned_away"):
                 patch.setattr(app, unused, lambda *_, **__: None)
             for made_of_a_session in ("KubeAccess", "KubeFinalizers"):
-                patch.setattr(app, made_of_a_session, lambda session: session)
+                patch.setattr(app, made_of_a_session, lambda session, *_: session)
             jobs = app._joined(parts).jobs
         self.reconciler: Reconciler = kept["_reconciler"]
         self.shared: Shared = kept["Shared"]

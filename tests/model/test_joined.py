@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from broker.errors import Fault, Reason
 from broker.services.rotation.behind_callers import CourteousMinter, CourteousStore
 from broker.services.rush import LATE_SECONDS
+from tests.model.clients import WEB, new_client
 from tests.model.replica import Replica
 from tests.model.world import World
 from tests.support.rotation import KEY
@@ -71,6 +73,31 @@ def test_whatever_is_queued_is_done(world: World) -> None:
     queues = [it.queue for it in (replica.keeper, replica.left, replica.shared.board, replica.shared.tokens)]
 
     assert [replica.jobs[queue.name] for queue in queues] == [queue.run for queue in queues]
+
+
+def test_a_status_that_was_overtaken_is_written_when_the_watch_brings_what_overtook_it(world: World) -> None:
+    """Not when a minute is over."""
+    board, kube = world.replicas["a"].shared.board, world.kube
+    world.do(lambda: kube.apply(new_client(WEB, kube.uid(), (("plain", "reporter"),))))
+    world.pass_(45.0)
+
+    def overtake() -> None:
+        kube.resources[WEB].version += 1000  # and the watch is late
+        board.rehearsed(WEB, "plain", Fault(Reason.SERVICE_ACCOUNT_MISSING, "gone"), None)
+
+    world.do(overtake)
+    world.pass_(5.0)
+    before = _ready(world)
+    world.do(lambda: kube.changed(WEB))
+    world.pass_(1.0)
+
+    assert before == "Ready"
+    assert _ready(world) == "ServiceAccountMissing"
+
+
+def _ready(world: World) -> str:
+    reason: str = world.kube.resources[WEB].status["conditions"][0]["reason"]
+    return reason
 
 
 def _rushes(replica: Replica) -> list[bool]:

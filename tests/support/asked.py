@@ -8,8 +8,20 @@ from typing import Any
 import orjson
 
 from broker.kube.session import KubeSession
+from broker.ports import Registration
 from tests.support.certificates import Authority
 from tests.support.scripted import Reply, ScriptedServer, answer, says, scripted
+
+
+class Heard:
+    """Hears what calls have made of registrations: ``of`` lists what was seen, and what is there now."""
+
+    def __init__(self) -> None:
+        self.of: list[tuple[Registration, Registration]] = []
+
+    def written(self, seen: Registration, now: Registration) -> None:
+        """Keep one."""
+        self.of.append((seen, now))
 
 
 @asynccontextmanager

@@ -127,15 +127,16 @@ class EndingCluster(FakeCluster):
         if FINALIZER in registration.finalizers:
             await self._finalize(registration, ())
 
-    async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:
-        """Write a status."""
+    async def write(self, registration: Registration, status: Mapping[str, Any]) -> bool:
+        """Write a status, if the resource is as it was seen."""
         _require(not self.unwritable)
         self.power.before("status")
         it = self.resources.get(registration.id)
-        if it is not None and it.client.uid == registration.uid:
-            _require(not exactly or str(it.version) == registration.resource_version)
+        seen = it is not None and (it.client.uid, str(it.version)) == (registration.uid, registration.resource_version)
+        if it is not None and seen:
             it.status, it.version = status, it.version + 1
         self.power.after("status")
+        return seen
 
     async def rehearse(self, spec: TokenSpec) -> MintedToken:
         """Try out a mint."""

@@ -1,6 +1,6 @@
 """What operators see of what was found out about accounts: conditions, the mark of strong ones, and Events."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +16,12 @@ from broker.model.status import AccessFacts, camel
 from broker.model.token import Anchor
 from broker.model.vault_status import VaultFacts
 from broker.ports import Registration
-from broker.services.board import EVENT_NOTES, StatusBoard
+from broker.services.board import RECHECK_SECONDS, StatusBoard
 from broker.services.ending import NotEnded
+from broker.services.event_notes import EVENT_NOTES
+from broker.services.overtaken import AGAIN_SECONDS, LONGEST_SECONDS
 from broker.services.rush import Rush
+from broker.services.workqueue import Lane
 from tests.support.rotation import KEY, FakeCluster, FakeRegistry, HandClock, Power, client, grant
 
 STRONG = Fault(Reason.ACCOUNT_TOO_STRONG, "strong")
@@ -30,20 +33,27 @@ EXPECTING = grant(vault=None, expect=Expect(deny=("get pods",)))
 
 @dataclass
 class Shown:
-    """Implements StatusWriter and EventRecorder: keeps what was written and told."""
+    """Implements StatusWriter and EventRecorder: keeps what was written and told. ``version`` is the resource's."""
 
     registry: FakeRegistry
     status: Mapping[str, Any] = field(default_factory=dict)
     events: list[tuple[str, bool]] = field(default_factory=list)
     failure: BrokerError | None = None
+    version: str = ""
+    asked: int = 0
+    meanwhile: Callable[[], None] = lambda: None
 
-    async def write(self, registration: Registration, status: Mapping[str, Any], *, exactly: bool = False) -> None:
-        """Keep a status."""
-        assert not exactly
+    async def write(self, registration: Registration, status: Mapping[str, Any]) -> bool:
+        """Keep a status, unless the resource has changed since it was seen."""
         assert registration.id == KEY.client
+        self.asked += 1
+        self.meanwhile()
         if self.failure is not None:
             raise self.failure
+        if registration.resource_version != self.version:
+            return False
         self.status = status
+        return True
 
     async def record(self, registration: Registration, event_reason: str, note: str, *, warning: bool) -> None:
         """Keep an Event."""
@@ -77,6 +87,12 @@ class Bench:
         """Note how a trial went, and write."""
         self.board.rehearsed(KEY.client, "default", fault, access)
         await self.board.write(KEY.client)
+
+    def sees(self, version: str, **changes: Any) -> None:
+        """Let the watch bring another version of the resource."""
+        known = self.registry.known[KEY.client]
+        self.registry.known[KEY.client] = replace(known, resource_version=version, **changes)
+        self.board.changed(KEY.client)
 
     def condition(self, kind: str) -> tuple[str, str] | None:
         """Return status and reason of a condition, or None where there is none."""
@@ -332,3 +348,90 @@ async def test_what_is_new_of_a_copy_is_written_at_once() -> None:
     assert planned == 0
     bench.board.vault(KEY.client, "default", replace(facts, version=2))
     assert len(bench.board.queue) == 1
+
+
+async def test_a_status_that_was_overtaken_is_written_over_what_came_in_between() -> None:
+    """As soon as it is heard of; until then nothing is asked, and nothing is told twice, nor of as a failure."""
+    bench = Bench()
+    bench.shown.version = "2"
+    await bench.tried(None, AccessFacts())
+    waits = [await bench.board.write(KEY.client) for _ in range(3)]
+    asked = bench.shown.asked
+    bench.sees("2")
+    planned = bench.board.queue._planned[Lane.NORMAL].first()
+    await bench.board.write(KEY.client)
+
+    assert asked == 1
+    assert waits == [RECHECK_SECONDS] * 3
+    assert planned is not None
+    assert bench.shown.asked == 2
+    assert bench.condition("Ready") == ("True", "Ready")
+    assert bench.shown.events == [("Ready", False), ("Verified", False)]
+
+
+async def test_a_status_is_overtaken_at_most_once_by_each_change() -> None:
+    """However long somebody else goes on: no call more than changes."""
+    bench = Bench()
+    bench.shown.version = "never the same"
+    await bench.tried(None, AccessFacts())
+    for version in range(20):
+        bench.sees(str(version))
+        for _ in range(5):
+            bench.board.vault(KEY.client, "default", None)
+            await bench.board.write(KEY.client)
+
+    assert bench.shown.asked == 21
+    assert bench.shown.events == []
+
+
+async def test_what_was_heard_of_while_a_status_was_overtaken_does_not_have_to_come_again() -> None:
+    """The watch may be faster than the answer."""
+    bench = Bench()
+    bench.shown.version = "2"
+    bench.shown.meanwhile = lambda: bench.sees("2")
+    bench.board.rehearsed(KEY.client, "default", None, AccessFacts())
+    wait = await bench.board.write(KEY.client)
+    await bench.board.write(KEY.client)
+
+    assert wait == AGAIN_SECONDS
+    assert bench.condition("Ready") == ("True", "Ready")
+
+
+async def test_a_status_that_was_overtaken_is_tried_again_though_nothing_is_heard() -> None:
+    """After a minute."""
+    bench = Bench()
+    bench.shown.version = "2"
+    await bench.tried(None, AccessFacts())
+    bench.clock.pass_(LONGEST_SECONDS)
+    await bench.board.write(KEY.client)
+
+    assert bench.shown.asked == 2
+
+
+async def test_what_an_earlier_leader_writes_late_is_corrected() -> None:
+    """Where it came in before this one had anything to write: at the next look, a minute later."""
+    earlier, now = Bench(), Bench()
+    await earlier.tried(STRONG)
+    await now.tried(None, AccessFacts())
+    now.sees("1", status=now.shown.status)
+    wait = await now.board.write(KEY.client)
+    right = now.shown.status
+    now.sees("2", status=earlier.shown.status)
+    now.shown.version = "2"
+    await now.board.write(KEY.client)
+
+    assert wait == RECHECK_SECONDS
+    assert (right["conditions"][0]["reason"], now.condition("Ready")) == ("Ready", ("True", "Ready"))
+    assert now.shown.asked == 2
+
+
+async def test_grants_are_listed_only_in_a_resource_that_is_as_it_was_seen() -> None:
+    """Else nobody could find again what is made below them."""
+    bench = Bench()
+    bench.shown.version = "2"
+    with pytest.raises(BrokerError, match="kubernetes_unavailable"):
+        await bench.board.write_down(bench.registry.known[KEY.client])
+    bench.sees("2")
+    await bench.board.write_down(bench.registry.known[KEY.client])
+
+    assert [one["name"] for one in bench.shown.status["grants"]] == ["default"]

@@ -399,3 +399,46 @@ async def test_trouble_of_whoever_goes_takes_no_memory() -> None:
     bench.board.forget(KEY.client)
 
     assert not bench.board._pace._troubles
+
+
+async def test_a_status_that_was_overtaken_keeps_its_turn() -> None:
+    """It has waited already."""
+    bench = Renewed()
+    for _ in range(ROUTINE_BURST + 2):
+        await bench.renew()
+    bench.clock.pass_(1)
+    bench.shown.version = "2"
+    await bench.write()
+    asked, before = bench.shown.asked, bench.written()
+    for _ in range(2 * ROUTINE_BURST):
+        bench.board._pace._routine.reserve(1)
+    bench.sees("2")
+    await bench.write()
+
+    assert before < bench.version
+    assert (bench.written(), bench.shown.asked) == (ROUTINE_BURST + 2, asked + 1)
+
+
+async def test_news_that_was_overtaken_is_news_still() -> None:
+    """It does not stand back while many copies are due."""
+    bench = Renewed()
+    await bench.renew()
+    bench.rush.late = lambda: 60.0
+    bench.shown.version = "2"
+    await bench.renew(Fault(Reason.VAULT_DENIED, "denied"))
+    bench.sees("2")
+    await bench.write()
+
+    assert bench.condition("VaultSynced") == ("False", "VaultDenied")
+
+
+async def test_whoever_goes_while_a_status_is_overtaken_takes_no_memory() -> None:
+    """Nor does what was heard of since."""
+    bench = Renewed()
+    bench.shown.version = "2"
+    await bench.renew()
+    marked = bool(bench.board._overtaken._marks)
+    bench.board.forget(KEY.client)
+
+    assert marked
+    assert not bench.board._overtaken._marks

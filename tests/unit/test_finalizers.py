@@ -8,7 +8,7 @@ import pytest
 from broker.errors import BrokerError, Reason
 from broker.kube.finalizers import FINALIZER, KubeFinalizers
 from broker.ports import Registration
-from tests.support.asked import answered, body, document, line, status
+from tests.support.asked import Heard, answered, body, document, line, status
 from tests.support.rotation import KEY
 from tests.support.scripted import Reply
 
@@ -21,9 +21,11 @@ CHANGED = {"metadata": {"resourceVersion": "8"}}
 
 async def test_finalizer_is_put_on_the_very_resource_that_was_seen(tmp_path: Path) -> None:
     """By UID and version: with a version that is not the last one the API server refuses, and no finalizer is lost."""
+    heard = Heard()
     async with answered(tmp_path, document(CHANGED)) as (session, server):
-        now = await KubeFinalizers(session).put(REGISTRATION)
+        now = await KubeFinalizers(session, heard.written).put(REGISTRATION)
 
+    assert heard.of == [(REGISTRATION, now)]
     assert now == replace(REGISTRATION, finalizers=(*OTHERS, FINALIZER), resource_version="8")
     assert line(server.requests[0]) == f"PATCH {PATH}"
     assert b"\r\nContent-Type: application/merge-patch+json\r\n" in server.requests[0]
@@ -34,8 +36,11 @@ async def test_finalizer_is_put_on_the_very_resource_that_was_seen(tmp_path: Pat
 
 async def test_only_the_brokers_own_is_taken_off(tmp_path: Path) -> None:
     """Others wait for something else: their finalizers stay, in their order."""
+    heard = Heard()
     async with answered(tmp_path, document(CHANGED)) as (session, server):
-        await KubeFinalizers(session).release(HELD)
+        await KubeFinalizers(session, heard.written).release(HELD)
+
+    assert heard.of == []
 
     assert body(server.requests[0]) == {
         "metadata": {"uid": "uid-1", "resourceVersion": "7", "finalizers": list(OTHERS)}
@@ -46,7 +51,7 @@ async def test_nothing_is_asked_where_nothing_would_change(tmp_path: Path) -> No
     """On already, off already, or no resource that could have one: a client of a directory."""
     from_file = replace(REGISTRATION, resource_version="")
     async with answered(tmp_path) as (session, server):
-        finalizers = KubeFinalizers(session)
+        finalizers = KubeFinalizers(session, Heard().written)
         await finalizers.release(REGISTRATION)
         assert await finalizers.put(HELD) is HELD
         assert await finalizers.put(from_file) is from_file
@@ -57,7 +62,7 @@ async def test_nothing_is_asked_where_nothing_would_change(tmp_path: Path) -> No
 async def test_resource_that_is_gone_needs_no_finalizer(tmp_path: Path) -> None:
     """Somebody else took it off in between: there is nothing left to do, and nothing was put on."""
     async with answered(tmp_path, status(404), status(404)) as (session, server):
-        finalizers = KubeFinalizers(session)
+        finalizers = KubeFinalizers(session, Heard().written)
         await finalizers.release(HELD)
         assert await finalizers.put(REGISTRATION) == REGISTRATION
 
@@ -78,7 +83,7 @@ async def test_resource_that_is_gone_needs_no_finalizer(tmp_path: Path) -> None:
 async def test_what_was_not_changed_is_a_fault(tmp_path: Path, reply: Reply, said: str, *, held: bool) -> None:
     """Also where somebody else changed the resource since it was seen: the visit is made again with what is there."""
     async with answered(tmp_path, reply) as (session, _):
-        finalizers = KubeFinalizers(session)
+        finalizers = KubeFinalizers(session, Heard().written)
         with pytest.raises(BrokerError) as refused:
             await (finalizers.release(HELD) if held else finalizers.put(REGISTRATION))
 

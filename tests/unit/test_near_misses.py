@@ -9,7 +9,7 @@ from broker.errors import ProofFailure
 from broker.model.client import ClientId
 from broker.ports import Registration
 from broker.services import near_misses
-from broker.services.board import EVENT_NOTES
+from broker.services.event_notes import EVENT_NOTES
 from broker.services.near_misses import EVENT_REASONS, NearMisses
 from tests.support.rotation import FakeRegistry, client
 

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from broker.kube import reflector as watching
 from broker.kube.registry import WatchedRegistry
 from broker.kube.session import KubeSession
 from broker.model.client import ClientId
+from broker.ports import Registration
+from broker.registration.manifest import read_registration
+from broker.registration.memory import Memory
 from broker.wire import connection as wire
 from tests.support.bad_specs import GOOD
 from tests.support.certificates import Authority
@@ -266,3 +269,35 @@ async def test_page_that_does_not_come_in_time_is_smaller_the_next_time(tmp_path
 
     assert [limit for limit, _ in _asked(server)] == [500, 250, 125]
     assert told.restarts == ["kubernetes_timeout"] * 2
+
+
+def _known(version: str) -> tuple[Memory, Told, Registration]:
+    told = Told()
+    memory = Memory(told, source="x", stale_seconds=90)
+    memory.heard()
+    memory.put(read_registration(_resource("web", version)))
+    memory.on_change = told.changed.put_nowait
+    return memory, told, memory._known[WEB]
+
+
+async def test_what_this_process_has_written_is_known_before_the_watch_brings_it() -> None:
+    """And is told of once: what the watch brings then is known already."""
+    memory, told, seen = _known("7")
+    now = replace(seen, status={"observedGeneration": 1}, resource_version="8")
+    memory.written(replace(seen, status={}), now)
+    first = memory.get(WEB), told.changed.qsize()
+    memory.put(read_registration(_resource("web", "8")))
+
+    assert first == (now, 1)
+    assert told.changed.qsize() == 1
+
+
+@pytest.mark.parametrize("meanwhile", ["9", None])
+async def test_what_was_heard_of_meanwhile_counts_more_than_what_was_written(meanwhile: str | None) -> None:
+    """Also that it is gone."""
+    memory, _, seen = _known("7")
+    memory.put(read_registration(_resource("web", meanwhile))) if meanwhile else memory.drop(WEB)
+    before = memory.get(WEB)
+    memory.written(seen, replace(seen, resource_version="8"))
+
+    assert memory.get(WEB) is before
