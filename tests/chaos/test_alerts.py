@@ -64,6 +64,8 @@ OUTAGE: Expected = {
 }
 """What is to fire when the API server is away."""
 
+FIRES = frozenset({*MISHAPS, *TROUBLE, *OUTAGE})
+
 
 @dataclass(slots=True)
 class Night:

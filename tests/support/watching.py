@@ -3,9 +3,10 @@
 import asyncio
 import copy
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -44,12 +45,24 @@ class Watching:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, lab: Lab, broker: BrokerProcess, rules: dict[str, Any]) -> AsyncIterator[Self]:
-        """Start one that scrapes and judges each second, and wait until it has seen the broker; end it on leaving."""
+    async def start(
+        cls,
+        lab: Lab,
+        broker: BrokerProcess,
+        rules: dict[str, Any],
+        *,
+        labels: Labels = TARGET,
+        others: Sequence[tuple[BrokerProcess, Labels]] = (),
+    ) -> AsyncIterator[Self]:
+        """Start one that scrapes and judges each second, and wait until it has seen the broker; end it on leaving.
+
+        It watches the ``others``, too; each target has the labels that the operator gives it.
+        """
         binary = await asyncio.to_thread(program)
         folder = broker.folder / "prometheus"
         folder.mkdir()
-        targets = [{"targets": [urlsplit(broker.ops_url).netloc], "labels": TARGET}]
+        watched = [(broker, labels), *others]
+        targets = [{"targets": [urlsplit(one.ops_url).netloc], "labels": given} for one, given in watched]
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": ["rules.yaml"],
@@ -67,7 +80,8 @@ class Watching:
         running.start()
         watching = cls(running, f"http://127.0.0.1:{port}")
         try:
-            await until(watching._sees, what="Prometheus has seen the broker", seconds=60, programs=[running])
+            sees = partial(watching._sees, len(watched))
+            await until(sees, what="Prometheus has seen the broker", seconds=60, programs=[running])
             yield watching
         finally:
             await running.kill()
@@ -85,9 +99,9 @@ class Watching:
         alerts = (await self._get("alerts", {}))["data"]["alerts"]
         return [alert for alert in alerts if alert["state"] == "firing"]
 
-    async def _sees(self) -> bool:
+    async def _sees(self, brokers: int) -> bool:
         try:
-            return bool(await self.query('tokenbroker_build_info{job="tokenbroker"}'))
+            return len(await self.query('tokenbroker_build_info{job="tokenbroker"}')) == brokers
         except aiohttp.ClientError:
             return False
 
