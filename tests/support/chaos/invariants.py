@@ -1,5 +1,7 @@
 """What must hold after every fault, at the API server, in Vault and in the audit log."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +16,9 @@ from tests.support.chaos.load import VaultApp
 from tests.support.kept import ANCHORS, Kept
 from tests.support.lab import Lab
 
+LABELLED_SECONDS = 3.0
+"""Within this a version has its label, which is written right after it."""
+
 KEPT_VERSIONS = 10
 """So many versions Vault keeps, where nobody says otherwise."""
 
@@ -26,11 +31,10 @@ class Copy:
 
     async def broken(self, lab: Lab, tenant: Tenant, audit: AuditTail) -> list[str]:
         """Return what does not hold of it."""
-        status, answer = await lab.vault.api("GET", f"secret/metadata/{self.app.path}")
+        status, answer, label = await self._described(lab)
         if status != 200:
             return [f"{self.app.what}: its metadata is gone ({status})"]
-        versions, label = answer["data"]["versions"], read_label(answer["data"]["custom_metadata"] or {})
-        newest = int(answer["data"]["current_version"])
+        versions, newest = answer["data"]["versions"], int(answer["data"]["current_version"])
         found = [f"{self.app.what}: {one}" for one in gaps(versions, newest, self.app.spoiled)]
         tokens = self._tokens(Kept(lab, tenant), label, newest, audit)
         return found + [f"{self.app.what}: {one}" async for one in tokens]
@@ -49,6 +53,17 @@ class Copy:
                 yield f"the label of version {version} is about another token"
         if label.expires_at <= datetime.now(UTC):
             yield f"version {newest} has expired"
+
+    async def _described(self, lab: Lab) -> tuple[int, dict[str, Any], CopyLabel | None]:
+        """Read a copy's metadata, again for a moment where its newest version has no label yet: the load goes on."""
+        end = time.monotonic() + LABELLED_SECONDS
+        while True:
+            status, answer = await lab.vault.api("GET", f"secret/metadata/{self.app.path}")
+            label = read_label(answer["data"]["custom_metadata"] or {}) if status == 200 else None
+            described = label is not None and label.version == answer["data"]["current_version"]
+            if described or status != 200 or time.monotonic() > end:
+                return status, answer, label
+            await asyncio.sleep(LABELLED_SECONDS / 20)
 
     async def label(self, lab: Lab) -> CopyLabel | None:
         """Return what stands next to the newest version, or None where Vault does not say."""
