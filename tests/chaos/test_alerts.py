@@ -64,7 +64,7 @@ OUTAGE: Expected = {
 }
 """What is to fire when the API server is away."""
 
-FIRES = frozenset({*MISHAPS, *TROUBLE, *OUTAGE})
+EXPECTED: Expected = MISHAPS | TROUBLE | OUTAGE
 
 
 @dataclass(slots=True)

@@ -86,7 +86,7 @@ UNREST: Expected = {
 END: Expected = {"TokenbrokerDown": ({"job": "tokenbroker"}, "No replica of the broker can be scraped.")}
 """What is to fire when no replica runs."""
 
-FIRES = frozenset({*NEGLECT, *CROWDED, *CONTENTION, *UNREST, *END})
+EXPECTED: Expected = NEGLECT | UNRENEWED | CROWDED | CONTENTION | UNREST | END
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
