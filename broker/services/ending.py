@@ -64,6 +64,10 @@ class Ender:
 
     So it may be interrupted anywhere and done again from the start, by another process too. What was there is
     written into the audit log.
+
+    No UID is named, also where one is known: a name is that of one grant of one TokenClient (by its UID) and of nothing
+    else, admission lets nobody but the broker make such a Secret, and tokens must end as well that hang on one which
+    was made since, by another leader or by a call that came late.
     """
 
     def __init__(

@@ -89,6 +89,20 @@ async def test_tokens_that_ended_are_written_down_once(which: AnchorId) -> None:
     assert bench.cluster.anchors == {}
 
 
+@pytest.mark.parametrize("which", [grant_anchor("uid-1", GRANT), vault_anchor("uid-1", GRANT)])
+async def test_an_anchor_that_was_made_again_since_it_was_known_is_ended_all_the_same(which: AnchorId) -> None:
+    """By its name, which no other grant's has: whoever named its UID would let the tokens of the new one live."""
+    bench = Bench()
+    before = await bench.cluster.ensure(client(), which)
+    bench.ender._anchored.note(KEY.client, "uid-1", GRANT)
+    await bench.cluster.delete(KEY.client.namespace, which.name)
+    again = await bench.cluster.ensure(client(), which)
+    await bench.end()
+
+    assert before.uid != again.uid
+    assert bench.cluster.anchors == {}
+
+
 async def test_a_trial_alone_was_no_token() -> None:
     """Nobody had one: its anchor goes, and nothing is written down."""
     bench = Bench()

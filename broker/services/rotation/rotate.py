@@ -224,9 +224,20 @@ class Rotator:
         self._shown.removed(key, registered=self._registry.get(key.client) is not None)
 
     async def _clear(self, copy: StoredCopy) -> None:
-        if copy.label is not None:
-            await self._writer.remove(copy.label)
-            log.info("vault.removed", client=str(copy.label.client), grant=copy.label.grant)
+        """End a copy's tokens, and delete it, if that is as it was seen still, and no lead was lost meanwhile.
+
+        Vault deletes whatever is there, so nothing but this look is between the end and the deletion.
+        """
+        label, led = copy.label, self._leader.leading
+        if label is None:
+            return
+        path = self._place.path(CopyKey(label.client, label.grant))
+        await self._writer.end(label)
+        there = await self._store.inspect(path)
+        if (there is not None and there.label != label) or (led and not self._leader.leading):
+            raise _not_as_seen()
+        await self._store.remove(path)
+        log.info("vault.removed", client=str(label.client), grant=label.grant)
 
     def _wait(self, target: Target, copy: StoredCopy | None, *, active: bool) -> float:
         """Return the seconds until something is to be done, at most until the next look."""
@@ -259,6 +270,13 @@ class Rotator:
         if lock is None:
             lock = self._locks[key] = asyncio.Lock()
         return lock
+
+
+def _not_as_seen() -> BrokerError:
+    text = (
+        "A copy in Vault that was to be removed is not as it was seen, or another replica leads: it is looked at again."
+    )
+    return BrokerError(Reason.VAULT_WRITE_CONFLICT, text, operator_detail=text)
 
 
 def _news(client: Client) -> _News:

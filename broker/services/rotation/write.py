@@ -44,7 +44,10 @@ class _Below:
 
 
 class CopyWriter:
-    """Writes, tidies up and removes copies. Whoever calls sees to it that one call at a time is for one path."""
+    """Writes copies, tidies them up and ends their tokens.
+
+    Whoever calls sees to it that one call at a time is for one path.
+    """
 
     def __init__(
         self,
@@ -111,8 +114,8 @@ class CopyWriter:
         await self._store.label(self._place.path(_key(label)), rest)
         return replace(copy, label=rest)
 
-    async def remove(self, label: CopyLabel) -> None:
-        """Delete a copy, and end its tokens: first the anchors, because the label is where they are known from.
+    async def end(self, label: CopyLabel) -> None:
+        """End the tokens of a copy that is to be deleted, before it is: the label is where they are known from.
 
         The one at the top is enough, where the versions' hang below it: those that were made before it is known don't.
         """
@@ -126,7 +129,6 @@ class CopyWriter:
                 # Without rights in a namespace that is given up, deletion of the TokenClient takes them.
                 if error.reason is not Reason.BROKER_NOT_AUTHORIZED:
                     raise
-        await self._store.remove(self._place.path(_key(label)))
 
     async def _anchor(
         self, target: Target, copy: StoredCopy | None, root: Anchor, version: int
