@@ -34,6 +34,9 @@ class KeySource(Protocol):
 class KeySetMetrics(Protocol):
     """What is told about fetches of keys."""
 
+    def issuer_known(self, issuer: str) -> None:
+        """Begin to count, at zero."""
+
     def keys_fetched(self, issuer: str, *, success: bool) -> None:
         """Count a fetch."""
 
@@ -50,6 +53,7 @@ class KeySet:
         self._fetched: float | None = None
         self._tried: float | None = None
         self._fetching: asyncio.Task[None] | None = None
+        metrics.issuer_known(issuer)
 
     async def find(self, token: Unverified) -> PublicKey:
         """Return the key that a token names.

@@ -185,6 +185,11 @@ class Metrics:
         """Count a proof that failed."""
         self._proofs.labels(failure.value).inc()
 
+    def issuer_known(self, issuer: str) -> None:
+        """Count the fetches of an issuer's keys from now on, none so far: the first of them is to be seen as one."""
+        for outcome in ("success", "failure"):
+            self._keys_fetched.labels(issuer, outcome)
+
     def keys_fetched(self, issuer: str, *, success: bool) -> None:
         """Count a fetch of an issuer's keys."""
         self._keys_fetched.labels(issuer, "success" if success else "failure").inc()

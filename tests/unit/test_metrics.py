@@ -1,8 +1,13 @@
 """What operators can count, and what must not pile up."""
 
+from pathlib import Path
+
 from prometheus_client import generate_latest
 
+from broker.clock import SystemClock
 from broker.errors import ProofFailure, Reason
+from broker.identity.fetch import FileKeys
+from broker.identity.key_set import KeySet
 from broker.metrics.counted import Metrics
 from broker.model.client import ClientId
 
@@ -143,6 +148,18 @@ def test_why_the_broker_is_not_ready_is_asked_at_each_scrape() -> None:
     ]
     assert unready == [f"{stale} 0.0", f"{missing} 1.0", f"{left} 0.0"]
     assert ready == [f"{stale} 0.0", f"{missing} 0.0", f"{left} 0.0"]
+
+
+def test_fetches_of_keys_are_at_zero_before_the_first() -> None:
+    """A series that began with the first success would hide it, and an alert would go by the failures before."""
+    metrics = Metrics()
+    KeySet("https://issuer.example", FileKeys(Path("never-read")), SystemClock(), metrics)
+
+    fetches = [line for line in _exposed(metrics) if "key_fetches" in line]
+    assert fetches == [
+        f'tokenbroker_issuer_key_fetches_total{{issuer="https://issuer.example",outcome="{outcome}"}} 0.0'
+        for outcome in ("success", "failure")
+    ]
 
 
 def test_no_series_says_when_a_counter_was_made() -> None:
