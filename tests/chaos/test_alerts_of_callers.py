@@ -18,13 +18,14 @@ from tests.support.fault_proxy import HoldingProxy
 from tests.support.federated import AWAY
 from tests.support.issuer import Issuer
 from tests.support.lab import Lab
-from tests.support.volley import volley
+from tests.support.volley import asked, volley
 from tests.support.watching import Watching, hurried
 
 NAME = "rush"
 BUGGY = ("tests.support.chaos.launch", "--bug")
 """A broker whose GET /v1/grants has a bug: only that makes errors of its own."""
 QUEUE = {"concurrency": 2, "waiting": 20}
+ROOM = sum(QUEUE.values())
 RATE = {"perMinute": 60, "burst": 2}
 READER = {"serviceAccount": {"name": "reader"}}
 TOO_LONG = "24h"
@@ -34,9 +35,9 @@ WELL_SECONDS = 14.0
 """Longer than any of the alerts waits here before it fires."""
 PACE_SECONDS = 0.3
 STORM, HELD_SECONDS = 60, 3.0
-"""Requests at once, and for how long the API server keeps its answers to them back."""
-SQUALL, SHORT_SECONDS = 30, 0.3
-"""A few more than may wait, and not for long."""
+"""Requests at once, and for how long the API server keeps back its answers to those that may wait."""
+SQUALL = 30
+"""A few more at once than there is room for, while the API server is slow for a moment only."""
 GUESSES, MORE_GUESSES = 400, 20
 """More than one a second over the five minutes that the rule looks at; and how the guesser goes on."""
 
@@ -103,9 +104,9 @@ class Rush:
         return {answer.status for answer in (await volley(self.broker, guesser, count)).answers}
 
     async def use(self) -> None:
-        """Call as good clients do, one of which errs now and then, and another one asks too soon now and then."""
+        """Call as good clients do; but one that got a token before asks for too much, and another one too soon."""
         self.seen.update([await self.ask("web"), await self.ask("greedy"), await self.ask_with_jwt()])
-        self.seen.update([await self.ask("web", ttl=TOO_LONG), *await self.guess(1)])
+        self.seen.update([await self.ask("once", ttl=TOO_LONG), *await self.guess(1)])
         await asyncio.sleep(PACE_SECONDS)
 
     async def misuse(self) -> None:
@@ -119,12 +120,17 @@ class Rush:
         await asyncio.sleep(PACE_SECONDS)
 
     async def storm(self, count: int, seconds: float) -> set[int]:
-        """Ask so often at once while the API server keeps its answers back for so long, and return the statuses."""
+        """Ask so often at once, let the API server answer so long after nobody else may wait, and return the statuses.
+
+        It is slow for that long, and not away: its answers do come.
+        """
         self.proxy.open.clear()
-        asked = asyncio.create_task(volley(self.broker, self.clients["web"], count))
-        await asyncio.sleep(seconds)
-        self.proxy.open.set()
-        return {answer.status for answer in (await asked).answers}
+        async with asked(self.broker, self.clients["web"], count) as made:
+            await made.until(count - ROOM)
+            await asyncio.sleep(seconds)
+            self.proxy.open.set()
+            await made.until(count)
+        return {answer.status for answer in made.answers}
 
 
 async def _register(lab: Lab, broker: BrokerProcess, issuer: Issuer) -> dict[str, Registered]:
@@ -133,6 +139,7 @@ async def _register(lab: Lab, broker: BrokerProcess, issuer: Issuer) -> dict[str
     await tenant.account("reader")
     clients = {
         "web": await tenant.client("web", READER),
+        "once": await tenant.client("once", READER),
         "stray": await tenant.client("stray", READER),
         "greedy": await tenant.client("greedy", READER, rate=RATE),
     }
@@ -147,7 +154,7 @@ async def _register(lab: Lab, broker: BrokerProcess, issuer: Issuer) -> dict[str
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def rush(harmed: Lab) -> AsyncIterator[Rush]:
-    """Start a broker with four clients, and a Prometheus that watches it."""
+    """Start a broker with five clients, and a Prometheus that watches it."""
     folder = harmed.folder / f"{NAME}-proxy"
     folder.mkdir()
     async with (
@@ -173,7 +180,7 @@ async def well(rush: Rush) -> Fired:
     """Let callers call for a while, and return what fires."""
     loop = asyncio.get_running_loop()
     until_then = loop.time() + WELL_SECONDS
-    rush.seen.update(await rush.storm(SQUALL, SHORT_SECONDS))
+    rush.seen.update([await rush.ask("once"), *await rush.storm(SQUALL, 0.0)])
     while loop.time() < until_then:
         await rush.use()
     return await rush.watching.firing()

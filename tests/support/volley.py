@@ -42,9 +42,18 @@ class Volley:
 
 async def volley(broker: BrokerProcess, client: Registered, count: int, *, connections: int = CONNECTIONS) -> Volley:
     """Make so many requests, and return their answers."""
-    async with _asking(broker, client, iter(range(count)), connections) as made:
+    async with asked(broker, client, count, connections=connections) as made:
         await made.until(count)
     return made
+
+
+@asynccontextmanager
+async def asked(
+    broker: BrokerProcess, client: Registered, count: int, *, connections: int = CONNECTIONS
+) -> AsyncIterator[Volley]:
+    """Make so many requests; those that are not answered by the end of the block are given up."""
+    async with _asking(broker, client, iter(range(count)), connections) as made:
+        yield made
 
 
 @asynccontextmanager
