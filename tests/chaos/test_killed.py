@@ -22,7 +22,7 @@ from tests.support.processes import until
 KILLS, STARTING, LEADING = 100, 4, 20
 """So many kills; one in so many comes at any time, to a broker that is starting, mostly; one in so many to who leads.
 
-Of the others none leads: with a kill each second nobody does.
+Hardly any of the others leads: with a kill each second there is seldom a leader.
 """
 
 SERVING, LED, CUT_OFF = 70, 5, 50

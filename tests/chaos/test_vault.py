@@ -7,12 +7,14 @@ import pytest
 import pytest_asyncio
 
 from tests.support.chaos.invariants import named_versions
+from tests.support.chaos.ledger import NO_ANSWER
 from tests.support.chaos.load import VaultApp
 from tests.support.chaos.report import Outcome
 from tests.support.chaos.scene import Scene
 from tests.support.chaos.setting import DELIVER, DELIVERED, ISSUE, ROTATED, SINGLE
 from tests.support.lab import Lab
 from tests.support.openbao import SETUP, configure_for_broker
+from tests.support.processes import until
 
 UNAVAILABLE, DENIED = "503 vault_unavailable", "503 vault_denied"
 POLICY = "sys/policies/acl/tokenbroker"
@@ -21,6 +23,9 @@ FILLED_SECONDS = 60.0
 
 VISITED_SECONDS = 15.0
 """Bound for a visit that is due, on a busy machine."""
+
+SAID_SECONDS = 15.0
+"""Bound for a status to follow."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -135,6 +140,64 @@ async def test_written_by_somebody_else(scene: Scene) -> None:
     assert kept["data"]["data"] == {"token": "theirs"}
 
 
+async def test_all_versions_destroyed(scene: Scene) -> None:
+    """What versions there were is known, and none can be read: the next visit, or delivery, writes one on top."""
+    async with scene.fault("Vault: all versions destroyed by a user"):
+        for app in scene.apps:
+            await _destroy_all(scene, app)
+        await scene.sees(ROTATED, NO_ANSWER)
+        await _synced(scene, "kept", "True", "Synced")  # nobody has looked yet
+        await _visited(scene)
+        for what in (DELIVER, DELIVERED, ROTATED):
+            await scene.sees(what, "200")
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert set(outcome.seen[DELIVER]) == {"200"}
+    assert outcome.lasted < VISITED_SECONDS
+    await _synced(scene, "kept", "True", "Synced")
+
+
+async def test_metadata_deleted(scene: Scene) -> None:
+    """All that Vault knew of a path goes, its owner, too: the next visit, or delivery, writes a version 1."""
+    async with scene.fault("Vault: metadata of a path deleted by a user, with all versions"):
+        for app in scene.apps:
+            app.lose()
+            assert (await scene.lab.vault.api("DELETE", f"secret/metadata/{app.path}"))[0] == 204
+        await _forget_versions(scene)
+        await scene.sees(ROTATED, NO_ANSWER)
+        await _synced(scene, "kept", "True", "Synced")  # nobody has looked yet
+        await _visited(scene)
+        for what in (DELIVER, DELIVERED, ROTATED):
+            await scene.sees(what, "200")
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert outcome.lasted < VISITED_SECONDS
+    assert not any(app.anew for app in scene.apps)
+    await _synced(scene, "kept", "True", "Synced")
+
+
+async def test_engine_disabled_and_enabled_again(scene: Scene) -> None:
+    """Without an engine deliveries are refused, and who has to mend it is told; an empty one is filled by itself."""
+    async with scene.fault("Vault: engine disabled, and enabled again"):
+        for app in scene.apps:
+            app.lose()
+        assert (await scene.lab.vault.api("DELETE", "sys/mounts/secret"))[0] == 204
+        await _forget_versions(scene)
+        await scene.sees(DELIVER, DENIED, times=2)
+        await _synced(scene, "app", "False", "VaultDenied")
+        body = {"type": "kv", "options": {"version": "2"}}
+        assert (await scene.lab.vault.api("POST", "sys/mounts/secret", body))[0] == 204
+    outcome = await scene.healed()
+
+    assert issuing_went_on(outcome)
+    assert max(outcome.healed[what] for what in (DELIVERED, ROTATED)) < FILLED_SECONDS
+    assert not any(app.anew for app in scene.apps)
+    for client in ("app", "kept"):
+        await _synced(scene, client, "True", "Synced")
+
+
 async def test_restarted_without_its_data(scene: Scene) -> None:
     """Configured anew, it is filled again by itself within a minute.
 
@@ -142,9 +205,9 @@ async def test_restarted_without_its_data(scene: Scene) -> None:
     """
     async with scene.fault("Vault: started again without its data, then configured"):
         scene.forgotten |= await named_versions(scene.lab, scene.apps)
-        await scene.lab.vault.restart_empty()
         for app in scene.apps:
-            app.versions.clear()
+            app.lose()
+        await scene.lab.vault.restart_empty()
         await scene.sees(DELIVER, DENIED)
         await configure_for_broker(scene.lab.vault, scene.lab.cluster)
     outcome = await scene.healed()
@@ -160,6 +223,31 @@ async def _visited(scene: Scene) -> None:
 
 def _app(scene: Scene, what: str) -> VaultApp:
     return next(app for app in scene.apps if app.what == what)
+
+
+async def _destroy_all(scene: Scene, app: VaultApp) -> None:
+    """Destroy all versions that there are; what describes them stays."""
+    _, answer = await scene.lab.vault.api("GET", f"secret/metadata/{app.path}")
+    versions = [int(number) for number in answer["data"]["versions"]]
+    app.spoiled |= {*versions}
+    status, _ = await scene.lab.vault.api("PUT", f"secret/destroy/{app.path}", {"versions": versions})
+    assert status in {200, 204}
+
+
+async def _forget_versions(scene: Scene) -> None:
+    """Take note that nobody knows any more of which versions there are anchors."""
+    labels = [(it["metadata"]["labels"], it["metadata"]["uid"]) for it in await scene.anchors()]
+    scene.forgotten |= {uid for labels, uid in labels if labels["tokenbroker.dev/anchor"] == "version"}
+
+
+async def _synced(scene: Scene, client: str, status: str, reason: str) -> None:
+    """Wait until a TokenClient says so of its copy."""
+
+    async def said() -> bool:
+        condition = await scene.tenant.condition(client, "VaultSynced")
+        return (condition["status"], condition["reason"]) == (status, reason)
+
+    await until(said, what=f"{client} says {status}, {reason}", seconds=SAID_SECONDS)
 
 
 async def _write(scene: Scene, app: VaultApp) -> int:

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.chaos.proxy import ChaosProxy
 from tests.support.lab import Lab
 
 _BYTES = 65536
@@ -103,13 +105,16 @@ class Links:
 
     kubernetes: Link
     vault: Link
+    ca_file: Path
+    """Who vouches for what is at the end of the first."""
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, lab: Lab) -> AsyncIterator["Links"]:
-        """Open both."""
-        async with Link.to(lab.cluster.server) as kubernetes, Link.to(lab.vault.address) as vault:
-            yield cls(kubernetes, vault)
+    async def start(cls, lab: Lab, proxy: ChaosProxy | None = None) -> AsyncIterator["Links"]:
+        """Open both; that to the API server may lead to a ``proxy`` before it."""
+        server, ca_file = (proxy.url, proxy.ca_file) if proxy else (lab.cluster.server, lab.cluster.ca_file)
+        async with Link.to(server) as kubernetes, Link.to(lab.vault.address) as vault:
+            yield cls(kubernetes, vault, ca_file)
 
     def sections(self, lab: Lab, broker: str) -> dict[str, Any]:
         """Return the sections of a broker, of that name, which has no other way."""
@@ -117,7 +122,7 @@ class Links:
         return {
             "kubernetes": {
                 "server": self.kubernetes.url,
-                "ca_file": str(lab.cluster.ca_file),
+                "ca_file": str(self.ca_file),
                 "token_file": str(folder / "token"),
                 "timeout_seconds": 2,
             },

@@ -105,11 +105,18 @@ class VaultApp:
     versions: dict[int, str] = field(default_factory=dict)
     spoiled: set[int] = field(default_factory=set)
     """Versions that somebody else wrote or deleted: nobody can use them."""
+    anew: bool = False
+    """Versions count from 1 again, once, because all that there was is lost."""
 
     @property
     def path(self) -> str:
         """Where the copy is, below ``data`` or ``metadata``."""
         return f"tokenbroker/lab/{self.client.id}/default"
+
+    def lose(self) -> None:
+        """Take note that somebody is about to delete all versions, and what Vault knew of them."""
+        self.anew = True
+        self.spoiled.clear()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read and call again and again."""
@@ -154,6 +161,9 @@ class VaultApp:
 
     def _seen(self, version: int, token: str) -> None:
         digest = hashlib.sha256(token.encode()).hexdigest()
+        if self.anew and version < max(self.versions, default=0):
+            self.versions.clear()
+            self.anew = False
         if version < max(self.versions, default=0):
             self.ledger.forbid(f"{self.what}: version {version} came after {max(self.versions)}")
         if self.versions.setdefault(version, digest) != digest:
