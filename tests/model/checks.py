@@ -228,7 +228,9 @@ def _metrics(world: World, leader: Replica) -> Iterator[str]:
         failing = {key for key in it.reconciler.queue._failures if key in healthy or key not in known}
         if failing:
             yield f"{it.name} fails to visit {failing}"
-        for queue in (it.shared.board.queue, it.shared.tokens.queue, it.left.queue):
+        if world.kube.told_to_lead.get(it.name, False) is not it.leading:
+            yield f"{it.name} is told of as leading: {not it.leading}"
+        for queue in (it.shared.board.queue, it.shared.tokens.queue, it.left.queue, it.news.queue):
             if queue._failures:
                 yield f"{it.name} fails to do {queue.name} {queue._failures}"
             oldest = queue._waiting[Lane.NORMAL].first()

@@ -13,9 +13,18 @@ from tests.model.wire import How
 
 CHANGES = ("end", "suspend", "register", "delete", "orphan", "opt out", "revoke", "account")
 CHANGE = st.sampled_from(CHANGES)
-BETWEEN = ("anchors.find", "anchors.ensure", "mint", "rehearse", "access", "finalizers", "status")
+BETWEEN = (
+    "anchors.find",
+    "anchors.ensure",
+    "minter.mint",
+    "minter.rehearse",
+    "access.rules",
+    "finalizers.put",
+    "finalizers.release",
+    "statuses.write",
+)
 IN_VAULT = ("vault.inspect", "vault.write", "vault.label")
-ENDING = ("anchors.delete", "anchors.delete", "finalizers", "status", "vault.remove")
+ENDING = ("anchors.delete", "anchors.delete", "finalizers.release", "statuses.write", "vault.remove", "audit.revoked")
 DEADLY = (How.CRASH_BEFORE, How.CRASH_AFTER)
 OUTAGES = (How.OUTAGE_BEFORE, How.OUTAGE_AFTER)
 STEP = 240.0
@@ -118,16 +127,16 @@ class Coincidences(BrokerMachine):
 
     @precondition(lambda self: self._copies())
     @rule(
-        port=st.sampled_from([*IN_VAULT, "vault.label", "mint", "audit"]),
+        port=st.sampled_from([*IN_VAULT, "vault.label", "minter.mint", "audit.issued"]),
         how=st.sampled_from([*DEADLY, *OUTAGES, How.LOST, How.LATE]),
         away=st.sampled_from([0.0, 900.0, 900.0]),
     )
     def renewal_fails(self, port: str, how: How, away: float) -> None:
         """Let a renewal be cut short, and nobody be able to mend it for a while."""
-        world, hits = self.world, self.world.faults.hits
+        world, hits = self.world, self.world.faults.hits.total()
         world.faults.arm(port, 0, how)
         for _ in range(max(1, math.ceil(self._seconds_to_renewal() / STEP))):
-            if world.faults.hits == hits:
+            if world.faults.hits.total() == hits:
                 world.pass_(STEP)
         if away:
             world.do(lambda: world.faults.away.add("vault"))

@@ -7,7 +7,7 @@ from hypothesis.stateful import rule
 
 from broker.model.client import ClientId
 from tests.model.clients import ACCOUNTS, RENEW_BEFORE
-from tests.model.coincidences import BETWEEN, CHANGE, STEP, Coincidences
+from tests.model.coincidences import BETWEEN, CHANGE, DEADLY, STEP, Coincidences
 from tests.model.coincidences import IN_VAULT as IN_THE_STORE
 from tests.model.machine import CLIENTS, NAMES, SHAPES, Shapes
 from tests.model.wire import How
@@ -26,7 +26,7 @@ IN_VAULT = st.sampled_from(list(RENEW_BEFORE))
 ACCOUNT = st.sampled_from(ACCOUNTS)
 WHOSE = st.sampled_from([*NAMES, *NAMES, "api server"])
 AHEAD = st.sampled_from([0.0, 9.0, -9.0, 240.0, -240.0, 3600.0, -3600.0])
-FAILURE = st.sampled_from([How.REFUSED, How.LOST, How.TIMEOUT])
+FAILURES = (How.REFUSED, How.LOST, How.TIMEOUT)
 
 
 class Crossings(Coincidences):
@@ -60,13 +60,13 @@ class Crossings(Coincidences):
         self.end_at(client_id, None)
         world.pass_(5.0)
         self.end_at(client_id, seconds)
-        world.faults.arm("mint", 0, How.SLOW)
+        world.faults.arm("minter.mint", 0, How.SLOW)
         for name in NAMES:
             for _ in range(3):
                 world.ask(name, client_id, kind)
         world.pass_(6.0)
 
-    @rule(client_id=CLIENTS, shapes=SHAPES, skip=st.integers(0, 3), how=FAILURE, orphan=st.booleans())
+    @rule(client_id=CLIENTS, shapes=SHAPES, skip=st.integers(0, 3), how=st.sampled_from(FAILURES), orphan=st.booleans())
     def end_fails(self, client_id: ClientId, shapes: Shapes, skip: int, how: How, orphan: bool) -> None:  # noqa: FBT001 - drawn
         """Delete a TokenClient whose tokens cannot be ended at once."""
         world = self.world
@@ -100,6 +100,28 @@ class Crossings(Coincidences):
         world.pass_(15.0)
         world.do(lambda: world.faults.away.difference_update(lost))
         world.pass_(5.0)
+
+    @rule(
+        client_id=CLIENTS,
+        account=ACCOUNT,
+        kind=IN_VAULT,
+        port=st.sampled_from(["vault.remove", "vault.reach_active"]),
+        how=st.sampled_from([*FAILURES, *DEADLY, How.SLOW, How.LATE]),
+    )
+    def what_is_seldom_asked_fails(self, client_id: ClientId, account: str, kind: str, port: str, how: How) -> None:
+        """Let a copy be wanted no more, or Vault be back after a while, and what is asked then go wrong."""
+        world = self.world
+        self.mend(((kind, account),))
+        self.register(client_id, ((kind, account),))
+        world.pass_(5.0)
+        world.faults.arm(port, 0, how)
+        if port == "vault.remove":
+            self.register(client_id, (("plain", account),))
+        else:
+            world.do(lambda: world.faults.away.add("vault"))
+            world.pass_(60.0)
+            world.do(lambda: world.faults.away.discard("vault"))
+        world.pass_(20.0)
 
     @rule(whose=WHOSE, ahead=AHEAD, again=st.booleans())
     def set_clock(self, whose: str, ahead: float, again: bool) -> None:  # noqa: FBT001 - drawn

@@ -96,6 +96,8 @@ class Kubernetes:
         self.nobodys: set[str] = set()
         """UIDs of TokenClients whose anchors were orphaned, and of those of them that were let go without rights."""
         self.lease = FakeLease()
+        self.told_to_lead: dict[str, bool] = {}
+        """By process what people were told last, by an Event on the Lease."""
         self.watchers: list[Callable[[ClientId, Registration | None], None]] = []
         self.labels_watchers: list[Callable[[], None]] = []
         self.parents: dict[str, str] = {}

@@ -9,10 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from broker.model.client import Client, ClientId
 from broker.model.decision import standing
+from tests.model.calls import PORTS
 from tests.model.checks import CALM, always, at_rest, ended_in_time
 from tests.model.clients import ACCOUNTS, JOB, RENEW_BEFORE, WEB, grants, new_client, path_of
 from tests.model.feed import LAG_SECONDS
-from tests.model.ports import PORTS
 from tests.model.truth import key_of
 from tests.model.wire import PASSING, How
 from tests.model.world import Held, World

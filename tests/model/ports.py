@@ -25,28 +25,6 @@ from tests.support.fake_vault import Data, FakeVault
 
 T = TypeVar("T")
 
-PORTS = (
-    "anchors.ensure",
-    "anchors.ensure root",
-    "anchors.find",
-    "anchors.find root",
-    "anchors.delete",
-    "mint",
-    "rehearse",
-    "access",
-    "status",
-    "finalizers",
-    "events",
-    "lease.read",
-    "lease.write",
-    "list",
-    "vault.inspect",
-    "vault.write",
-    "vault.label",
-    "vault.remove",
-    "vault.children",
-    "audit",
-)
 TOPS = {AnchorKind.GRANT, AnchorKind.VAULT, AnchorKind.TRIAL}
 
 
@@ -74,6 +52,7 @@ class Ports:
         self._looks = looks
         self.store = VaultPort(wire, kube, vault, book)
         self.lease = LeasePort(wire, kube, heard)
+        self.lead = LeadPort(wire, kube, name)
 
     # Anchors
 
@@ -111,11 +90,11 @@ class Ports:
     async def mint(self, spec: TokenSpec) -> MintedToken:
         """See :meth:`broker.ports.Minter.mint`."""
         self._looks.mints(spec)
-        return await self._wire.call("mint", lambda _: self._kube.mint(spec))
+        return await self._wire.call("minter.mint", lambda _: self._kube.mint(spec))
 
     async def rehearse(self, spec: TokenSpec) -> MintedToken:
         """See :meth:`broker.ports.Minter.rehearse`."""
-        return await self._wire.call("rehearse", lambda _: self._kube.mint(spec))
+        return await self._wire.call("minter.rehearse", lambda _: self._kube.mint(spec))
 
     # The session
 
@@ -138,7 +117,7 @@ class Ports:
     async def rules(self, token: Sensitive, namespace: str) -> Rules:
         """Return what the account of a token may do."""
         del namespace
-        return await self._wire.call("access", lambda _: self._rules(token.reveal()))
+        return await self._wire.call("access.rules", lambda _: self._rules(token.reveal()))
 
     async def allowed(self, token: Sensitive, action: Action, namespace: str) -> bool:
         """Never asked: the rules leave nothing in doubt."""
@@ -146,7 +125,7 @@ class Ports:
 
     async def catalogue(self) -> Catalogue:
         """Return what the cluster serves."""
-        return await self._wire.call("access", lambda _: catalogue())
+        return await self._wire.call("access.catalogue", lambda _: catalogue())
 
     def _rules(self, value: str) -> Rules:
         if not self._kube.accepts(value):
@@ -162,7 +141,7 @@ class Ports:
 
     async def write(self, registration: Registration, status: Mapping[str, Any]) -> bool:
         """See :meth:`broker.ports.StatusWriter.write`."""
-        now = await self._wire.call("status", lambda _: self._kube.write_status(registration, status))
+        now = await self._wire.call("statuses.write", lambda _: self._kube.write_status(registration, status))
         if now is not None:
             self._written(registration, now)
         return now is not None
@@ -171,14 +150,14 @@ class Ports:
         """See :meth:`broker.ports.Finalizers.put`."""
         if "tokenbroker.dev/anchors" in registration.finalizers:
             return registration
-        now = await self._wire.call("finalizers", lambda _: self._kube.put_finalizer(registration))
+        now = await self._wire.call("finalizers.put", lambda _: self._kube.put_finalizer(registration))
         self._written(registration, now)
         return now
 
     async def release(self, registration: Registration) -> None:
         """See :meth:`broker.ports.Finalizers.release`."""
         if "tokenbroker.dev/anchors" in registration.finalizers:
-            await self._wire.call("finalizers", lambda _: self._release(registration))
+            await self._wire.call("finalizers.release", lambda _: self._release(registration))
 
     def _release(self, registration: Registration) -> None:
         held = self._kube.held_by(registration.uid)
@@ -190,7 +169,7 @@ class Ports:
         """See :meth:`broker.ports.EventRecorder.record`."""
         del registration, event_reason, note, warning
         try:
-            await self._wire.call("events", lambda _: None)
+            await self._wire.call("events.record", lambda _: None)
         except BrokerError:
             return
 
@@ -198,17 +177,24 @@ class Ports:
 
     def issued(self, record: Issuance) -> None:
         """See :meth:`broker.ports.AuditLog.issued`."""
-        how = self._wire.now("audit")
-        if how not in {None, How.SLOW, How.SLOW_BACK, How.CRASH_AFTER, How.CANCEL_BEFORE, How.CANCEL_AFTER}:
+        how = self._wire.now("audit.issued")
+        if not self._is_written(how):
             raise BrokerError(Reason.AUDIT_UNAVAILABLE, "disk full")
         self._book.issued.append(record)
 
     def refused(self, record: RefusedRequest) -> None:
         """See :meth:`broker.ports.AuditLog.refused`."""
+        if self._is_written(self._wire.now("audit.refused")):
+            self._book.refused.append(record)
 
     def revoked(self, record: Revoked) -> None:
         """See :meth:`broker.ports.AuditLog.revoked`."""
-        self._book.revoked.append(record)
+        if self._is_written(self._wire.now("audit.revoked")):
+            self._book.revoked.append(record)
+
+    @staticmethod
+    def _is_written(how: How | None) -> bool:
+        return how in {None, How.SLOW, How.SLOW_BACK, How.CRASH_AFTER, How.CANCEL_BEFORE, How.CANCEL_AFTER}
 
 
 def _port(call: str, which: AnchorId) -> str:
@@ -222,6 +208,7 @@ class AuditBook:
     def __init__(self) -> None:
         self.issued: list[Issuance] = []
         self.revoked: list[Revoked] = []
+        self.refused: list[RefusedRequest] = []
         self.ended_late: set[str] = set()
         self.looked_at: set[str] = set()
         self.labelled_late: set[tuple[str, ...]] = set()
@@ -259,6 +246,24 @@ class LeasePort:
         if written is not None:
             self._heard(when, asyncio.get_running_loop().time() - began)
         return written
+
+
+class LeadPort:
+    """Implements LeadRecorder."""
+
+    def __init__(self, wire: Wire, kube: Kubernetes, name: str) -> None:
+        self._wire = wire
+        self._kube = kube
+        self._name = name
+
+    async def record(self, *, leading: bool) -> None:
+        """See :meth:`broker.ports.LeadRecorder.record`."""
+
+        def effect(late: bool) -> None:  # noqa: FBT001 - what the wire says
+            if not late:  # people go by the time of an Event
+                self._kube.told_to_lead[self._name] = leading
+
+        await self._wire.call("lead.record", effect)
 
 
 class VaultPort:

@@ -25,6 +25,7 @@ from broker.parts import Parts
 from broker.ports import Clock
 from broker.registries import Registered
 from broker.services.authenticate import BearerCheck, Checks, SecretCheck
+from broker.services.lead_news import LeadNews
 from broker.services.leadership import Leadership
 from broker.services.reconcile import Reconciler
 from broker.services.rotation.left_anchors import LeftAnchors
@@ -99,7 +100,7 @@ class Replica:
             audit=cast("AuditFile", self.ports),
             rules=rules,
             session=cast("KubeSession", self.ports),
-            clients=Registered(self.registry, self.ports, self.ports, self.ports, lead=None),
+            clients=Registered(self.registry, self.ports, self.ports, self.ports, self.ports.lead),
             namespaces=self.namespaces,
             minter=TimedMinter(self.ports, self.time),
             canary=None,
@@ -117,7 +118,7 @@ class Replica:
         """Let the product join its services, and keep hold of them; nothing listens to HTTP."""
         kept: dict[str, Any] = {}
         with pytest.MonkeyPatch.context() as patch:
-            for name in ("_reconciler", "Shared", "services", "keep_copies"):
+            for name in ("_reconciler", "Shared", "services", "keep_copies", "LeadNews"):
                 patch.setattr(app, name, _keeping(kept, name))
             for unused in ("api", "ops_router", "malformed", "turned_away"):
                 patch.setattr(app, unused, lambda *_, **__: None)
@@ -128,6 +129,7 @@ class Replica:
         self.shared: Shared = kept["Shared"]
         self.services: Services = kept["services"]
         self.left: LeftAnchors = kept["keep_copies"].left
+        self.news: LeadNews = kept["LeadNews"]
         self.jobs = jobs | {"namespaces": self._labels.run}
 
     async def _job(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -1,7 +1,7 @@
 """The way from a replica to its neighbours: what becomes of each call is decided by the faults that were armed."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from broker.errors import BrokerError, Reason
 from broker.vault.answer import unavailable as vault_unavailable
+from tests.model.calls import PORTS
 
 T = TypeVar("T")
 
@@ -60,10 +61,11 @@ class Faults:
 
     armed: defaultdict[str, list[list[object]]] = field(default_factory=lambda: defaultdict(list))
     away: set[str] = field(default_factory=set)
-    hits: int = 0
+    hits: Counter[str] = field(default_factory=Counter)
 
     def arm(self, port: str, skip: int, how: How) -> None:
         """Let a coming call of a port meet a fault."""
+        assert port in PORTS, port
         self.armed[port].append([skip, how])
 
     def clear(self) -> None:
@@ -73,13 +75,14 @@ class Faults:
 
     def next(self, port: str) -> How | None:
         """Return what the call that is made now meets."""
+        assert port in PORTS, port
         waiting = self.armed.get(port)
         if not waiting:
             return None
         for one in waiting:
             if one[0] == 0:
                 waiting.remove(one)
-                self.hits += 1
+                self.hits[port] += 1
                 return How(str(one[1]))
         for one in waiting:
             one[0] = int(str(one[0])) - 1
