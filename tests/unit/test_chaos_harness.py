@@ -210,3 +210,20 @@ async def test_what_is_left_is_told(clients: list[str], copies: list[str], secre
     left = await left_of(Lab(servers, servers, servers), Tenant(servers, "gone"))
 
     assert left == told
+
+
+@pytest.mark.parametrize("first", [2, 1])
+def test_versions_count_anew_once_where_all_was_lost(file: Path, first: int) -> None:
+    """What was lost is no violation, and what is wrong afterwards is one again."""
+    reader = app(None, file)  # type: ignore[arg-type]
+    old, new, other = (token(jti) for jti in ("a", "b", "c"))
+    file.write_text("".join(record(value) + "\n" for value in (old, new, other)))
+    reader._seen(first, old)
+    reader.lose()
+    reader._seen(first, old)  # it is there still
+    reader._seen(1, new)
+    before = reader.ledger.taken_violations()
+    reader._seen(1, other)
+
+    assert before == []
+    assert reader.ledger.taken_violations() == ["app: version 1 was overwritten"]

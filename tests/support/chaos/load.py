@@ -161,7 +161,7 @@ class VaultApp:
 
     def _seen(self, version: int, token: str) -> None:
         digest = hashlib.sha256(token.encode()).hexdigest()
-        if self.anew and version < max(self.versions, default=0):
+        if self.anew and (version < max(self.versions, default=0) or self.versions.get(version, digest) != digest):
             self.versions.clear()
             self.anew = False
         if version < max(self.versions, default=0):
