@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.monitoring.rules import ALERTS, RULES
-from tests.support.alerted import TROUBLED_SECONDS, Expected, Fired, assert_told, until_fired
+from tests.support.alerted import TROUBLED_SECONDS, Expected, Fired, assert_told, remove, until_fired
 from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.installed import install
 from tests.support.lab import Lab
@@ -103,8 +103,7 @@ async def night(harmed: Lab) -> AsyncIterator[Night]:
         keeper = await tenant.ready_client("keeper", "kept")
         async with Watching.start(harmed, broker, rules) as watching:
             yield Night(harmed, broker, watching, tenant, client, keeper)
-        for namespace in (NAME, ALONE):
-            await harmed.cluster.request("DELETE", f"/api/v1/namespaces/{namespace}")
+        await remove(harmed.cluster, NAME, ALONE)
 
 
 @asynccontextmanager

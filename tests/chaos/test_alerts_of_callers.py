@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from broker.identity import secret
 from tests.monitoring.rules import RULES
-from tests.support.alerted import Expected, Fired, assert_told, found, until_fired
+from tests.support.alerted import Expected, Fired, assert_told, found, remove, until_fired
 from tests.support.broker import BrokerProcess, Registered, Tenant, token_client
 from tests.support.chaos.process import limited, listen
 from tests.support.fault_proxy import HoldingProxy
@@ -172,7 +172,7 @@ async def rush(harmed: Lab) -> AsyncIterator[Rush]:
             clients = await _register(harmed, broker, issuer)
             async with Watching.start(harmed, broker, hurried(RULES)) as watching:
                 yield Rush(broker, proxy, watching, issuer, clients)
-            await harmed.cluster.request("DELETE", f"/api/v1/namespaces/{NAME}")
+            await remove(harmed.cluster, NAME)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.monitoring.rules import RULES
-from tests.support.alerted import Expected, Fired, assert_told, with_threshold
+from tests.support.alerted import Expected, Fired, assert_told, remove, with_threshold
 from tests.support.broker import ACCOUNT, Tenant
 from tests.support.chaos.setting import BY_ITSELF, READER
 from tests.support.lab import Lab
@@ -193,7 +193,7 @@ async def _started(watching: Watching) -> list[str]:
 async def end(replicas: Replicas, unrest: Fired) -> Fired:
     """Kill all, after they have ended what they made, and return what fires."""
     assert unrest
-    await replicas.leave()
+    await remove(replicas.lab.cluster, NAME)
     for broker in (*replicas.brokers, replicas.filed):
         await broker.program.kill()
     return await replicas.fired(END)

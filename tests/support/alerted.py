@@ -5,11 +5,13 @@ from contextlib import suppress
 from typing import Any
 
 from tests.monitoring.rules import ALERTS, RUNBOOKS
+from tests.support.cluster import Cluster
 from tests.support.processes import ProgramError, until
 from tests.support.watching import Labels, Watching
 
 TROUBLED_SECONDS = 120.0
 """How long something stays broken before a test says that an alert did not fire."""
+_GONE_SECONDS = 90.0
 
 Fired = list[dict[str, Labels]]
 """Alerts as Prometheus tells them: ``labels`` and ``annotations`` of each."""
@@ -44,6 +46,20 @@ async def until_fired(watching: Watching, expected: Expected, ask: Callable[[], 
     with suppress(ProgramError):  # each test says which one did not
         await until(all_fired, what="all alerts fire", seconds=TROUBLED_SECONDS)
     return fired
+
+
+async def remove(cluster: Cluster, *namespaces: str) -> None:
+    """Delete namespaces, once brokers have let their clients go: else the next brokers would tell of these."""
+    paths = [f"/apis/tokenbroker.dev/v1alpha1/namespaces/{name}/tokenclients" for name in namespaces]
+
+    async def gone() -> bool:
+        return not any([(await cluster.request("GET", path))[1].get("items", ()) for path in paths])
+
+    for path in paths:
+        await cluster.request("DELETE", path)
+    await until(gone, what=f"the clients of {namespaces} are gone", seconds=_GONE_SECONDS)
+    for name in namespaces:
+        await cluster.request("DELETE", f"/api/v1/namespaces/{name}")
 
 
 def assert_told(fired: Fired, alert: str, labels: Labels, summary: str) -> None:

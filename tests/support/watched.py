@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import Any, Self
 
-from tests.support.alerted import Expected, Fired, until_fired
+from tests.support.alerted import Expected, Fired, remove, until_fired
 from tests.support.broker import BrokerProcess, Tenant
 from tests.support.certificates import Authority
 from tests.support.chaos.leading import LEASE_SECONDS, SLACK, leads
@@ -21,7 +21,6 @@ from tests.support.watching import Watching
 FIRST, SECOND, FILES = "tokenbroker-0", "tokenbroker-1", "files-0"
 """What Prometheus calls them: their label ``instance``."""
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/tokenbroker/leases"
-_GONE_SECONDS = 60.0
 _ASKED_SECONDS = 0.1
 
 
@@ -53,7 +52,8 @@ class Replicas:
             watching = Watching.start(lab, brokers[0], rules, labels={"instance": FIRST}, others=others)
             tenant = await Tenant.create(lab.cluster, name)
             yield cls(lab, tenant, brokers, proxies, filed, clients, authority, await enter(watching))
-            await lab.cluster.request("DELETE", f"/api/v1/namespaces/{name}")
+            if brokers[0].program.running:
+                await remove(lab.cluster, name)
 
     @property
     def lease(self) -> str:
@@ -78,16 +78,6 @@ class Replicas:
     async def fired(self, expected: Expected, ask: Callable[[], Awaitable[object]] | None = None) -> Fired:
         """Return what fires once all of the expected alerts do."""
         return await until_fired(self.watching, expected, ask or _nobody)
-
-    async def leave(self) -> None:
-        """Delete the namespace, and wait until the brokers have let its clients go."""
-        path = f"/api/v1/namespaces/{self.tenant.namespace}"
-        await self.lab.cluster.request("DELETE", path)
-
-        async def gone() -> bool:
-            return (await self.lab.cluster.request("GET", path))[0] == 404
-
-        await until(gone, what="the namespace is gone", seconds=_GONE_SECONDS)
 
 
 def _replica(lab: Lab, name: str, number: int, proxy: ChaosProxy) -> AbstractAsyncContextManager[BrokerProcess]:
