@@ -25,6 +25,12 @@ TIDIED_WITHIN = 120.0
 """A visit that is planned for an anchor's end, a wait before it of 30 s, and a second attempt."""
 
 
+RENEWED_WITHIN = 600.0
+"""So long a replica has to be able to lead for a copy to be renewed that is due, whatever came before: until a leader
+that is cut off is found out and another one leads (75 s), a watch that was cut is listed again (135 s), and what failed
+is tried again, in the registry, at the account and in Vault (60 s each)."""
+
+
 def always(world: World) -> Iterator[str]:
     """Return what is wrong now and would be at any time."""
     yield from world.wrong
@@ -80,7 +86,9 @@ def _renewed(world: World) -> Iterator[str]:
             continue
         ended = world.kube.tokens[token].expires_at
         late = world.kube.monotonic() - (world.kube.now() - ended).total_seconds()
-        well = max(past.served, past.harmed, world.disturbed) < late - RENEW_BEFORE[key.grant]
+        due = late - RENEW_BEFORE[key.grant]
+        could = world.calm.lasted(due, world.kube.monotonic()) >= RENEWED_WITHIN
+        well = could and max(past.served, past.harmed, world.redated) < due
         if ended <= world.kube.now() and well and dict(world.tokens())[token] == key:
             yield f"{token} of {key} has expired in Vault"
 

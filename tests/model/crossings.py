@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from broker.model.client import ClientId
-from tests.model.clients import ACCOUNTS, RENEW_BEFORE
+from tests.model.clients import ACCOUNTS, RENEW_BEFORE, TTL
 from tests.model.coincidences import BETWEEN, CHANGE, DEADLY, STEP, Coincidences
 from tests.model.coincidences import IN_VAULT as IN_THE_STORE
 from tests.model.machine import CLIENTS, NAMES, SHAPES, Shapes
@@ -26,6 +26,7 @@ IN_VAULT = st.sampled_from(list(RENEW_BEFORE))
 ACCOUNT = st.sampled_from(ACCOUNTS)
 WHOSE = st.sampled_from([*NAMES, *NAMES, "api server"])
 AHEAD = st.sampled_from([0.0, 9.0, -9.0, 240.0, -240.0, 3600.0, -3600.0])
+CUT = st.sampled_from(["vault", "vault", "kube", "lease", "sight"])
 FAILURES = (How.REFUSED, How.LOST, How.TIMEOUT)
 
 
@@ -122,6 +123,30 @@ class Crossings(Coincidences):
             world.pass_(60.0)
             world.do(lambda: world.faults.away.discard("vault"))
         world.pass_(20.0)
+
+    @rule(client_id=CLIENTS, kind=IN_VAULT, account=ACCOUNT, cut=CUT, leads=st.booleans(), shapes=SHAPES)
+    def one_is_cut_off(
+        self,
+        client_id: ClientId,
+        kind: str,
+        account: str,
+        cut: str,
+        leads: bool,  # noqa: FBT001 - drawn
+        shapes: Shapes,
+    ) -> None:
+        """Let a replica be of no use for as long as a copy lives: the other one has to renew it."""
+        world = self.world
+        self.mend(shapes)
+        self.register(client_id, ((kind, account),))
+        world.pass_(60.0)
+        one = next((name for name, it in world.replicas.items() if it.leading is leads), NAMES[0])
+        sight, away = world.replicas[one].sight, {f"{cut} from {one}"}
+        sight.cut = cut == "sight"
+        world.do(lambda: world.faults.away.update(away))
+        for _ in range(math.ceil(TTL / STEP) + 1):
+            world.pass_(STEP)
+        sight.cut = False
+        world.do(lambda: world.faults.away.difference_update(away))
 
     @rule(whose=WHOSE, ahead=AHEAD, again=st.booleans())
     def set_clock(self, whose: str, ahead: float, again: bool) -> None:  # noqa: FBT001 - drawn

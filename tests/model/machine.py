@@ -192,7 +192,7 @@ class BrokerMachine(RuleBasedStateMachine):
         """Let coming calls go wrong."""
         self.fault_all(faults)
 
-    @rule(who=st.sampled_from(["kube", "vault", "kube from a", "vault from a", "kube from b"]))
+    @rule(who=st.sampled_from(["kube", "vault", "kube from a", "vault from a", "kube from b", "vault from b"]))
     def cut_or_join(self, who: str) -> None:
         """Put a neighbour out of reach, of all or of one, or bring it back."""
         self.world.do(lambda: self.world.faults.away.symmetric_difference_update({who}))

@@ -62,6 +62,7 @@ class Faults:
     armed: defaultdict[str, list[list[object]]] = field(default_factory=lambda: defaultdict(list))
     away: set[str] = field(default_factory=set)
     hits: Counter[str] = field(default_factory=Counter)
+    hit_at: float = 0.0
 
     def arm(self, port: str, skip: int, how: How) -> None:
         """Let a coming call of a port meet a fault."""
@@ -83,6 +84,7 @@ class Faults:
             if one[0] == 0:
                 waiting.remove(one)
                 self.hits[port] += 1
+                self.hit_at = asyncio.get_running_loop().time()
                 return How(str(one[1]))
         for one in waiting:
             one[0] = int(str(one[0])) - 1

@@ -1,7 +1,7 @@
 """Replicas and their neighbours, what users and readers do, and what they hold."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from broker.model.audit_record import Issuance, Origin
 from broker.model.client import Client, ClientId
 from broker.model.decision import Ask, standing
 from broker.model.sensitive import Sensitive
+from tests.model.calm import Calm
 from tests.model.clients import ACCOUNTS, BY
 from tests.model.clocks import MachineClock
 from tests.model.kubernetes import Kubernetes
@@ -45,7 +46,7 @@ class Knowledge:
 class World:
     """Everything. ``judge`` looks at it whenever something has happened; ``wrong`` lists what must never be.
 
-    ``disturbed`` is when something was last out of order that keeps a copy in Vault from being renewed.
+    ``disturbed`` is when something was last out of order for anybody, ``redated`` when the API server's clock was set.
     """
 
     loop: JumpingLoop = field(default_factory=JumpingLoop)
@@ -65,6 +66,8 @@ class World:
     taken: set[str] = field(default_factory=set)
     judge: Callable[["World"], None] = lambda _world: None
     disturbed: float = 0.0
+    redated: float = 0.0
+    calm: Calm = field(default_factory=Calm)
     wrong: list[str] = field(default_factory=list)
     _starts: int = 0
 
@@ -95,10 +98,18 @@ class World:
         self._judge()
 
     def _judge(self) -> None:
+        self.calm.look(self.kube.monotonic(), self._able(), self.faults.hit_at)
         blind = any(it.sight.cut or not it.running for it in self.replicas.values())
         if blind or self.kube.forbidden or self.faults.away or any(self.faults.armed.values()):
             self.disturbed = self.kube.monotonic()
         self.judge(self)
+
+    def _able(self) -> Iterator[str]:
+        """Return the processes that could lead and renew, whichever does."""
+        for it in self.replicas.values():
+            reaches = all(map(it.wire.reaches, ("kube", "lease", "vault")))
+            if it.running and reaches and not it.sight.cut and not self.kube.forbidden:
+                yield it.name
 
     def close(self) -> None:
         """End everything."""
@@ -144,7 +155,7 @@ class World:
             self.clocks[whose].set(ahead)
             return
         self.kube.clock.set(ahead)
-        self.disturbed = self.kube.monotonic()
+        self.disturbed = self.redated = self.kube.monotonic()
         for key in self.truth.past:
             self.truth.harm(key, for_seconds=HEARD)
 
