@@ -17,6 +17,9 @@ class SizeMetrics(Protocol):
         """Count registrations by whether they are valid."""
 
 
+_Version = tuple[str, str]
+
+
 def _nobody_listens(_client_id: ClientId) -> None:
     """Serve where nothing has to follow the registry."""
 
@@ -35,6 +38,8 @@ class Memory:
         self._freshness = Freshness("its registered clients", source, stale_seconds)
         self._known: dict[ClientId, Registration] = {}
         self._invalid: set[ClientId] = set()
+        self._gone_over: dict[ClientId, set[_Version]] = {}
+        """Versions that this process has written over, until the source tells of what it has made of them."""
 
     @property
     def age(self) -> float:
@@ -64,6 +69,7 @@ class Memory:
         new = {registration.id: registration for registration in registrations}
         changed = [key for key in new.keys() | self._known.keys() if new.get(key) != self._known.get(key)]
         self._known = new
+        self._gone_over.clear()
         self._invalid = {key for key, registration in new.items() if registration.client is None}
         self.heard()
         self._count()
@@ -71,10 +77,15 @@ class Memory:
             self.on_change(key)
 
     def put(self, registration: Registration) -> None:
-        """Know a registration, and tell of it, unless it is known already."""
-        known = self._known.get(registration.id)
-        if known is not None and registration.resource_version and _version(known) == _version(registration):
+        """Know a registration, and tell of it, unless that is known already, or this process has written over it."""
+        known, version = self._known.get(registration.id), _version(registration)
+        if version in self._gone_over.get(registration.id, ()):
             return
+        self._gone_over.pop(registration.id, None)
+        if known is None or not registration.resource_version or _version(known) != version:
+            self._know(registration)
+
+    def _know(self, registration: Registration) -> None:
         self._known[registration.id] = registration
         self._invalid.discard(registration.id)
         if registration.client is None:
@@ -86,11 +97,13 @@ class Memory:
         """Know what this process has made of a registration; see :meth:`broker.ports.LiveRegistry.written`."""
         known = self._known.get(seen.id)
         if known is not None and _version(known) == _version(seen):
-            self.put(now)
+            self._gone_over.setdefault(seen.id, set()).add(_version(seen))
+            self._know(now)
 
     def drop(self, client_id: ClientId) -> None:
         """Forget a registration, and tell of it."""
         self._known.pop(client_id, None)
+        self._gone_over.pop(client_id, None)
         self._invalid.discard(client_id)
         self._count()
         self.on_change(client_id)
@@ -105,6 +118,6 @@ class Memory:
         self._size.registry_size(len(self._known) - len(self._invalid), len(self._invalid))
 
 
-def _version(registration: Registration) -> tuple[str, str]:
+def _version(registration: Registration) -> _Version:
     """Return what no two states of a resource have in common; of one in a file, the version is empty."""
     return registration.uid, registration.resource_version

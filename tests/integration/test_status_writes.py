@@ -34,14 +34,18 @@ async def broker(installed: Lab) -> AsyncIterator[BrokerProcess]:
 
 
 async def test_a_broker_overtakes_no_status_of_its_own(installed: Lab, broker: BrokerProcess) -> None:
-    """It knows what it has written before the watch brings it: where nobody else writes, no call is in vain."""
+    """It knows what it has written before the watch brings it: where nobody else writes, no call is in vain.
+
+    But for those that it makes while a watch begins anew, by a list from a moment before.
+    """
     tenant = await _tenant(installed)
     before = await _written(installed)
     await _register(tenant)
     await _until_ready(tenant, broker)
     made = await _written(installed) - before
 
-    assert set(made) == {"200"}
+    assert set(made) <= {"200", "409"}
+    assert made["409"] <= CLIENTS / 10
     assert 2 * CLIENTS <= made["200"] <= 3 * CLIENTS  # their grants, what came of them, and a condition meanwhile
 
 

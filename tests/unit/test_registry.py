@@ -301,3 +301,34 @@ async def test_what_was_heard_of_meanwhile_counts_more_than_what_was_written(mea
     memory.written(seen, replace(seen, resource_version="8"))
 
     assert memory.get(WEB) is before
+
+
+async def test_what_this_process_has_written_over_is_no_news_when_the_watch_brings_it() -> None:
+    """It has written twice before the first of them was heard of; and no memory is left of it when both were."""
+    memory, told, seen = _known("7")
+    first = replace(seen, resource_version="8")
+    second = replace(seen, resource_version="9")
+    memory.written(seen, first)
+    memory.written(first, second)
+    memory.put(read_registration(_resource("web", "8")))
+    between = memory.get(WEB)
+    memory.put(read_registration(_resource("web", "9")))
+    left = dict(memory._gone_over)
+    memory.put(read_registration(_resource("web", "10")))
+    known = memory.get(WEB)
+
+    assert between is second
+    assert left == {}
+    assert known is not None
+    assert known.resource_version == "10"
+    assert told.changed.qsize() == 3
+
+
+@pytest.mark.parametrize("how", ["listed", "gone"])
+async def test_what_was_written_over_is_forgotten_when_all_is_known_anew(how: str) -> None:
+    """After a watch that broke before it told of it."""
+    memory, _, seen = _known("7")
+    memory.written(seen, replace(seen, resource_version="8"))
+    memory.replace_all([seen]) if how == "listed" else memory.drop(WEB)
+
+    assert memory._gone_over == {}
