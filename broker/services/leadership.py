@@ -97,8 +97,7 @@ class Leadership:
                 await self._sleep(delay)
                 self._tell()
         finally:
-            self._until = float("-inf")
-            self._tell()
+            self._end()
             await self._release()
 
     async def _sleep(self, delay: float) -> None:
@@ -135,7 +134,7 @@ class Leadership:
         """Read the Lease, and take it where that is allowed."""
         record = await self._store.read()
         if record is None or record.term.holder != self._identity:
-            self._tell()  # another may have led, and be gone already: then this one begins anew
+            self._end()  # another may have led, and be gone already: then this one begins anew
         if record is not None and await self._stood_aside(record):
             return self._timing.retry
         taken = (record is None or self._may_take(record)) and await self._take(record)
@@ -146,6 +145,7 @@ class Leadership:
         mine = record.term.holder == self._identity
         if mine and record.term.candidate and self._fitness.unfit:
             log.warning("leader.unfit", candidate=record.term.candidate)
+            self._end()
             await self._store.write(released(record.term, self._clock.now()), record)
             return True
         if self._fitness.fit and may_stand(record, self._identity):
@@ -162,13 +162,26 @@ class Leadership:
         return may_take(record, self._identity, seconds)
 
     async def _take(self, over: LeaseRecord | None) -> bool:
-        """Write the Lease, and tell whether it is held: not where somebody else wrote since it was read."""
+        """Write the Lease, and tell whether it is held: not where it was written since it was read.
+
+        By whom, the next look says. It may have been this very process, whose call was given up and carried out: so the
+        lead goes on for as long as one look may take. What is left undone while nobody leads is done when the lead is
+        told, so no end of it may go untold, however short.
+        """
         started = self._clock.monotonic()
         before, unfit = over.term if over else None, self._fitness.unfit
         term = next_term(before, self._identity, self._timing.duration, self._clock.now(), unfit=unfit)
         self._held = await self._store.write(term, over)
-        self._until = started + self._timing.lead if self._held else float("-inf")
-        return self._held is not None
+        if self._held is None:
+            self._until = min(self._until, self._clock.monotonic() + self._timing.call)
+            return False
+        self._tell()
+        self._until = started + self._timing.lead
+        return True
+
+    def _end(self) -> None:
+        self._until = float("-inf")
+        self._tell()
 
     def _tell(self) -> None:
         leading = self.leading

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from broker.model.lease import Term, Timing
+from broker.model.lease import LeaseRecord, Term, Timing
 from tests.support.election import START, TICK, TIMING, Candidate, Trip, World
 
 ALONE, TWO = 1, 2
@@ -186,6 +186,58 @@ def test_one_failure_costs_nothing(fault: Trip) -> None:
 
     assert leading
     assert first.told == [True]
+
+
+def test_a_renewal_that_was_given_up_and_carried_out_is_no_gap_in_the_lead() -> None:
+    """The next one meets it, and must look whose it was: what others leave undone meanwhile, nobody would do again."""
+    with World.open() as world:
+        first = world.add("first")
+        world.pass_(1)
+        made = world.lease.record
+        assert made is not None
+        world.lease.put(made.term, made)
+        first.trips = [Trip(back=2 * TICK)] * 3
+        leading = set()
+        while first.trips:
+            world.pass_(TICK)
+            leading.add(first.leading)
+
+    assert leading == {True}
+    assert first.told == [True]
+
+
+def test_who_cannot_find_out_who_wrote_leads_for_a_look_more_and_no_longer() -> None:
+    """Its time would last longer."""
+    with World.open() as world:
+        first = world.add("first")
+        world.pass_(1)
+        world.lease.put(Term("other", 15, START, START, 7), world.lease.record)
+        first.trips = [Trip(), *[LOST] * 9]
+        while first.trips[:1] == [Trip()]:
+            world.pass_(TICK)
+        shortly_before = first.leading
+        world.pass_(TIMING.call)
+        over = first.leading
+
+    assert (shortly_before, over) == (True, False)
+    assert first.told == [True, False]
+
+
+def test_a_lead_that_was_over_for_a_moment_is_told_as_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process stood still until its time was over, and its renewal, which arrived all the same, lasts 1 s more."""
+    with World.open() as world:
+        first = world.add("first")
+        world.pass_(1)
+
+        async def slow(term: Term, over: LeaseRecord | None) -> LeaseRecord | None:
+            monkeypatch.undo()
+            world.time += TIMING.lead - 1
+            return world.lease.put(term, over)
+
+        monkeypatch.setattr(first, "write", slow)
+        world.pass_(30)
+
+    assert first.told == [True, False, True, False, True]
 
 
 @pytest.mark.parametrize("fault", [LOST, Trip(refused=True)], ids=["lost", "refused"])
