@@ -25,7 +25,7 @@ KILLS, STARTING, LEADING = 100, frozenset({0, 4, 7}), 20
 Hardly any of the others leads: with a kill each second there is seldom a leader.
 """
 
-SERVING, LED, CUT_OFF = 70, 5, 50
+SERVING, LED, CUT_OFF = 70, 3, 35
 """Bounds for how many hit a broker that has served since it was started; one that led; a call of its own."""
 
 LONGEST = 0.5
