@@ -176,7 +176,7 @@ class KubeSession:
 
     def _request(self, method: str, path: str, body: bytes, content_type: str, changed: Mapping[str, str]) -> bytes:
         head = self._head_of(changed) if changed else self._head
-        start = _start(method, self._prefix, path)
+        start = (_start_again if path.endswith("/token") else _start)(method, self._prefix, path)
         length = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         return b"".join((start, head, length, body))
 
@@ -213,12 +213,15 @@ class KubeSession:
         return self._client
 
 
-@lru_cache(maxsize=4096)
 def _start(method: str, prefix: str, path: str) -> bytes:
-    """Return a request's first line; those of TokenRequests come again and again."""
+    """Return a request's first line."""
     if not is_target(path):
         raise ValueError(f"{path!r} is not an encoded path")
     return f"{method} {prefix}{path} HTTP/1.1\r\n".encode()
+
+
+_start_again = lru_cache(maxsize=4096)(_start)
+"""For TokenRequests, whose come again and again; anchors have names that hardly ever do."""
 
 
 class Gone(Exception):  # noqa: N818 - HTTP's and Kubernetes' own word
