@@ -27,7 +27,7 @@ test: .venv/.synced needed ## Lint, types, import contracts, and all tests again
 chaos: .venv/.synced ## What fails around the broker, on real processes: what clients see, and how long (part of test, too)
 	$(RUN) python -m tests.support.kubebox
 	$(RUN) python -m tests.support.prometheus
-	timeout --signal=INT --kill-after=60 1500 $(RUN) pytest tests/chaos
+	timeout --signal=INT --kill-after=60 2100 $(RUN) pytest tests/chaos
 
 soak: .venv/.synced ## Random faults under a mixed load: nothing harmed, nothing grows; MINUTES=10; SOAK_SEED=n draws them again
 	$(RUN) python -m tests.support.kubebox
