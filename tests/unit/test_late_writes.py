@@ -17,15 +17,16 @@ PATH = PLACE.path(KEY)
 
 
 class Meanwhile(Power):
-    """Lets something happen once, right after an anchor was deleted."""
+    """Lets something happen once, right after an anchor was deleted, or another call."""
 
-    def __init__(self, what: Callable[[], None]) -> None:
+    def __init__(self, what: Callable[[], None], call: str = "delete") -> None:
         super().__init__()
         self._what = [what]
+        self._call = call
 
     def after(self, call: str) -> None:
         """Let it happen."""
-        if call == "delete" and self._what:
+        if call == self._call and self._what:
             self._what.pop()()
 
 
@@ -79,6 +80,20 @@ async def test_whoever_loses_the_lead_while_it_ends_the_tokens_of_a_copy_does_no
 
     assert kept
     assert not world.vault.entries
+
+
+async def test_whoever_loses_the_lead_while_it_looks_at_a_copy_ends_nothing(world: World) -> None:
+    """The owner may have wanted the copy again meanwhile, and the next leader keeps it."""
+    token = world.token()
+    del world.registry.known[KEY.client]
+    world.cluster.power = world.power = Meanwhile(lambda: setattr(world.cluster, "leading", False), "inspect")
+    with pytest.raises(BrokerError, match="vault_write_conflict"):
+        await world.visit()
+    world.registry.put(client())
+
+    assert token is not None
+    assert token == world.token()
+    assert world.cluster.accepts(token)
 
 
 async def test_a_removal_that_comes_late_is_made_good_at_the_next_look(world: World) -> None:

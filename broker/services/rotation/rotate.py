@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from weakref import WeakValueDictionary
 
-import structlog
-
 from broker.errors import BrokerError, Reason
 from broker.model.account import account_user
 from broker.model.audit_record import Origin
@@ -25,12 +23,11 @@ from broker.services.rotation.copy import Target, left_over, owned, renewal
 from broker.services.rotation.courtesy import at_once
 from broker.services.rotation.current import CurrentCopies
 from broker.services.rotation.outage import Outage
+from broker.services.rotation.removal import Removal
 from broker.services.rotation.shown import ShownCopies
 from broker.services.rotation.wanted import Wanted
 from broker.services.rotation.write import CopyWriter
 from broker.services.workqueue import WorkQueue
-
-log = structlog.get_logger(__name__)
 
 CHECK_SECONDS = 600.0
 """A copy is looked at after one to two times this long, in case somebody deleted or overwrote it."""
@@ -89,6 +86,7 @@ class Rotator:
         self._leader = leader
         self._place = place
         self._clock = clock
+        self._removal = Removal(store=store, writer=writer, place=place, leader=leader)
         self._seen: dict[ClientId, tuple[_News, frozenset[CopyKey]]] = {}
         self._locks: WeakValueDictionary[CopyKey, asyncio.Lock] = WeakValueDictionary()
         self.queue: WorkQueue[CopyKey] = WorkQueue("rotate", self.visit, workers=workers)
@@ -207,37 +205,23 @@ class Rotator:
 
     async def _own(self, target: Target) -> StoredCopy | None:
         """Return the target's own copy, or None where its path is free. Raises BrokerError(vault_path_taken)."""
+        led = self._leader.leading
         copy = await self._store.inspect(self._place.path(target.key))
         if copy is None or owned(copy, target):
             return copy
         if not left_over(copy, target.key, self._place.server, self._clock.now()):
             raise self._taken(target)
         # A TokenClient of this name was deleted and made again: the path is its predecessor's.
-        await self._clear(copy)
+        await self._removal.clear(copy, led=led)
         return None
 
     async def _remove(self, key: CopyKey) -> None:
+        led = self._leader.leading
         copy = await self._store.inspect(self._place.path(key))
         if copy is not None and left_over(copy, key, self._place.server, self._clock.now()):
-            await self._clear(copy)
+            await self._removal.clear(copy, led=led)
         self._current.forget(key)
         self._shown.removed(key, registered=self._registry.get(key.client) is not None)
-
-    async def _clear(self, copy: StoredCopy) -> None:
-        """End a copy's tokens, and delete it, if that is as it was seen still, and no lead was lost meanwhile.
-
-        Vault deletes whatever is there, so nothing but this look is between the end and the deletion.
-        """
-        label, led = copy.label, self._leader.leading
-        if label is None:
-            return
-        path = self._place.path(CopyKey(label.client, label.grant))
-        await self._writer.end(label)
-        there = await self._store.inspect(path)
-        if (there is not None and there.label != label) or (led and not self._leader.leading):
-            raise _not_as_seen()
-        await self._store.remove(path)
-        log.info("vault.removed", client=str(label.client), grant=label.grant)
 
     def _wait(self, target: Target, copy: StoredCopy | None, *, active: bool) -> float:
         """Return the seconds until something is to be done, at most until the next look."""
@@ -270,13 +254,6 @@ class Rotator:
         if lock is None:
             lock = self._locks[key] = asyncio.Lock()
         return lock
-
-
-def _not_as_seen() -> BrokerError:
-    text = (
-        "A copy in Vault that was to be removed is not as it was seen, or another replica leads: it is looked at again."
-    )
-    return BrokerError(Reason.VAULT_WRITE_CONFLICT, text, operator_detail=text)
 
 
 def _news(client: Client) -> _News:
