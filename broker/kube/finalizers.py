@@ -34,7 +34,8 @@ class KubeFinalizers:
         if not registration.resource_version or FINALIZER in registration.finalizers:
             return registration
         now = await self._write(registration, (*registration.finalizers, FINALIZER))
-        self._written(registration, now)
+        if now is not registration:
+            self._written(registration, now)
         return now
 
     async def release(self, registration: Registration) -> None:

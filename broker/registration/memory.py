@@ -94,9 +94,12 @@ class Memory:
         self.on_change(registration.id)
 
     def written(self, seen: Registration, now: Registration) -> None:
-        """Know what this process has made of a registration; see :meth:`broker.ports.LiveRegistry.written`."""
+        """Know what this process has made of a registration; see :meth:`broker.ports.LiveRegistry.written`.
+
+        Where nothing was heard of the source for too long, who is told could not look at it: the source tells later.
+        """
         known = self._known.get(seen.id)
-        if known is not None and _version(known) == _version(seen):
+        if self.fresh and known is not None and _version(known) == _version(seen):
             self._gone_over.setdefault(seen.id, set()).add(_version(seen))
             self._know(now)
 

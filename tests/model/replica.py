@@ -122,9 +122,10 @@ class Replica:
                 patch.setattr(app, name, _keeping(kept, name))
             for unused in ("api", "ops_router", "malformed", "turned_away"):
                 patch.setattr(app, unused, lambda *_, **__: None)
-            for made_of_a_session in ("KubeAccess", "KubeFinalizers"):
-                patch.setattr(app, made_of_a_session, lambda session, *_: session)
+            patch.setattr(app, "KubeAccess", lambda session: session)
+            patch.setattr(app, "KubeFinalizers", lambda session, written: kept.update(written=written) or session)
             jobs = app._joined(parts).jobs
+        assert kept["written"] == parts.clients.registry.written
         self.reconciler: Reconciler = kept["_reconciler"]
         self.shared: Shared = kept["Shared"]
         self.services: Services = kept["services"]

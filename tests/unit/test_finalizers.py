@@ -61,11 +61,13 @@ async def test_nothing_is_asked_where_nothing_would_change(tmp_path: Path) -> No
 
 async def test_resource_that_is_gone_needs_no_finalizer(tmp_path: Path) -> None:
     """Somebody else took it off in between: there is nothing left to do, and nothing was put on."""
+    heard = Heard()
     async with answered(tmp_path, status(404), status(404)) as (session, server):
-        finalizers = KubeFinalizers(session, Heard().written)
+        finalizers = KubeFinalizers(session, heard.written)
         await finalizers.release(HELD)
         assert await finalizers.put(REGISTRATION) == REGISTRATION
 
+    assert heard.of == []
     assert len(server.requests) == 2
 
 

@@ -303,6 +303,17 @@ async def test_what_was_heard_of_meanwhile_counts_more_than_what_was_written(mea
     assert memory.get(WEB) is before
 
 
+async def test_what_was_written_waits_for_the_source_where_nothing_was_heard_of_it() -> None:
+    """Nobody could look at it: to be told would make a write that went well a failure."""
+    memory, told, seen = _known("7")
+    memory._freshness._heard -= 90
+    memory.written(seen, replace(seen, resource_version="8"))
+    memory.heard()
+
+    assert memory.get(WEB) is seen
+    assert told.changed.empty()
+
+
 async def test_what_this_process_has_written_over_is_no_news_when_the_watch_brings_it() -> None:
     """It has written twice before the first of them was heard of; and no memory is left of it when both were."""
     memory, told, seen = _known("7")
