@@ -76,7 +76,7 @@ class Leadership:
         self._identity = identity
         self._timing = timing
         self._fitness = fitness
-        self._until = float("-inf")
+        self._until = self._ended = float("-inf")
         self._held: LeaseRecord | None = None
         self._observed: Observed | None = None
         self._told = False
@@ -144,9 +144,10 @@ class Leadership:
         """Give the Lease up for a fit candidate, or offer to lead in an unfit leader's place; tell whether one was."""
         mine = record.term.holder == self._identity
         if mine and record.term.candidate and self._fitness.unfit:
-            log.warning("leader.unfit", candidate=record.term.candidate)
             self._end()
-            await self._store.write(released(record.term, self._clock.now()), record)
+            if self._clock.monotonic() - self._ended >= self._timing.margin:  # what was begun is over or given up
+                log.warning("leader.unfit", candidate=record.term.candidate)
+                await self._store.write(released(record.term, self._clock.now()), record)
             return True
         if self._fitness.fit and may_stand(record, self._identity):
             await self._store.write(standing_for(record.term, self._identity), record)
@@ -180,6 +181,8 @@ class Leadership:
         return True
 
     def _end(self) -> None:
+        if self._until > float("-inf"):
+            self._ended = self._clock.monotonic()
         self._until = float("-inf")
         self._tell()
 
