@@ -14,6 +14,7 @@ from broker.model.client import Client, ClientId, Expect, Grant
 from broker.model.limits import NamespaceLimits
 from broker.model.status import AccessFacts
 from broker.model.token import MintedToken
+from broker.ports import Registration
 from tests.support.endings import AWAY, FORBIDDEN, SINGLY, TOGETHER, WEB, EndingWorld, handed_out, web
 from tests.support.processes import until
 from tests.support.rotation import grant
@@ -297,7 +298,12 @@ async def test_an_invalid_client_that_is_suspended_is_visited_at_once_and_shown_
     known = world.cluster.get(WEB)
     assert known is not None
     broken = replace(known, client=None, fault=Fault(Reason.INVALID_REQUEST, "spec: no"), suspended=True, generation=2)
-    world.cluster.get = lambda client_id: broken if client_id == WEB else None  # type: ignore[method-assign]
+
+    def get(client_id: ClientId) -> Registration | None:
+        version = str(world.cluster.resources[WEB].version)
+        return replace(broken, resource_version=version) if client_id == WEB else None
+
+    world.cluster.get = get  # type: ignore[method-assign]
     world.reconciler.changed(WEB)
     world.cluster.delete_fault = AWAY
     said = []
