@@ -15,6 +15,7 @@ from broker.kube.status import KubeStatusWriter
 from broker.registration.manifest import read_registration
 from tests.support.asked import Heard
 from tests.support.broker import BrokerProcess, Tenant
+from tests.support.installed import install
 from tests.support.lab import Lab
 from tests.support.processes import until
 
@@ -94,9 +95,17 @@ async def test_whoever_changes_a_client_without_pause_does_not_hold_its_status_u
     assert not _failed(broker)
 
 
-async def test_a_late_status_of_an_earlier_leader_goes_over_no_word_of_the_next(installed: Lab, tmp_path: Path) -> None:
+@pytest_asyncio.fixture(loop_scope="session")
+async def quiet() -> AsyncIterator[Lab]:
+    """Start a cluster in which no broker runs."""
+    async with Lab.start(own=True) as lab:
+        await install(lab.cluster)
+        yield lab
+
+
+async def test_a_late_status_of_an_earlier_leader_goes_over_no_word_of_the_next(quiet: Lab, tmp_path: Path) -> None:
     """It names the version on which it was decided, and the UID: a namesake is another one."""
-    tenant, cluster, token = await _tenant(installed), installed.cluster, tmp_path / "token"
+    tenant, cluster, token = await _tenant(quiet), quiet.cluster, tmp_path / "token"
     token.write_text(cluster.admin_token)
     await tenant.client("web", {"serviceAccount": {"name": "reader"}})
     _, resource = await cluster.request("GET", f"{tenant.path}/web")
