@@ -221,7 +221,7 @@ def _start(method: str, prefix: str, path: str) -> bytes:
 
 
 _start_again = lru_cache(maxsize=4096)(_start)
-"""For TokenRequests, whose come again and again; anchors have names that hardly ever do."""
+"""For TokenRequests: theirs come again and again, and those that name an anchor hardly ever."""
 
 
 class Gone(Exception):  # noqa: N818 - HTTP's and Kubernetes' own word

@@ -10,7 +10,15 @@ import pytest
 import pytest_asyncio
 
 from tests.monitoring.rules import ALERTS, RULES
-from tests.support.alerted import TROUBLED_SECONDS, Expected, Fired, assert_told, remove, until_fired
+from tests.support.alerted import (
+    TROUBLED_SECONDS,
+    Expected,
+    Fired,
+    assert_told,
+    is_copied,
+    remove,
+    until_fired,
+)
 from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.installed import install
 from tests.support.lab import Lab
@@ -95,7 +103,7 @@ async def night(harmed: Lab) -> AsyncIterator[Night]:
     expiring = next(
         rule for group in rules["groups"] for rule in group["rules"] if rule["alert"].endswith("TokenExpiring")
     )
-    assert WHOLE[0] in expiring["expr"]
+    assert WHOLE[0] in expiring["expr"]  # twice: with_threshold is for those that stand once
     expiring["expr"] = expiring["expr"].replace(*WHOLE)
     tenant = await Tenant.create(harmed.cluster, NAME)
     async with BrokerProcess.start(harmed, NAME) as broker:
@@ -149,14 +157,10 @@ async def trouble(night: Night, mishaps: Fired) -> Fired:
     """Let two things break that harm all clients, and return what fires."""
     assert mishaps
     await night.tenant.patch("keeper", {"grants": [{"serviceAccount": {"name": "kept"}, "vault": KEPT}]})
-    await until(partial(_copied, night), what="the token is in Vault")
+    await until(partial(is_copied, night.tenant, "keeper"), what="the token is in Vault")
     async with troubled(night):
         await night.until_fired(TROUBLE, partial(night.ask, night.keeper, deliver="vault"))
     return night.fired
-
-
-async def _copied(night: Night) -> bool:
-    return (await night.tenant.condition("keeper", "VaultSynced")).get("status") == "True"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

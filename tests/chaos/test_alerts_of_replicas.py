@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.monitoring.rules import RULES
-from tests.support.alerted import Expected, Fired, assert_told, remove, with_threshold
+from tests.support.alerted import Expected, Fired, assert_told, is_copied, remove, with_threshold
 from tests.support.broker import ACCOUNT, Tenant
 from tests.support.chaos.setting import BY_ITSELF, READER
 from tests.support.lab import Lab
@@ -98,12 +98,8 @@ async def replicas(harmed: Lab) -> AsyncIterator[Replicas]:
     async with Replicas.start(harmed, NAME, rules) as started:
         await started.tenant.ready_client("keeper", "kept", vault=BY_ITSELF)
         await started.tenant.ready_client("watcher", "reader", expect={"allow": ["list pods"]})
-        await until(partial(_has_copy, started.tenant), what="the token is in Vault")
+        await until(partial(is_copied, started.tenant, "keeper"), what="the token is in Vault")
         yield started
-
-
-async def _has_copy(tenant: Tenant) -> bool:
-    return (await tenant.condition("keeper", "VaultSynced")).get("status") == "True"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

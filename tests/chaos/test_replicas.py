@@ -19,7 +19,7 @@ from tests.support.chaos.short_tokens import SHORTENED, ShorteningProxy
 from tests.support.lab import Lab
 
 HANDED_OVER_SECONDS = 60.0
-"""docs/leader.md: a leader that does not reach Vault makes room within this time."""
+"""Within this a leader that does not reach Vault makes room, with a Lease of 5 s; docs/leader.md is about 15."""
 
 REST_SECONDS = 15.0
 """For so long a copy is good when Vault is back: it expires unless it is renewed within this time."""

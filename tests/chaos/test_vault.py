@@ -166,11 +166,7 @@ async def test_all_versions_destroyed(scene: Scene) -> None:
     async with scene.fault("Vault: all versions destroyed by a user"):
         for app in scene.apps:
             await destroy_all(scene.lab.vault, app)
-        await scene.sees(ROTATED, NO_ANSWER)
-        await _synced(scene, "kept", "True", "Synced")  # nobody has looked yet
-        await _visited(scene)
-        for what in (DELIVER, DELIVERED, ROTATED):
-            await scene.sees(what, "200")
+        await _written_at_the_next_visit(scene)
     outcome = await scene.healed()
 
     assert issuing_went_on(outcome)
@@ -186,11 +182,7 @@ async def test_metadata_deleted(scene: Scene) -> None:
             app.lose()
             assert (await scene.lab.vault.api("DELETE", f"secret/metadata/{app.path}"))[0] == 204
         await _forget_versions(scene)
-        await scene.sees(ROTATED, NO_ANSWER)
-        await _synced(scene, "kept", "True", "Synced")  # nobody has looked yet
-        await _visited(scene)
-        for what in (DELIVER, DELIVERED, ROTATED):
-            await scene.sees(what, "200")
+        await _written_at_the_next_visit(scene)
     outcome = await scene.healed()
 
     assert issuing_went_on(outcome)
@@ -246,6 +238,15 @@ async def test_restarted_without_its_data(scene: Scene, quiet: VaultApp) -> None
 async def _visited(scene: Scene) -> None:
     """Have the broker look at the copy now, not at some time within twenty minutes: its TokenClient has changed."""
     await scene.tenant.patch("kept", {"owner": uuid.uuid4().hex})
+
+
+async def _written_at_the_next_visit(scene: Scene) -> None:
+    """See that apps find nothing and that no status says so before somebody looks; then that all is there again."""
+    await scene.sees(ROTATED, NO_ANSWER)
+    await _synced(scene, "kept", "True", "Synced")
+    await _visited(scene)
+    for what in (DELIVER, DELIVERED, ROTATED):
+        await scene.sees(what, "200")
 
 
 def _app(scene: Scene, what: str) -> VaultApp:

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from tests.support.broker import BrokerProcess, Registered, Tenant
 from tests.support.killing_proxy import KillingProxy
+from tests.support.kills import Bench
 from tests.support.lab import Lab
 from tests.support.processes import until
 
@@ -25,8 +26,7 @@ NO_LEASE = {"leases", "selfsubjectaccessreviews"}
 class Counted:
     """A cluster, and a proxy before it that counts what one broker asks."""
 
-    lab: Lab
-    proxy: KillingProxy
+    bench: Bench
     tenant: Tenant
     clients: list[Registered]
 
@@ -40,11 +40,9 @@ class Counted:
     async def calls(self, lease: dict[str, Any]) -> Counter[str]:
         """Start a broker behind the proxy, let the last client have a token, change it, and return what was asked."""
         name = f"counted-{secrets.token_hex(4)}"
-        server = {"server": self.proxy.url, "ca_file": str(self.proxy.ca_file)}
-        token = {"token_file": str(self.lab.processes.folder / name / "token")}
-        lines = self.proxy.arm(lambda line: not NO_LEASE.intersection(line.replace("?", "/").split("/")))
+        lines = self.bench.proxy.arm(lambda line: not NO_LEASE.intersection(line.replace("?", "/").split("/")))
         client, other = self.clients[-1], self.clients[0]
-        async with BrokerProcess.start(self.lab, name, kubernetes=server | token, lease=lease) as broker:
+        async with self.bench.broker(name, lease=lease) as broker:
             await until(lambda: _answers(broker, client, 200), what="the last client has a token")
             await self.tenant.patch(other.id.partition("/")[2], {"suspend": True})
             await until(lambda: _answers(broker, other, 403), what="the first is suspended")
@@ -74,14 +72,14 @@ async def counted(installed: Lab) -> AsyncIterator[Counted]:
     await tenant.account("reader")
     async with KillingProxy.start(installed.cluster, folder) as proxy:
         assert isinstance(proxy, KillingProxy)
-        yield Counted(installed, proxy, tenant, [])
+        yield Counted(Bench(installed, proxy), tenant, [])
 
 
 async def test_what_a_follower_asks_does_not_grow_with_clients(counted: Counted) -> None:
     """With many it is what it is with few, call by call; of one that leads it is not."""
     name = f"follows-{secrets.token_hex(4)}"
     lease = {"name": name, "duration_seconds": 15}
-    async with BrokerProcess.start(counted.lab, name, lease=lease) as leader:
+    async with BrokerProcess.start(counted.bench.lab, name, lease=lease) as leader:
         await counted.grow(FEW, leader)
         few = await counted.calls(lease)
         await counted.grow(MANY, leader)

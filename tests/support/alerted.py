@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from tests.monitoring.rules import ALERTS, RUNBOOKS
+from tests.support.broker import Tenant
 from tests.support.cluster import Cluster
 from tests.support.processes import ProgramError, until
 from tests.support.watching import Labels, Watching
@@ -46,6 +47,11 @@ async def until_fired(watching: Watching, expected: Expected, ask: Callable[[], 
     with suppress(ProgramError):  # each test says which one did not
         await until(all_fired, what="all alerts fire", seconds=TROUBLED_SECONDS)
     return fired
+
+
+async def is_copied(tenant: Tenant, client: str) -> bool:
+    """Tell whether a TokenClient says that its token is in Vault."""
+    return (await tenant.condition(client, "VaultSynced")).get("status") == "True"
 
 
 async def remove(cluster: Cluster, *namespaces: str) -> None:

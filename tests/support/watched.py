@@ -9,11 +9,11 @@ from typing import Any, Self
 from tests.support.alerted import Expected, Fired, remove, until_fired
 from tests.support.broker import BrokerProcess, Tenant
 from tests.support.certificates import Authority
-from tests.support.chaos.leading import LEASE_SECONDS, SLACK, leads
+from tests.support.chaos.leading import LEASE_SECONDS, SLACK, until_one_leads
 from tests.support.chaos.proxy import ChaosProxy
 from tests.support.chaos.setting import proxy_of
 from tests.support.lab import Lab
-from tests.support.processes import free_port, until
+from tests.support.processes import free_port
 from tests.support.registries import DirectorySource
 from tests.support.scripted import Reply
 from tests.support.watching import Watching
@@ -62,14 +62,7 @@ class Replicas:
 
     async def until_one_leads(self, *others: int) -> int:
         """Wait until one replica leads that is none of the ``others``, and return its number."""
-        found: list[int] = []
-
-        async def one() -> bool:
-            found[:] = [number for number, broker in enumerate(self.brokers) if await leads(broker)]
-            return len(found) == 1 and found[0] not in others
-
-        await until(one, what=f"one leads, not {others}", seconds=LEASE_SECONDS + 2 * SLACK)
-        return found[0]
+        return await until_one_leads(self, *others, seconds=LEASE_SECONDS + 2 * SLACK)
 
     def hurt_lease(self, number: int, reply: Reply) -> None:
         """Answer a replica's calls about its Lease in this way."""

@@ -216,10 +216,9 @@ class Rotator:
         return None
 
     async def _remove(self, key: CopyKey) -> None:
-        led = self._leader.leading
         copy = await self._store.inspect(self._place.path(key))
         if copy is not None and left_over(copy, key, self._place.server, self._clock.now()):
-            await self._removal.clear(copy, led=led)
+            await self._removal.clear(copy, led=True)
         self._current.forget(key)
         self._shown.removed(key, registered=self._registry.get(key.client) is not None)
 

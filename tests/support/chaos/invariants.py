@@ -58,8 +58,7 @@ class Copy:
         """Read a copy's metadata, again for a moment where its newest version has no label yet: the load goes on."""
         end = time.monotonic() + LABELLED_SECONDS
         while True:
-            status, answer = await lab.vault.api("GET", f"secret/metadata/{self.app.path}")
-            label = read_label(answer["data"]["custom_metadata"] or {}) if status == 200 else None
+            status, answer, label = await _metadata(lab, self.app)
             described = label is not None and label.version == answer["data"]["current_version"]
             if described or status != 200 or time.monotonic() > end:
                 return status, answer, label
@@ -67,8 +66,7 @@ class Copy:
 
     async def label(self, lab: Lab) -> CopyLabel | None:
         """Return what stands next to the newest version, or None where Vault does not say."""
-        status, answer = await lab.vault.api("GET", f"secret/metadata/{self.app.path}")
-        return read_label(answer["data"]["custom_metadata"] or {}) if status == 200 else None
+        return (await _metadata(lab, self.app))[2]
 
 
 def gaps(versions: dict[str, Any], newest: int, spoiled: Collection[int]) -> Iterable[str]:
@@ -79,6 +77,12 @@ def gaps(versions: dict[str, Any], newest: int, spoiled: Collection[int]) -> Ite
     for number, one in versions.items():
         if int(number) not in spoiled and (one["destroyed"] or one["deletion_time"]):
             yield f"version {number} was deleted"
+
+
+async def _metadata(lab: Lab, app: VaultApp) -> tuple[int, dict[str, Any], CopyLabel | None]:
+    """Return what Vault answers about a copy, and the label that stands next to its newest version."""
+    status, answer = await lab.vault.api("GET", f"secret/metadata/{app.path}")
+    return status, answer, read_label(answer["data"]["custom_metadata"] or {}) if status == 200 else None
 
 
 async def anchors(lab: Lab, namespace: str) -> list[dict[str, Any]]:
@@ -158,8 +162,7 @@ async def named_versions(lab: Lab, apps: Iterable[VaultApp]) -> frozenset[str]:
     """Return the UIDs of the anchors that labels in Vault name below those of their grants."""
     uids: set[str] = set()
     for app in apps:
-        status, answer = await lab.vault.api("GET", f"secret/metadata/{app.path}")
-        label = read_label(answer["data"]["custom_metadata"] or {}) if status == 200 else None
+        _, _, label = await _metadata(lab, app)
         if label is not None:
-            uids |= {label.anchor.uid, *(one.anchor.uid for one in label.retired)}
+            uids |= {anchor.uid for anchor in label.anchors}
     return frozenset(uids)

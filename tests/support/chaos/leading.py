@@ -1,5 +1,7 @@
 """Which of some replicas leads, by its own word, and what it does then."""
 
+from typing import Protocol
+
 from tests.support.broker import BrokerProcess
 from tests.support.chaos.scene import Scene
 from tests.support.chaos.setting import ROTATED
@@ -14,14 +16,22 @@ SLACK = 10.0
 _ROTATION_SECONDS = 90.0
 
 
+class Replicated(Protocol):
+    """Has replicas, such as a scene."""
+
+    @property
+    def brokers(self) -> list[BrokerProcess]:
+        """Return them, by number."""
+
+
 async def leads(broker: BrokerProcess) -> bool:
     """Tell whether a replica says that it leads."""
     return "tokenbroker_leader 1.0" in (await broker.metrics()).splitlines()
 
 
-async def leaders(scene: Scene) -> list[int]:
+async def leaders(of: Replicated) -> list[int]:
     """Return the numbers of those that say so."""
-    return [number for number, broker in enumerate(scene.brokers) if await leads(broker)]
+    return [number for number, broker in enumerate(of.brokers) if await leads(broker)]
 
 
 async def until_leaders(scene: Scene, *numbers: int, seconds: float = 30.0) -> float:
@@ -35,14 +45,16 @@ async def until_leaders(scene: Scene, *numbers: int, seconds: float = 30.0) -> f
     return scene.now - began
 
 
-async def until_one_leads(scene: Scene) -> int:
-    """Wait until there is one leader, and return its number."""
+async def until_one_leads(of: Replicated, *others: int, seconds: float = 30.0) -> int:
+    """Wait until there is one leader, which is none of the ``others``, and return its number."""
+    found: list[int] = []
 
     async def one() -> bool:
-        return len(await leaders(scene)) == 1
+        found[:] = await leaders(of)
+        return len(found) == 1 and found[0] not in others
 
-    await until(one, what="one leads")
-    return (await leaders(scene))[0]
+    await until(one, what=f"one leads, not {others}", seconds=seconds)
+    return found[0]
 
 
 async def until_replaced(scene: Scene) -> None:
