@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from broker.errors import BrokerError
 from broker.model.client import Client, ClientId
@@ -9,6 +10,7 @@ from broker.model.decision import Denied, standing
 from broker.model.schedule import spread
 from broker.ports import Clock, Finalizers, Leader, Registration, Registry
 from broker.services.anchored import AnchoredGrants
+from broker.services.bit_by_bit import bit_by_bit
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender, NotEnded, may_pass, require_ended
 from broker.services.first_pass import FirstPass
@@ -107,8 +109,7 @@ class Reconciler:
     def lead(self) -> None:
         """Visit everybody: this replica leads from now on."""
         self._board.start_over()
-        for client_id in self._seen:
-            self._plan(client_id, news=False)
+        bit_by_bit(partial(self._plan, news=False), self._seen)
 
     def stand_back(self) -> None:
         """Take note that this replica leads no more."""

@@ -137,6 +137,12 @@ async def test_every_token_of_the_audit_logs_was_looked_for(told: Lab, client_se
 
 
 @own_cluster
+async def test_nothing_that_the_servers_wrote_down_was_put_aside(told: Lab) -> None:
+    """The API server has one audit log, however much was written: what it puts aside would not be searched."""
+    assert [file.name for file in told.folder.glob("kubernetes-audit*.log*")] == ["kubernetes-audit.log"]
+
+
+@own_cluster
 @pytest.mark.parametrize("kind", Kind)
 async def test_planted_value_would_be_found(told: Lab, client_secrets: list[str], kind: Kind) -> None:
     """There are values of each kind, and any of them is found in a line of the log, in HTTP Basic, or cut off."""

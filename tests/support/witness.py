@@ -14,6 +14,9 @@ BROKER = "system:serviceaccount:tokenbroker:tokenbroker"
 SHORTEST = 20
 """Nothing shorter is a token: tests write words like ``x`` to Vault, too."""
 
+_WHOLE_MEGABYTES = 100_000
+"""The API server goes on in another file after 100 MB, unless it is told: a whole run's traces are more than that."""
+
 _POLICY = f"""
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -43,7 +46,8 @@ def kubernetes_flags(folder: Path) -> list[str]:
     """Write an audit policy, and return the API server's flags for it."""
     policy = folder / "kubernetes-audit-policy.yaml"
     policy.write_text(_POLICY)
-    return [f"--audit-policy-file={policy}", f"--audit-log-path={_kubernetes_log(folder)}"]
+    size = f"--audit-log-maxsize={_WHOLE_MEGABYTES}"
+    return [f"--audit-policy-file={policy}", f"--audit-log-path={_kubernetes_log(folder)}", size]
 
 
 def openbao_section(folder: Path) -> str:

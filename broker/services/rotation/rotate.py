@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from weakref import WeakValueDictionary
 
 from broker.errors import BrokerError, Reason
@@ -19,6 +20,7 @@ from broker.model.schedule import spread
 from broker.model.stored_copy import StoredCopy
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Clock, Leader, Registry, VaultStore
+from broker.services.bit_by_bit import bit_by_bit
 from broker.services.rotation.copy import Target, left_over, owned, renewal
 from broker.services.rotation.courtesy import at_once
 from broker.services.rotation.current import CurrentCopies
@@ -108,8 +110,7 @@ class Rotator:
     def lead(self) -> None:
         """Visit every copy: this replica leads from now on, and another one may have written meanwhile."""
         self._current.stand_back()
-        for _, keys in self._seen.values():
-            self._add(keys)
+        self._add(key for _, keys in self._seen.values() for key in keys)
 
     def stand_back(self) -> None:
         """Take note that this replica leads no more."""
@@ -118,9 +119,8 @@ class Rotator:
 
     def revisit(self, namespace: str) -> None:
         """Visit the copies of a namespace, which may have been lost."""
-        for client_id, (_, keys) in self._seen.items():
-            if client_id.namespace == namespace:
-                self._add(keys)
+        of_namespace = (keys for client_id, (_, keys) in self._seen.items() if client_id.namespace == namespace)
+        self._add(chain.from_iterable(of_namespace))
 
     def reached_again(self) -> None:
         """Visit the copies that were not looked at while Vault was away."""
@@ -245,8 +245,7 @@ class Rotator:
         )
 
     def _add(self, keys: Iterable[CopyKey]) -> None:
-        for key in keys:
-            self.queue.add(key)
+        bit_by_bit(self.queue.add, keys)
 
     def _lock(self, key: CopyKey) -> asyncio.Lock:
         lock = self._locks.get(key)

@@ -1,0 +1,43 @@
+"""Thousands of keys are taken in without holding up who comes meanwhile, and none is left out."""
+
+import asyncio
+
+import pytest
+
+from broker.services.bit_by_bit import FEW, bit_by_bit
+
+
+def test_few_are_taken_at_once_and_need_no_loop() -> None:
+    """What is no more than a few does not wait."""
+    taken: list[int] = []
+
+    bit_by_bit(taken.append, range(FEW - 1))
+
+    assert taken == list(range(FEW - 1))
+
+
+@pytest.mark.parametrize("many", [FEW, FEW + 1, 2 * FEW, 7 * FEW + 3])
+async def test_others_have_their_turn_between_few_and_few(many: int) -> None:
+    """Somebody who comes each time that the loop goes round never waits for more than a few."""
+    taken: list[int] = []
+    seen = [0]
+
+    bit_by_bit(taken.append, range(many))
+    while seen[-1] != len(taken):
+        seen.append(len(taken))
+        await asyncio.sleep(0)
+
+    assert taken == list(range(many))
+    assert max(after - before for before, after in zip(seen, [*seen[1:], many], strict=True)) == FEW
+
+
+async def test_keys_may_change_meanwhile() -> None:
+    """Those are taken that were there when it began, though what holds them has changed since."""
+    keys = dict.fromkeys(range(2 * FEW))
+    taken: list[int] = []
+
+    bit_by_bit(taken.append, keys)
+    keys.clear()
+    await asyncio.sleep(0)
+
+    assert taken == list(range(2 * FEW))
