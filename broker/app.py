@@ -21,6 +21,7 @@ from broker.observing import not_ready, observe
 from broker.parts import Parts, made
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
+from broker.services.courtesy import Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.lead_news import LeadNews
@@ -150,7 +151,9 @@ def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
         anchored=anchored,
         leader=parts.leadership,
     )
+    turns = Turns(parts.gate)
     hands = Hands(
+        turns=turns,
         anchors=parts.clients.anchors,
         minter=parts.minter,
         access=Verifier(KubeAccess(parts.session), parts.rules, parts.clock, rush),
@@ -159,7 +162,7 @@ def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
         tokens=shared.tokens,
         leader=parts.leadership,
     )
-    return Reconciler(
+    reconciler = Reconciler(
         registry=parts.clients.registry,
         preparer=Preparer(hands, shared.book, parts.rules),
         ender=ender,
@@ -172,6 +175,8 @@ def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
         prepared=shared.keeper.prepared if shared.keeper is not None else _nobody_waits,
         anchored=anchored,
     )
+    turns.late = reconciler.queue.overdue
+    return reconciler
 
 
 def _nobody_waits(_client_id: ClientId, _grant: str) -> None:

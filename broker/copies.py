@@ -13,10 +13,10 @@ from broker.model.decision import Rules
 from broker.model.vault_path import VaultPlace
 from broker.ports import Anchors, AuditLog, Clock, Leader, LiveRegistry, VaultStore
 from broker.services.board import StatusBoard
+from broker.services.courtesy import Callers, Turns
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.rotation.behind_callers import CourteousMinter, CourteousStore
-from broker.services.rotation.courtesy import Callers, Turns
 from broker.services.rotation.current import CurrentCopies
 from broker.services.rotation.left_anchors import LeftAnchors
 from broker.services.rotation.outage import Outage, Reach

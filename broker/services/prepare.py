@@ -16,9 +16,13 @@ from broker.model.token import Anchor, MintedToken, TokenSpec
 from broker.ports import Anchors, Leader, Minter
 from broker.services.anchored import AnchoredGrants
 from broker.services.by_grant import keep_granted
+from broker.services.courtesy import Kind, Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook, not_ready
 from broker.services.token_anchors import TokenAnchors
+
+LOOKS_AGAIN = 8
+"""How many grants that work are looked at again at a time while no callers come."""
 
 
 class AccessCheck(Protocol):
@@ -45,8 +49,9 @@ class AccessCheck(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """What preparing a grant acts with."""
+    """What preparing a grant acts with; ``turns`` are those of grants that work, and are looked at again."""
 
+    turns: Turns
     anchors: Anchors
     minter: Minter
     access: AccessCheck
@@ -67,6 +72,7 @@ class Preparer:
         self._hands = hands
         self._book = book
         self._rules = rules
+        self._again = Kind(LOOKS_AGAIN)
         self._trials: defaultdict[ClientId, dict[str, Anchor]] = defaultdict(dict)
 
     async def prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None = None) -> AccessFacts | None:
@@ -140,6 +146,12 @@ class Preparer:
             self._book.put(client, await self._follow(client, grant, listed))
             self._hands.anchored.note(client.id, client.uid, grant)
             return None
+        if self._book.get(client, grant) is None:
+            return await self._look(client, grant)
+        async with self._hands.turns.turn(self._again):
+            return await self._look(client, grant)
+
+    async def _look(self, client: Client, grant: Grant) -> AccessFacts:
         token = await self._try_out(client, grant)
         facts = await self._hands.access.check(client, grant, token)
         self._hands.anchored.note(client.id, client.uid, grant)

@@ -67,6 +67,25 @@ def test_rotation_that_is_late_for_long_is_not_held_up_by_callers(world: World) 
     assert seen[1] == pytest.approx(1000, abs=1)
 
 
+def test_looks_again_stand_back_for_callers_at_the_gate_until_they_are_late_for_long(world: World) -> None:
+    """They have turns of their own, so that rotation does not hold them up, and ask how late looks are."""
+    replica = world.replicas["a"]
+    turns = replica.reconciler._preparer._hands.turns
+    seen = list[float]()
+
+    def late() -> None:
+        seen.append(turns.late())
+        replica.reconciler.queue.add(WEB, -1000)
+        seen.append(turns.late())
+
+    world.do(late)
+
+    assert turns._callers is replica.gate
+    assert turns is not replica.keeper._store._turns  # type: ignore[attr-defined]
+    assert seen[0] < 1
+    assert seen[1] == pytest.approx(1000, abs=1)
+
+
 def test_whatever_is_queued_is_done(world: World) -> None:
     """Each queue has somebody who visits what is in it."""
     replica = world.replicas["a"]

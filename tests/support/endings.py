@@ -23,6 +23,7 @@ from broker.model.vault_path import CopyKey
 from broker.ports import LiveToken, Registration, Reviewed
 from broker.services.anchored import AnchoredGrants
 from broker.services.board import StatusBoard
+from broker.services.courtesy import Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.introspect import Introspector
@@ -408,6 +409,7 @@ class EndingWorld:
 
     def _reconciler(self) -> Reconciler:
         hands = Hands(
+            turns=Turns(a_gate(self.clock)),
             anchors=self.cluster,
             minter=self.cluster,
             access=self.cluster,

@@ -7,8 +7,7 @@ import pytest
 from broker.model.audit_record import Origin
 from broker.model.decision import Allowed
 from broker.model.token import Anchor, MintedToken
-from broker.services.rotation.behind_callers import CourteousMinter, CourteousStore
-from broker.services.rotation.courtesy import (
+from broker.services.courtesy import (
     FEW,
     HELD_SECONDS,
     LATELY_SECONDS,
@@ -18,6 +17,7 @@ from broker.services.rotation.courtesy import (
     Turns,
     at_once,
 )
+from broker.services.rotation.behind_callers import CourteousMinter, CourteousStore
 from tests.support.rotation import KEY, PLACE, World, client
 
 
@@ -231,7 +231,7 @@ async def test_what_is_late_for_long_is_not_held_up_by_callers() -> None:
 
 async def test_a_call_that_hangs_holds_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Vault that does not answer must not keep tokens from being minted; its own kind is bounded still."""
-    monkeypatch.setattr("broker.services.rotation.courtesy.HELD_SECONDS", 0.01)
+    monkeypatch.setattr("broker.services.courtesy.HELD_SECONDS", 0.01)
     assert HELD_SECONDS == 0.25
     crowd = Crowd(callers=True)
     await crowd.come("mint 1", "mint 2", "mint 3", "write 1", "write 2", "write 3")

@@ -1,5 +1,6 @@
 """A grant is looked at before anything is issued, and what is found ends what was; among fakes."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -15,11 +16,12 @@ from broker.model.prepared import Prepared
 from broker.model.sensitive import Sensitive
 from broker.model.status import AccessFacts
 from broker.model.token import Anchor, MintedToken, TokenSpec
+from broker.services import courtesy
 from broker.services.anchored import AnchoredGrants
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
-from broker.services.prepare import Hands, Preparer
+from broker.services.prepare import LOOKS_AGAIN, Hands, Preparer
 from broker.services.rush import Rush
 from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import STAND_BACK_SECONDS, Verifier
@@ -113,6 +115,27 @@ class Counted:
         """Count nothing."""
 
 
+class Callers:
+    """Implements :class:`broker.services.courtesy.Callers`: one has a request in flight until it is served."""
+
+    def __init__(self) -> None:
+        self.stood_back = 0
+        self.come = True
+        self.served = asyncio.Event()
+        self.served.set()
+
+    async def quiet(self, seconds: float) -> None:
+        """Count those who stand back, and let them, however long."""
+        assert seconds == courtesy.STAND_BACK_SECONDS
+        self.stood_back += 1
+        await self.served.wait()
+
+    def lately(self, seconds: float) -> bool:
+        """Tell what a test says."""
+        assert seconds == courtesy.LATELY_SECONDS
+        return self.come
+
+
 class Bench:
     """A preparer among fakes, and a client."""
 
@@ -124,7 +147,9 @@ class Bench:
         self.trials, self.counted, self.book = Trials(), Counted(), GrantBook()
         self.tokens = TokenAnchors(self.cluster, self.trials.clock)
         anchored = AnchoredGrants()
+        self.callers = Callers()
         hands = Hands(
+            turns=courtesy.Turns(self.callers),
             anchors=self.cluster,
             minter=self.trials,
             access=self.access,
@@ -169,6 +194,58 @@ class Bench:
         await self.prepare()
         await self.cluster.ensure(self.client, vault_anchor("uid-1", self.grant))
         assert self.anchors == {"grant", "trial", "vault"}
+
+
+async def settled() -> None:
+    """Let begin what may."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_grant_that_works_is_looked_at_again_after_the_callers() -> None:
+    """Nothing is asked before; one that does not work yet waits for nobody."""
+    bench = Bench()
+    bench.callers.served.clear()
+    await bench.prepare()
+    first = (bench.callers.stood_back, len(bench.trials.specs))
+    again = asyncio.create_task(bench.prepare())
+    await settled()
+    waiting = (bench.callers.stood_back, len(bench.trials.specs))
+    bench.callers.served.set()
+    await again
+
+    assert (first, waiting) == ((0, 1), (1, 1))
+    assert len(bench.trials.specs) == 2
+
+
+async def test_grants_that_work_are_looked_at_one_by_one_while_callers_come() -> None:
+    """Where none come, so many at a time; one that does not work any more waits for none of them."""
+    bench = Bench()
+    await bench.prepare()
+    bench.callers.served.clear()
+    looks = [asyncio.create_task(bench.prepare()) for _ in range(LOOKS_AGAIN + 1)]
+    await settled()
+    beside_callers = bench.callers.stood_back
+    bench.callers.come = False
+    looks.append(asyncio.create_task(bench.prepare()))
+    await settled()
+    alone = bench.callers.stood_back
+    bench.book.forget(bench.client.id)
+    await bench.prepare()
+    for look in looks:
+        look.cancel()
+
+    assert (beside_callers, alone) == (1, LOOKS_AGAIN)
+
+
+async def test_a_replica_that_follows_does_not_stand_back() -> None:
+    """It asks next to nothing."""
+    bench = Bench()
+    await bench.prepare()
+    bench.cluster.leading = False
+    await bench.prepare()
+
+    assert bench.callers.stood_back == 0
 
 
 async def test_grant_is_looked_at_before_its_anchor_is_made() -> None:

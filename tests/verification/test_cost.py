@@ -17,6 +17,7 @@ from broker.kube.token_requests import TokenRequests
 from broker.metrics.counted import Metrics
 from broker.model.decision import Rules
 from broker.services.anchored import AnchoredGrants
+from broker.services.courtesy import Turns
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.prepare import Hands, Preparer
@@ -25,6 +26,7 @@ from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import Verifier
 from tests.support.accounts import Account, rule
 from tests.support.broker import CONFIG
+from tests.support.gates import a_gate
 from tests.support.inside import AUDIENCE, read_client
 from tests.support.rotation import NoAudit
 from tests.verification.conftest import Limited
@@ -75,6 +77,7 @@ async def test_calls_for_one_look(name: str, grant: dict[str, Any], first: int, 
         rules, clock, anchors = Rules("tokenbroker", AUDIENCE), SystemClock(), KubeAnchors(session)
         anchored = AnchoredGrants()
         hands = Hands(
+            turns=Turns(a_gate(clock)),
             anchors=anchors,
             minter=TokenRequests(session, Metrics()),
             access=Verifier(KubeAccess(session), rules, clock, Rush(clock)),

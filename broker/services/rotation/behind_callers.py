@@ -9,7 +9,7 @@ from broker.model.sensitive import Sensitive
 from broker.model.stored_copy import StoredCopy
 from broker.model.token import Anchor, MintedToken
 from broker.ports import VaultStore
-from broker.services.rotation.courtesy import Kind, Turns
+from broker.services.courtesy import Kind, Turns
 
 MINTS, VAULT_CALLS = 4, 12
 """How many are made at a time while no callers come."""

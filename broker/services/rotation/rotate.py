@@ -21,8 +21,8 @@ from broker.model.stored_copy import StoredCopy
 from broker.model.vault_path import CopyKey, VaultPlace
 from broker.ports import Clock, Leader, Registry, VaultStore
 from broker.services.bit_by_bit import bit_by_bit
+from broker.services.courtesy import at_once
 from broker.services.rotation.copy import Target, left_over, owned, renewal
-from broker.services.rotation.courtesy import at_once
 from broker.services.rotation.current import CurrentCopies
 from broker.services.rotation.outage import Outage
 from broker.services.rotation.removal import Removal
@@ -38,7 +38,7 @@ SHORTEST_WAIT_SECONDS = 30.0
 """No copy is visited more often, even where the clocks of broker and API server disagree by more than a TTL."""
 
 WORKERS = 16
-"""How many copies are looked at at a time; what they ask for takes turns (:mod:`broker.services.rotation.courtesy`)."""
+"""How many copies are looked at at a time; what they ask for takes turns (:mod:`broker.services.courtesy`)."""
 
 
 _News = tuple[str, int, datetime | None]

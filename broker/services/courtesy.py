@@ -2,7 +2,8 @@
 
 A renewal has hours, a caller is waiting. Each wait is short, so that callers who never stop cannot hold up rotation.
 And while callers come at all, one call is made at a time, to whomever: who comes now has hardly more than those before
-him. docs/performance.md has what that costs and gains.
+him. The same holds, with turns of their own, for looks at accounts of grants that work: a look counts as a call.
+docs/performance.md has what that costs and gains.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ HELD_SECONDS = 0.25
 """After so long a call holds up no others: whoever it waits for hangs, and others may not."""
 
 PATIENCE_SECONDS = 240.0
-"""When copies are late by more, as many calls are made as if no callers came: where each takes long, that is needed."""
+"""What is late by more goes on as if no callers came: where each call takes long, that is needed."""
 
 
 class Callers(Protocol):
@@ -54,7 +55,7 @@ def at_once() -> Iterator[None]:
 
 @dataclass(slots=True, eq=False)
 class Kind:
-    """Calls to one of both: how many are made at a time, at most, and are being made."""
+    """Calls of one kind: how many are made at a time, at most, and are being made."""
 
     most: int
     taken: int = 0
@@ -70,9 +71,9 @@ class _Call:
 
 
 class Turns:
-    """Lets rotation make calls. Who came first has the first turn that is free for his kind.
+    """Lets calls be made. Who came first has the first turn that is free for his kind.
 
-    ``late`` says for how many seconds the oldest copy has been due.
+    ``late`` says for how many seconds the oldest of what they are made for has been due.
     """
 
     def __init__(self, callers: Callers) -> None:
