@@ -10,7 +10,7 @@ from broker.ports import Clock, Registration
 from broker.services.rush import LONGEST_SECONDS, Rush
 from broker.services.storms.token_bucket import TokenBucket
 
-ROUTINE_QPS, ROUTINE_BURST = 25.0, 25
+ROUTINE_QPS, ROUTINE_BURST = 25.0, 5
 """How many statuses are written a second, and at once, that tell of nothing but copies in Vault."""
 
 
