@@ -38,6 +38,7 @@ from bench.fleet import Fleet
 from bench.growth import Grown, growth
 from bench.process import cpu_seconds, resident_megabytes
 from bench.vegeta import Generator, Target, vegeta
+from broker.model.schedule import RENEWALS_SPREAD
 from tests.support.broker import BrokerProcess, Registered, basic
 from tests.support.cluster import Cluster
 from tests.support.installed import install
@@ -89,9 +90,9 @@ async def scale(sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
 def _renewed_after(size: int) -> int:
     """Return for how many seconds copies are good: for longer than the first look at so many clients and issuing take.
 
-    So none is due while issuing alone is measured.
+    So none is due while issuing alone is measured; see :func:`broker.model.schedule.renewal_time`.
     """
-    return max(150, round(size * 0.05))
+    return round((30 + size * 0.042 + ROUNDS * ROUND_SECONDS) / (1 - RENEWALS_SPREAD))
 
 
 def _figures(size: int, grown: Grown, rotated: Rotated) -> dict[str, float]:
@@ -180,9 +181,9 @@ class _Scale:
                         return time.monotonic() - started
                 await asyncio.sleep(0.01)
 
-    async def _rotated(self, broker: BrokerProcess, first_written: float) -> Rotated:
+    async def _rotated(self, broker: BrokerProcess, started: float) -> Rotated:
         alone = _p99([latency for _ in range(ROUNDS) for latency in await self._issued(broker)])
-        if time.monotonic() > first_written + self._fleet.renewed_after:
+        if time.monotonic() > started + self._fleet.renewed_after * (1 - RENEWALS_SPREAD):
             raise BenchError("the first copies were due before issuing alone had been measured")
         seconds, each = await self._rotated_alone(broker)
         await self._all_due()

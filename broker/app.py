@@ -28,7 +28,7 @@ from broker.services.lead_news import LeadNews
 from broker.services.leadership import Own
 from broker.services.mint import GrantMinter
 from broker.services.near_misses import NearMisses
-from broker.services.prepare import Hands, Preparer
+from broker.services.prepare import PATIENCE_SECONDS, Hands, Preparer
 from broker.services.reconcile import Reconciler
 from broker.services.rush import Rush
 from broker.services.storms.client_rate import ClientRates
@@ -151,7 +151,7 @@ def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
         anchored=anchored,
         leader=parts.leadership,
     )
-    turns = Turns(parts.gate)
+    turns = Turns(parts.gate, patience=PATIENCE_SECONDS)
     hands = Hands(
         turns=turns,
         anchors=parts.clients.anchors,
@@ -175,7 +175,7 @@ def _reconciler(parts: Parts, shared: Shared, rush: Rush) -> Reconciler:
         prepared=shared.keeper.prepared if shared.keeper is not None else _nobody_waits,
         anchored=anchored,
     )
-    turns.late = reconciler.queue.overdue
+    turns.late, turns.pressing = reconciler.queue.overdue, reconciler.queue.pressing
     return reconciler
 
 

@@ -1,8 +1,9 @@
-"""Callers first: what rotation asks of the API server and of Vault waits while callers have requests in flight.
+"""Callers first: what the broker does by itself waits while callers have requests in flight.
 
 A renewal has hours, a caller is waiting. Each wait is short, so that callers who never stop cannot hold up rotation.
 And while callers come at all, one call is made at a time, to whomever: who comes now has hardly more than those before
-him. The same holds, with turns of their own, for looks at accounts of grants that work: a look counts as a call.
+him. That is so for what rotation asks of the API server and of Vault, and, with turns of their own, for looks at
+accounts of grants that work: a look counts as a call, whatever it asks.
 docs/performance.md has what that costs and gains.
 """
 
@@ -21,13 +22,13 @@ LATELY_SECONDS = 1.0
 """For so long after a caller another one is expected."""
 
 FEW = 1
-"""How many calls are made at a time while callers come, to both together."""
+"""How many calls are made at a time while callers come, of all kinds together."""
 
 HELD_SECONDS = 0.25
 """After so long a call holds up no others: whoever it waits for hangs, and others may not."""
 
 PATIENCE_SECONDS = 240.0
-"""What is late by more goes on as if no callers came: where each call takes long, that is needed."""
+"""What is late by more goes on as if no callers came, unless told otherwise: where each takes long, that is needed."""
 
 
 class Callers(Protocol):
@@ -73,14 +74,17 @@ class _Call:
 class Turns:
     """Lets calls be made. Who came first has the first turn that is free for his kind.
 
-    ``late`` says for how many seconds the oldest of what they are made for has been due.
+    ``late`` says for how many seconds the oldest of what they are made for has been due, and ``pressing`` whether
+    something else waits for those who make them: then they go on as if no callers came.
     """
 
-    def __init__(self, callers: Callers) -> None:
+    def __init__(self, callers: Callers, patience: float = PATIENCE_SECONDS) -> None:
         self._callers = callers
+        self._patience = patience
         self._counting = 0
         self._waiting: deque[_Call] = deque()
         self.late: Callable[[], float] = lambda: 0.0
+        self.pressing: Callable[[], bool] = lambda: False
 
     @asynccontextmanager
     async def turn(self, kind: Kind) -> AsyncIterator[None]:
@@ -123,7 +127,7 @@ class Turns:
 
     def _hand_on(self) -> None:
         """Give turns to all who may have one now."""
-        few = self._callers.lately(LATELY_SECONDS) and self.late() < PATIENCE_SECONDS
+        few = self._callers.lately(LATELY_SECONDS) and self.late() < self._patience and not self.pressing()
         for call in tuple(self._waiting):
             if few and self._counting >= FEW:
                 return

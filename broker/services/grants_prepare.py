@@ -62,7 +62,7 @@ class GrantsPreparer:
         failures += [not_listed] if not_listed is not None else []
         wait = self._preparer.wait(client)
         owed = {it.grant.name: it.error for it in not_ended}
-        for grant in client.grants:
+        for grant in self._those_that_are_waited_for_first(client):
             if self._leader.leading and not leading:
                 break  # since a moment ago: it visits everybody anew, and lists grants before it makes anchors
             ready = self._book.get(client, grant) is not None
@@ -79,6 +79,10 @@ class GrantsPreparer:
         if failures:
             raise failures[-1]
         return wait
+
+    def _those_that_are_waited_for_first(self, client: Client) -> list[Grant]:
+        """Return a client's grants: looking again at those that work would only keep the others waiting."""
+        return sorted(client.grants, key=lambda grant: self._book.get(client, grant) is not None)
 
     def _stands_back(self, client: Client, grant: Grant, error: BrokerError) -> None:
         """Let nothing be issued for a grant while tokens of it live that should not: they have the same anchor."""

@@ -22,7 +22,10 @@ from broker.services.grant_book import GrantBook, not_ready
 from broker.services.token_anchors import TokenAnchors
 
 LOOKS_AGAIN = 8
-"""How many grants that work are looked at again at a time while no callers come."""
+"""How many grants are looked at again at a time, in routine, while no callers come."""
+
+PATIENCE_SECONDS = 60.0
+"""When such looks are late by more, they go on as if no callers came: a right given later is to be noticed."""
 
 
 class AccessCheck(Protocol):
@@ -40,6 +43,9 @@ class AccessCheck(Protocol):
         It is 0 where one was not looked at as it stands now, or something was found, and when its turn has come.
         """
 
+    def routine(self, client: Client, grant: Grant) -> bool:
+        """Tell whether a look tells nothing new, most likely: at a grant as it was looked at, that nobody asked for."""
+
     def want(self, client_id: ClientId) -> None:
         """Take note that a request was refused, and that the client's next look is no routine for that."""
 
@@ -49,7 +55,7 @@ class AccessCheck(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """What preparing a grant acts with; ``turns`` are those of grants that work, and are looked at again."""
+    """What preparing a grant acts with; ``turns`` are taken by looks that are routine."""
 
     turns: Turns
     anchors: Anchors
@@ -139,6 +145,13 @@ class Preparer:
         return BrokerError(problem.reason, problem.detail) if problem is not None else None
 
     async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> AccessFacts | None:
+        ready = self._book.get(client, grant) is not None
+        if ready and self._hands.leader.leading and self._hands.access.routine(client, grant):
+            async with self._hands.turns.turn(self._again):
+                return await self._prepare_now(client, grant, listed)
+        return await self._prepare_now(client, grant, listed)
+
+    async def _prepare_now(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> AccessFacts | None:
         problem = self._problem(client, grant)
         if problem is not None:
             raise problem
@@ -146,12 +159,6 @@ class Preparer:
             self._book.put(client, await self._follow(client, grant, listed))
             self._hands.anchored.note(client.id, client.uid, grant)
             return None
-        if self._book.get(client, grant) is None:
-            return await self._look(client, grant)
-        async with self._hands.turns.turn(self._again):
-            return await self._look(client, grant)
-
-    async def _look(self, client: Client, grant: Grant) -> AccessFacts:
         token = await self._try_out(client, grant)
         facts = await self._hands.access.check(client, grant, token)
         self._hands.anchored.note(client.id, client.uid, grant)
@@ -200,6 +207,8 @@ class Preparer:
         which, trials = trial_anchor(client.uid, grant), self._trials[client.id]
         known = trials.get(grant.name)
         if known is None or known.name != which.name:
+            if not self._hands.leader.leading:
+                raise not_ready()  # it was lost while a trial with the one before was under way
             known = trials[grant.name] = await self._hands.anchors.ensure(client, which)
         return known
 

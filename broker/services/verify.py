@@ -121,6 +121,15 @@ class Verifier:
         known.turn = turn if turn > now else None
         return max(0.0, turn - now)
 
+    def routine(self, client: Client, grant: Grant) -> bool:
+        """Tell whether a look is one; see :meth:`broker.services.prepare.AccessCheck.routine`."""
+        namespace = self._namespaces.get(client.id.namespace)
+        known = namespace.clients.get(client.id.name) if namespace is not None else None
+        look = known.looks.get(grant.name) if known is not None else None
+        if known is None or look is None or look.at <= known.wanted_at:
+            return False
+        return (look.client, look.limits) == (client, self._rules.limits(client.id.namespace))
+
     def want(self, client_id: ClientId) -> None:
         """Let the next look at each grant wait for nothing but its turn; see AccessCheck."""
         namespace = self._namespaces.get(client_id.namespace)

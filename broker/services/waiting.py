@@ -36,6 +36,10 @@ class Waiting(Generic[Key]):
         heapq.heappush(self._heap, (due, next(self._order), key))
         return True
 
+    def due(self, key: Key) -> float | None:
+        """Return when a key is due, or None where it does not wait."""
+        return self._due.get(key)
+
     def drop(self, key: Key) -> float | None:
         """Forget a key that waits no more, and return when it was due, or None where it did not wait."""
         return self._due.pop(key, None)

@@ -85,6 +85,12 @@ class WorkQueue(Generic[Key]):
         oldest = filter(None, (waiting.first() for waiting in self._waiting.values()))
         return max((0.0, *(now - due for due, _, _ in oldest)))
 
+    def pressing(self) -> bool:
+        """Tell whether news waits for a worker, that is, goes before what was planned."""
+        entry = self._planned[Lane.NORMAL].first()
+        due = self._waiting[Lane.NORMAL].due(entry[2]) if entry is not None else None
+        return entry is not None and due is not None and entry[0] < due
+
     def add(self, key: Key, delay: float = 0.0, *, urgent: bool = False) -> None:
         """Visit a key in ``delay`` seconds, or earlier where that was planned already."""
         self._add(key, delay, Lane.URGENT if urgent else Lane.NORMAL)

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from tests.support.leaks import Output, Search
 from tests.support.marks import own_cluster
 from tests.support.outputs import LABELS, REQUESTS, RESOURCES, homes, leaks, log_of, outputs, sought
 from tests.support.processes import until
-from tests.support.witness import Kind
+from tests.support.witness import Kind, kubernetes_flags
 
 LEVELS = ("debug", "info", "warning", "error")
 VAULT: dict[str, Any] = {"deliver": "vault"}
@@ -137,8 +138,9 @@ async def test_every_token_of_the_audit_logs_was_looked_for(told: Lab, client_se
 
 
 @own_cluster
-async def test_nothing_that_the_servers_wrote_down_was_put_aside(told: Lab) -> None:
+async def test_nothing_that_the_servers_wrote_down_was_put_aside(told: Lab, tmp_path: Path) -> None:
     """The API server has one audit log, however much was written: what it puts aside would not be searched."""
+    assert "--audit-log-maxsize=100000" in kubernetes_flags(tmp_path)
     assert [file.name for file in told.folder.glob("kubernetes-audit*.log*")] == ["kubernetes-audit.log"]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from broker.errors import Fault, Reason
+from broker.services.prepare import PATIENCE_SECONDS
 from broker.services.rotation.behind_callers import CourteousMinter, CourteousStore
 from broker.services.rush import LATE_SECONDS
 from tests.model.clients import WEB, new_client
@@ -67,19 +68,24 @@ def test_rotation_that_is_late_for_long_is_not_held_up_by_callers(world: World) 
     assert seen[1] == pytest.approx(1000, abs=1)
 
 
-def test_looks_again_stand_back_for_callers_at_the_gate_until_they_are_late_for_long(world: World) -> None:
-    """They have turns of their own, so that rotation does not hold them up, and ask how late looks are."""
+def test_looks_again_stand_back_for_callers_at_the_gate_until_they_are_late_or_there_is_news(world: World) -> None:
+    """They have turns of their own, so that rotation does not hold them up, and ask who waits for those who look."""
     replica = world.replicas["a"]
     turns = replica.reconciler._preparer._hands.turns
-    seen = list[float]()
+    seen, pressing = list[float](), list[bool]()
 
     def late() -> None:
         seen.append(turns.late())
         replica.reconciler.queue.add(WEB, -1000)
         seen.append(turns.late())
+        pressing.append(turns.pressing())
+        replica.reconciler.queue.news(WEB)
+        pressing.append(turns.pressing())
 
     world.do(late)
 
+    assert pressing == [False, True]
+    assert turns._patience == PATIENCE_SECONDS
     assert turns._callers is replica.gate
     assert turns is not replica.keeper._store._turns  # type: ignore[attr-defined]
     assert seen[0] < 1

@@ -173,6 +173,20 @@ class EndingCluster(FakeCluster):
         assert set(grants) <= set(client.grants)
         return 0.0
 
+    def routine(self, client: Client, grant: Grant) -> bool:
+        """Let every look be one."""
+        return grant in client.grants
+
+    async def quiet(self, seconds: float) -> None:
+        """Let a caller be served, who has a request in flight whenever something looks again; power may fail."""
+        assert seconds > 0
+        self.power.before("stand back")
+        await asyncio.sleep(0)
+
+    def lately(self, seconds: float) -> bool:
+        """Tell that callers come."""
+        return seconds > 0
+
     def want(self, client_id: ClientId) -> None:
         """Let no look wait, whoever wants it."""
 
@@ -409,7 +423,7 @@ class EndingWorld:
 
     def _reconciler(self) -> Reconciler:
         hands = Hands(
-            turns=Turns(a_gate(self.clock)),
+            turns=Turns(self.cluster),
             anchors=self.cluster,
             minter=self.cluster,
             access=self.cluster,

@@ -31,6 +31,26 @@ async def test_others_have_their_turn_between_few_and_few(many: int) -> None:
     assert max(after - before for before, after in zip(seen, [*seen[1:], many], strict=True)) == FEW
 
 
+async def test_one_that_cannot_be_taken_holds_up_none_of_the_next() -> None:
+    """Who began hears of it, where it is among the first."""
+    taken: list[int] = []
+
+    def take(number: int) -> None:
+        if number in {0, FEW}:
+            raise LookupError
+        taken.append(number)
+
+    heard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, what: heard.append(what))
+    with pytest.raises(LookupError):
+        bit_by_bit(take, range(2 * FEW + 3))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert taken == [2 * FEW, 2 * FEW + 1, 2 * FEW + 2]
+    assert [type(what["exception"]) for what in heard] == [LookupError]
+
+
 async def test_keys_may_change_meanwhile() -> None:
     """Those are taken that were there when it began, though what holds them has changed since."""
     keys = dict.fromkeys(range(2 * FEW))

@@ -110,10 +110,10 @@ async def test_a_delivery_is_a_callers_and_a_copy_that_nobody_wants_goes_at_once
 class Crowd:
     """Calls of two kinds that take turns, and end when a test says so."""
 
-    def __init__(self, *, callers: bool) -> None:
+    def __init__(self, *, callers: bool, patience: float = PATIENCE_SECONDS) -> None:
         self.busy = Busy()
         self.busy.callers = callers
-        self.turns = Turns(self.busy)
+        self.turns = Turns(self.busy, patience)
         self.kinds = {"mint": Kind(2), "write": Kind(3)}
         self.begun: list[str] = []
         self.ends: dict[str, asyncio.Event] = {}
@@ -167,6 +167,26 @@ async def test_as_many_of_each_kind_are_made_at_a_time_as_it_bears_while_no_call
 
     assert before == ["mint 1", "mint 2", "write 1", "write 2", "write 3"]
     assert crowd.begun[len(before) :] == ["mint 3", "write 4"]
+
+
+async def test_what_is_late_or_presses_goes_on_as_if_no_callers_came() -> None:
+    """Late by as much as there is patience for; it is seen with the next call that comes or is over."""
+    crowd = Crowd(callers=True, patience=7.0)
+    crowd.turns.late = lambda: 6.9
+    await crowd.come("write 1", "write 2", "write 3", "write 4")
+    patient = list(crowd.begun)
+    crowd.turns.late = lambda: 7.0
+    await crowd.end("write 1")
+    late = list(crowd.begun)
+    crowd.turns.late = lambda: 0.0
+    await crowd.come("mint 1", "mint 2")
+    in_time = list(crowd.begun)
+    crowd.turns.pressing = lambda: True
+    await crowd.come("mint 3")
+
+    assert patient == ["write 1"]
+    assert late == in_time == ["write 1", "write 2", "write 3", "write 4"]
+    assert crowd.begun == [*late, "mint 1", "mint 2"]
 
 
 async def test_when_callers_come_no_more_all_who_wait_go_on() -> None:

@@ -15,7 +15,7 @@ from broker.model.limits import NamespaceLimits
 from broker.model.status import AccessFacts
 from broker.model.token import MintedToken
 from broker.ports import Registration
-from tests.support.endings import AWAY, FORBIDDEN, SINGLY, TOGETHER, WEB, EndingWorld, handed_out, web
+from tests.support.endings import AWAY, FORBIDDEN, OTHER, SINGLY, TOGETHER, WEB, EndingWorld, handed_out, other, web
 from tests.support.processes import until
 from tests.support.rotation import grant
 
@@ -152,6 +152,34 @@ async def test_limits_that_are_taken_back_end_tokens_however_slow_accounts_are_t
     world.limits = NamespaceLimits(max_ttl_seconds=1)
     world.reconciler.namespace_changed(WEB.namespace)
     await until(lambda: _true(not world.accepts(token)), what="the token has ended", seconds=5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert world.accepts(token) is False
+
+
+async def test_a_look_that_stands_back_for_callers_is_given_up_for_a_suspension(world: EndingWorld) -> None:
+    """And others have its turn, however many callers there are."""
+    token = (await world.issue(grant_name=TOGETHER))[1]
+    standing, never = asyncio.Event(), asyncio.Event()
+
+    async def quiet(_seconds: float) -> None:
+        standing.set()
+        await never.wait()
+
+    world.cluster.quiet = quiet  # type: ignore[assignment, method-assign]
+    world.register(other())
+    await world.reconciler.visit(OTHER)
+    task = asyncio.create_task(world.reconciler.queue.run())
+    world.reconciler.queue.add(WEB)
+    async with asyncio.timeout(5):
+        await standing.wait()
+    standing.clear()
+    world.reconciler.queue.add(OTHER)
+    world.change(suspended=True)
+    await until(lambda: _true(not world.accepts(token)), what="the token has ended", seconds=5)
+    async with asyncio.timeout(5):
+        await standing.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -1,7 +1,7 @@
 """A grant is looked at before anything is issued, and what is found ends what was; among fakes."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -22,6 +22,7 @@ from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
 from broker.services.mint import GrantMinter
 from broker.services.prepare import LOOKS_AGAIN, Hands, Preparer
+from broker.services.reconcile import WORKERS
 from broker.services.rush import Rush
 from broker.services.token_anchors import TokenAnchors
 from broker.services.verify import STAND_BACK_SECONDS, Verifier
@@ -42,6 +43,7 @@ class FakeAccess:
     found: AccessFacts | BrokerError = field(default_factory=AccessFacts)
     looked_with: list[str] = field(default_factory=list)
     wanted: list[ClientId] = field(default_factory=list)
+    is_routine: bool = True
     forgotten: list[ClientId] = field(default_factory=list)
 
     async def check(self, client: Client, grant: Grant, token: MintedToken) -> AccessFacts:
@@ -56,6 +58,11 @@ class FakeAccess:
         """Let each look wait for a second."""
         assert client.grants == tuple(grants)
         return 1.0
+
+    def routine(self, client: Client, grant: Grant) -> bool:
+        """Tell what a test says."""
+        assert grant in client.grants
+        return self.is_routine
 
     def want(self, client_id: ClientId) -> None:
         """Note it."""
@@ -72,10 +79,16 @@ class Trials:
 
     specs: list[TokenSpec] = field(default_factory=list)
     clock: HandClock = field(default_factory=HandClock)
+    lost: Callable[[], None] | None = None
+    """What happens once, while the anchor turns out to be gone."""
 
     async def rehearse(self, spec: TokenSpec) -> MintedToken:
         """Try one out."""
         self.specs.append(spec)
+        if self.lost is not None:
+            lost, self.lost = self.lost, None
+            lost()
+            raise BrokerError(Reason.ANCHOR_MISSING, "gone")
         now = self.clock.now()
         return MintedToken(Sensitive(spec.audience), "jti", now, now, "sha", "account-uid")
 
@@ -218,6 +231,61 @@ async def test_a_grant_that_works_is_looked_at_again_after_the_callers() -> None
     assert len(bench.trials.specs) == 2
 
 
+async def test_a_look_that_is_no_routine_waits_for_nobody() -> None:
+    """The grant works, but it was not looked at as it is, or somebody wants to know."""
+    bench = Bench()
+    bench.callers.served.clear()
+    bench.access.is_routine = False
+    for _ in range(2):
+        async with asyncio.timeout(5):
+            await bench.prepare()
+
+    assert (bench.callers.stood_back, len(bench.trials.specs)) == (0, 2)
+
+
+async def test_a_look_of_a_replica_that_leads_no_more_when_its_turn_comes_makes_nothing() -> None:
+    """The anchor of a trial, say: what is at the top is asked for right after a look at the lead."""
+    bench = Bench()
+    await bench.prepare()
+    bench.callers.served.clear()
+    look = asyncio.create_task(bench.prepare())
+    await settled()
+    bench.cluster.leading = False
+    bench.preparer.forget(bench.client.id)  # so that a trial would need an anchor
+    bench.cluster.anchors.pop(trial_anchor("uid-1", bench.grant).name)
+    bench.callers.served.set()
+    followed = await look
+
+    assert followed is None
+    assert bench.anchors == {"grant"}
+
+
+async def test_a_grant_that_is_forbidden_when_its_turn_comes_is_not_looked_at() -> None:
+    """Its tokens end instead."""
+    bench = Bench()
+    await bench.prepare()
+    bench.callers.served.clear()
+    look = asyncio.create_task(bench.prepare())
+    await settled()
+    bench.limits = NamespaceLimits(max_ttl_seconds=1)
+    bench.callers.served.set()
+    with pytest.raises(BrokerError, match="limits_exceeded"):
+        await look
+
+    assert (bench.ready, bench.anchors, len(bench.trials.specs)) == (False, set(), 1)
+
+
+async def test_a_trial_is_not_begun_anew_by_a_replica_that_leads_no_more() -> None:
+    """Its anchor went, and with it went the lead, while a mint was tried out."""
+    bench = Bench()
+    await bench.prepare()
+    bench.trials.lost = lambda: setattr(bench.cluster, "leading", False)
+    bench.cluster.anchors.pop(trial_anchor("uid-1", bench.grant).name)
+
+    assert (await bench.refusal()).reason is Reason.ANCHOR_MISSING
+    assert "trial" not in bench.anchors
+
+
 async def test_grants_that_work_are_looked_at_one_by_one_while_callers_come() -> None:
     """Where none come, so many at a time; one that does not work any more waits for none of them."""
     bench = Bench()
@@ -231,11 +299,14 @@ async def test_grants_that_work_are_looked_at_one_by_one_while_callers_come() ->
     await settled()
     alone = bench.callers.stood_back
     bench.book.forget(bench.client.id)
-    await bench.prepare()
+    async with asyncio.timeout(5):
+        await bench.prepare()
     for look in looks:
         look.cancel()
+    await asyncio.gather(*looks, return_exceptions=True)
 
     assert (beside_callers, alone) == (1, LOOKS_AGAIN)
+    assert LOOKS_AGAIN == WORKERS
 
 
 async def test_a_replica_that_follows_does_not_stand_back() -> None:

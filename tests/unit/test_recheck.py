@@ -17,6 +17,7 @@ from broker.model.status import AccessFacts
 from broker.model.token import Anchor
 from broker.ports import Registration
 from broker.services.anchored import AnchoredGrants
+from broker.services.bit_by_bit import FEW
 from broker.services.board import StatusBoard
 from broker.services.ending import Ender
 from broker.services.grant_book import GrantBook
@@ -35,6 +36,7 @@ class Preparing:
         self.gate = asyncio.Event()
         self.forgotten: list[ClientId] = []
         self.wanted: list[ClientId] = []
+        self.order: list[str] = []
 
     async def prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> AccessFacts:
         """Look at one."""
@@ -42,6 +44,7 @@ class Preparing:
         assert listed is None
         self.now += 1
         self.looked += 1
+        self.order.append(grant.name)
         self.most = max(self.most, self.now)
         await self.gate.wait()
         self.now -= 1
@@ -195,6 +198,33 @@ async def test_requests_that_are_refused_have_a_client_looked_at_now_and_then() 
 
     assert planned == [5, 3, 1, 0]
     assert set(bench.preparing.wanted) == {key}
+
+
+async def test_what_is_waited_for_is_looked_at_before_what_works() -> None:
+    """A grant that was added serves nobody before: looks at the others are no news, and each may stand back."""
+    bench = Bench()
+    bench.preparing.gate.set()
+    grants = tuple(grant(name=name) for name in ("works", "added", "works-too", "broken"))
+    key = bench.put(1, grants=grants)
+    for works in (grants[0], grants[2]):
+        bench.book.put(replace(client(), id=key), Prepared(works, Anchor("name", "uid"), "account"))
+    await bench.reconciler.visit(key)
+
+    assert bench.preparing.order == ["added", "broken", "works", "works-too"]
+
+
+async def test_a_new_leader_takes_everybody_in_bit_by_bit() -> None:
+    """So that callers wait for a few of them at most, in a broker that has ten thousand."""
+    bench = Bench()
+    keys = [bench.put(number) for number in range(FEW + 1)]
+    for key in keys:
+        bench.reconciler.changed(key)
+        bench.reconciler.queue.forget(key)
+    bench.reconciler.lead()
+    at_once = len(bench.reconciler.queue)
+    await asyncio.sleep(0)
+
+    assert (at_once, len(bench.reconciler.queue)) == (FEW, FEW + 1)
 
 
 async def test_slow_visits_hold_up_no_suspension() -> None:

@@ -1,5 +1,6 @@
 """Keeping a copy current: when, how often, over whose data, and after which crash."""
 
+import asyncio
 import contextlib
 from dataclasses import replace
 from datetime import timedelta
@@ -13,6 +14,7 @@ from broker.model.client import Client, ClientId, VaultCopy
 from broker.model.limits import NamespaceLimits
 from broker.model.token import Anchor
 from broker.model.vault_path import CopyKey
+from broker.services.bit_by_bit import FEW
 from broker.services.rotation.copy import MAX_NAMED, MAX_RETIRED
 from broker.services.rotation.rotate import CHECK_SECONDS
 from broker.services.rotation.sweep import Sweeper
@@ -862,6 +864,23 @@ async def test_whoever_begins_to_lead_visits_every_copy(world: World) -> None:
     assert len(world.rotator.queue) == 1
 
 
+@pytest.mark.parametrize("why", ["lead", "revisit"])
+async def test_many_copies_are_taken_in_bit_by_bit(world: World, why: str) -> None:
+    """So that callers wait for a few of them at most, in a broker that has ten thousand."""
+    many = [replace(client(), id=ClientId("shop", f"client-{number}")) for number in range(FEW + 1)]
+    for one in many:
+        world.registry.put(one)
+        world.rotator.changed(one.id)
+        world.rotator.queue.forget(CopyKey(one.id, "default"))
+
+    world.rotator.lead() if why == "lead" else world.rotator.revisit({"shop"})
+    at_once = len(world.rotator.queue)
+    await asyncio.sleep(0)
+
+    assert at_once == FEW
+    assert len(world.rotator.queue) > FEW
+
+
 async def test_a_namespace_whose_copies_may_be_lost_is_visited_and_no_other(world: World) -> None:
     """All of its grants that are kept in Vault, and none of its neighbours'."""
     neighbour = client(id=ClientId("shops", "reporter"), uid="uid-2")
@@ -870,7 +889,7 @@ async def test_a_namespace_whose_copies_may_be_lost_is_visited_and_no_other(worl
         world.rotator.changed(one)
         world.rotator.queue.forget(CopyKey(one, "default"))
 
-    world.rotator.revisit("shop")
+    world.rotator.revisit({"shop", "other"})
     of_shop = len(world.rotator.queue)
     world.rotator.queue.forget(KEY)
 

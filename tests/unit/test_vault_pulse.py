@@ -14,7 +14,7 @@ class Told:
 
     def __init__(self) -> None:
         self.asked: list[Reason | None] = []
-        self.lost: list[str] = []
+        self.lost: list[list[str]] = []
 
     def vault_asked(self, failure: Reason | None) -> None:
         """Keep it."""
@@ -27,7 +27,7 @@ class Desk:
     def __init__(self) -> None:
         self.vault, self.clock, self.told = FakeVault(), HandClock(), Told()
         self.pulse = VaultPulse(store=self.vault, place=PLACE, clock=self.clock, metrics=self.told)
-        self.pulse.lost = self.told.lost.append
+        self.pulse.lost = lambda namespaces: self.told.lost.append(sorted(namespaces))
 
     def keeps(self, *namespaces: str) -> None:
         """Let these namespaces have a copy, and no others."""
@@ -35,7 +35,7 @@ class Desk:
 
 
 async def test_what_was_there_and_is_no_more_is_told_once() -> None:
-    """A Vault that lost its data, or a part of it; what comes back, or is new, is no news."""
+    """All together, of a Vault that lost its data, or a part of it; what comes back, or is new, is no news."""
     desk = Desk()
     desk.keeps("shop", "ci", "web")
     await desk.pulse.beat()
@@ -46,8 +46,8 @@ async def test_what_was_there_and_is_no_more_is_told_once() -> None:
     desk.keeps()
     await desk.pulse.beat()
 
-    assert first == ["shop", "web"]
-    assert desk.told.lost == ["shop", "web", "ci", "other"]
+    assert first == [["shop", "web"]]
+    assert desk.told.lost == [["shop", "web"], ["ci", "other"]]
 
 
 async def test_what_was_lost_while_vault_was_away_is_told() -> None:
@@ -65,7 +65,7 @@ async def test_what_was_lost_while_vault_was_away_is_told() -> None:
     await desk.pulse.beat()
 
     assert meanwhile == []
-    assert desk.told.lost == ["shop"]
+    assert desk.told.lost == [["shop"]]
     assert desk.told.asked == [None, Reason.VAULT_UNAVAILABLE, Reason.VAULT_DENIED, None]
 
 

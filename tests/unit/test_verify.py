@@ -93,6 +93,11 @@ class Bench:
         looked_at = client(grants=(grant(expect=Expect((), deny)),), **changes)
         return self.verifier.wait(looked_at, looked_at.grants)
 
+    def routine(self, **changes: Any) -> bool:
+        """Tell whether the next look at such a client is routine."""
+        looked_at = client(grants=(grant(expect=Expect((), ())),), **changes)
+        return self.verifier.routine(looked_at, looked_at.grants[0])
+
     async def refusal(self, **expectations: tuple[str, ...]) -> BrokerError:
         """Return the error of a look."""
         with pytest.raises(BrokerError) as refused:
@@ -454,6 +459,24 @@ async def test_a_look_that_is_wanted_is_no_routine_but_waits_for_its_turn() -> N
     assert bench.wait() >= STAND_BACK_SECONDS
     assert list(bench.verifier._namespaces) == [KEY.client.namespace]
     assert list(bench.verifier._namespaces[KEY.client.namespace].clients) == [KEY.client.name]
+
+
+async def test_a_look_is_routine_at_a_grant_as_it_was_looked_at() -> None:
+    """Not where it or what the operator allows has changed, where somebody wants it, nor where one failed."""
+    bench = Bench()
+    seen = [bench.routine()]
+    await bench.check()
+    seen += [bench.routine(), bench.routine(owner="somebody")]
+    bench.verifier.want(KEY.client)
+    wanted = bench.routine()
+    bench.clock.pass_(1)
+    await bench.check()
+    after = bench.routine()
+    bench.limits = NamespaceLimits(strong_accounts=True)
+
+    assert seen == [False, True, False]
+    assert (wanted, after, bench.routine()) == (False, True, False)
+    assert list(bench.verifier._namespaces) == [KEY.client.namespace]
 
 
 async def test_what_changed_is_looked_at_however_many_copies_are_due() -> None:

@@ -143,6 +143,36 @@ async def test_news_goes_before_all_that_was_planned() -> None:
     assert late < 5
 
 
+async def test_news_presses_until_a_worker_takes_it() -> None:
+    """What was planned does not, however late it is, nor what is in a hurry: that has workers of its own."""
+    taken, hold = asyncio.Event(), asyncio.Event()
+
+    async def work(_key: str) -> None:
+        taken.set()
+        await hold.wait()
+
+    queue: WorkQueue[str] = WorkQueue("test", work, workers=1, urgent_work=work, urgent_workers=1)
+    seen = [queue.pressing()]
+    queue.add("a", -1000)
+    queue.hurry("b")
+    seen.append(queue.pressing())
+    queue.news("c")
+    seen.append(queue.pressing())
+    queue.forget("a")
+    queue.forget("b")
+    task = asyncio.create_task(queue.run())
+    async with asyncio.timeout(5):
+        await taken.wait()
+    seen.append(queue.pressing())
+    queue.news("a")
+    seen.append(queue.pressing())
+    queue.forget("a")
+    seen.append(queue.pressing())
+    task.cancel()
+
+    assert seen == [False, False, True, False, True, False]
+
+
 async def test_a_forgotten_key_is_not_visited() -> None:
     """What is forgotten before it was due is gone."""
     visited: list[str] = []

@@ -7,7 +7,7 @@ takes more to be believed than a listing, which a standby gives that reaches no 
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Protocol
 
@@ -45,7 +45,7 @@ class PulseMetrics(Protocol):
 
 
 class VaultPulse:
-    """Asks for the namespaces that have copies; ``lost`` is told of each one that was there and is no more.
+    """Asks for the namespaces that have copies; ``lost`` is told of those that were there and are no more.
 
     So a Vault that came back without its data, or whose engine was made anew, is filled again at once. ``back`` is
     told when Vault answers again. Implements :class:`broker.services.leadership.Fitness` and
@@ -63,7 +63,7 @@ class VaultPulse:
         self._failure = ""
         self._doubted = asyncio.Event()
         self.away: BrokerError | None = None
-        self.lost: Callable[[str], None] = lambda _namespace: None
+        self.lost: Callable[[Collection[str]], None] = lambda _namespaces: None
         self.back: Callable[[], None] = lambda: None
 
     @property
@@ -116,8 +116,8 @@ class VaultPulse:
 
     def _compare(self, namespaces: frozenset[str]) -> None:
         before, self._namespaces = self._namespaces, namespaces
-        for namespace in sorted(before - namespaces):
-            self.lost(namespace)
+        if lost := before - namespaces:
+            self.lost(lost)
 
     def _failed(self, reason: Reason, detail: str) -> None:
         self._metrics.vault_asked(reason)

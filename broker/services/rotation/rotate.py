@@ -5,10 +5,9 @@ deletes the anchor above those of all versions. When that anchor has to be made 
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from weakref import WeakValueDictionary
 
 from broker.errors import BrokerError, Reason
@@ -117,10 +116,9 @@ class Rotator:
         self._shown.stand_back()
         self._current.stand_back()
 
-    def revisit(self, namespace: str) -> None:
-        """Visit the copies of a namespace, which may have been lost."""
-        of_namespace = (keys for client_id, (_, keys) in self._seen.items() if client_id.namespace == namespace)
-        self._add(chain.from_iterable(of_namespace))
+    def revisit(self, namespaces: Collection[str]) -> None:
+        """Visit the copies of some namespaces, which may have been lost."""
+        self._add(key for _, keys in self._seen.values() for key in keys if key.client.namespace in namespaces)
 
     def reached_again(self) -> None:
         """Visit the copies that were not looked at while Vault was away."""
