@@ -27,23 +27,31 @@ PATCHED = re.compile(
 )
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def quiet() -> AsyncIterator[Lab]:
+    """Start a cluster in which no broker runs but those that a test starts: what is counted is of one leader."""
+    async with Lab.start(own=True) as lab:
+        await install(lab.cluster)
+        yield lab
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def broker(installed: Lab) -> AsyncIterator[BrokerProcess]:
+async def broker(quiet: Lab) -> AsyncIterator[BrokerProcess]:
     """Run a broker."""
-    async with BrokerProcess.start(installed, f"statuses-{secrets.token_hex(4)}") as broker:
+    async with BrokerProcess.start(quiet, f"statuses-{secrets.token_hex(4)}") as broker:
         yield broker
 
 
-async def test_a_broker_overtakes_no_status_of_its_own(installed: Lab, broker: BrokerProcess) -> None:
+async def test_a_broker_overtakes_no_status_of_its_own(quiet: Lab, broker: BrokerProcess) -> None:
     """It knows what it has written before the watch brings it: where nobody else writes, no call is in vain.
 
     But for those that it makes while a watch begins anew, by a list from a moment before.
     """
-    tenant = await _tenant(installed)
-    before = await _written(installed)
+    tenant = await _tenant(quiet)
+    before = await _written(quiet)
     await _register(tenant)
     await _until_ready(tenant, broker)
-    made = await _written(installed) - before
+    made = await _written(quiet) - before
 
     assert set(made) <= {"200", "409"}
     assert made["409"] <= CLIENTS / 10
@@ -51,16 +59,16 @@ async def test_a_broker_overtakes_no_status_of_its_own(installed: Lab, broker: B
 
 
 async def test_first_statuses_while_clients_are_changed_cost_no_call_more_than_changes(
-    installed: Lab, broker: BrokerProcess
+    quiet: Lab, broker: BrokerProcess
 ) -> None:
     """Whoever registers many clients, and labels each again and again; and nothing of it is a failure."""
-    tenant = await _tenant(installed)
-    before = await _written(installed)
+    tenant = await _tenant(quiet)
+    before = await _written(quiet)
     names = await _register(tenant)
     for change in range(CHANGES):
         await asyncio.gather(*(_label(tenant, name, str(change)) for name in names))
     await _until_ready(tenant, broker)
-    made = await _written(installed) - before
+    made = await _written(quiet) - before
 
     assert set(made) <= {"200", "409"}
     assert made["409"] <= CLIENTS * CHANGES
@@ -69,10 +77,10 @@ async def test_first_statuses_while_clients_are_changed_cost_no_call_more_than_c
 
 
 async def test_whoever_changes_a_client_without_pause_does_not_hold_its_status_up(
-    installed: Lab, broker: BrokerProcess
+    quiet: Lab, broker: BrokerProcess
 ) -> None:
     """It is written between two changes."""
-    tenant = await _tenant(installed)
+    tenant = await _tenant(quiet)
     await tenant.client("web", {"serviceAccount": {"name": "reader"}})
     changes = Counter[str]()
 
@@ -81,7 +89,7 @@ async def test_whoever_changes_a_client_without_pause_does_not_hold_its_status_u
             await _label(tenant, "web", str(changes.total()))
             changes["made"] += 1
 
-    before = await _written(installed)
+    before = await _written(quiet)
     churning = asyncio.create_task(churn())
     try:
         await tenant.until_reason("web", "Ready")
@@ -89,18 +97,10 @@ async def test_whoever_changes_a_client_without_pause_does_not_hold_its_status_u
         await tenant.until_reason("web", "Suspended")
     finally:
         churning.cancel()
-    made = await _written(installed) - before
+    made = await _written(quiet) - before
 
     assert made["409"] <= changes.total() + 1
     assert not _failed(broker)
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def quiet() -> AsyncIterator[Lab]:
-    """Start a cluster in which no broker runs."""
-    async with Lab.start(own=True) as lab:
-        await install(lab.cluster)
-        yield lab
 
 
 async def test_a_late_status_of_an_earlier_leader_goes_over_no_word_of_the_next(quiet: Lab, tmp_path: Path) -> None:
