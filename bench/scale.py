@@ -14,7 +14,7 @@ With the largest number, Vault is sealed until all copies are due, twice. ``rota
 all of them have a new version, while nobody calls. The second time callers do, 50 times a second, and
 ``rotate_seconds_beside_callers`` is how long it took then. ``issue_p99_ratio`` compares the 99th percentile of issuing
 in that time with the one before Vault was sealed at all, when no copy was due and everybody had been looked at: over
-about as long a time, since the API server's collections of garbage are what makes it, and come every 10 to 50 s.
+about as long a time, since moments in which the API server is busy are what makes it, every 10 to 50 s.
 
 What a client costs with the largest number over what it costs with the one before is ``growth_first_look``,
 ``growth_calls`` and ``growth_rss``; see :mod:`bench.growth`.

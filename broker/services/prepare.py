@@ -1,7 +1,7 @@
 """Make one grant ready: try out a mint, look at what its account may do, and only then make its anchor."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,7 +37,7 @@ class AccessCheck(Protocol):
         Raises BrokerError: account_too_strong, access_not_as_declared, kubernetes_unavailable, kubernetes_timeout.
         """
 
-    def wait(self, client: Client, grants: Iterable[Grant]) -> float:
+    def wait(self, client: Client, grants: Collection[Grant]) -> float:
         """Return for how many seconds looking at grants of a client again has to wait, for the API server's sake.
 
         It is 0 where one was not looked at as it stands now, or something was found, and when its turn has come.

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from broker.errors import BrokerError, Reason
@@ -19,6 +19,7 @@ from broker.model.status import AccessFacts
 from broker.model.strength import strength_of, strong_questions, strong_reasons
 from broker.model.token import MintedToken
 from broker.ports import Clock
+from broker.services.looks import Known, Look, Namespace
 from broker.services.rush import Rush
 from broker.services.storms.token_bucket import TokenBucket
 
@@ -63,34 +64,6 @@ class AccessReviews(Protocol):
         """Return what the cluster serves. Raises BrokerError like :meth:`rules`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """As what a grant's account was looked at, how many questions that took, and when, by the monotonic clock."""
-
-    client: Client
-    limits: NamespaceLimits
-    questions: int
-    at: float
-
-
-@dataclass(slots=True)
-class _Known:
-    """What is remembered of a client, by grant; ``turn`` is when it may be looked at again, where it has to wait."""
-
-    looks: dict[str, _Look] = field(default_factory=dict)
-    strong: dict[str, tuple[float, str, tuple[str, ...]]] = field(default_factory=dict)
-    turn: float | None = None
-    wanted_at: float = float("-inf")
-
-
-class _Namespace:
-    """What is remembered of a namespace: its clients, by name, and a rate of its own, which no other waits for."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clients: defaultdict[str, _Known] = defaultdict(_Known)
-        self.bucket = TokenBucket(clock, qps=QPS, burst=BURST)
-
-
 class Verifier:
     """Looks at accounts; implements :class:`broker.services.prepare.AccessCheck`."""
 
@@ -100,15 +73,16 @@ class Verifier:
         self._clock = clock
         self._rush = rush
         self._catalogue: tuple[float, Catalogue] | None = None
-        self._namespaces: defaultdict[str, _Namespace] = defaultdict(lambda: _Namespace(clock))
+        self._namespaces: defaultdict[str, Namespace] = defaultdict(
+            lambda: Namespace(TokenBucket(clock, qps=QPS, burst=BURST))
+        )
 
-    def wait(self, client: Client, grants: Iterable[Grant]) -> float:
+    def wait(self, client: Client, grants: Collection[Grant]) -> float:
         """Return for how many seconds a look has to wait; see :meth:`broker.services.prepare.AccessCheck.wait`."""
         namespace, limits = self._namespaces[client.id.namespace], self._rules.limits(client.id.namespace)
         known = namespace.clients[client.id.name]
-        looks = [known.looks.get(grant.name) for grant in grants]
-        before = [look for look in looks if look and (look.client, look.limits) == (client, limits)]
-        if len(before) < len(looks):
+        before = known.of(client, limits, grants)
+        if len(before) < len(grants):
             known.turn = None
             return 0.0
         now, turn = self._clock.monotonic(), known.turn
@@ -123,17 +97,13 @@ class Verifier:
 
     def routine(self, client: Client, grant: Grant) -> bool:
         """Tell whether a look is one; see :meth:`broker.services.prepare.AccessCheck.routine`."""
-        namespace = self._namespaces.get(client.id.namespace)
-        known = namespace.clients.get(client.id.name) if namespace is not None else None
-        look = known.looks.get(grant.name) if known is not None else None
-        if known is None or look is None or look.at <= known.wanted_at:
-            return False
-        return (look.client, look.limits) == (client, self._rules.limits(client.id.namespace))
+        known = self._known(client.id)
+        looks = known.of(client, self._rules.limits(client.id.namespace), [grant]) if known is not None else []
+        return known is not None and any(look.at > known.wanted_at for look in looks)
 
     def want(self, client_id: ClientId) -> None:
         """Let the next look at each grant wait for nothing but its turn; see AccessCheck."""
-        namespace = self._namespaces.get(client_id.namespace)
-        known = namespace.clients.get(client_id.name) if namespace is not None else None
+        known = self._known(client_id)
         if known is not None:
             known.wanted_at = self._clock.monotonic()
 
@@ -156,7 +126,7 @@ class Verifier:
             _require_declared(findings)  # what was found out before counts
             raise _too_slow() from None
         _require_declared(findings)
-        known.looks[grant.name] = _Look(client, limits, asking.questions, self._clock.monotonic())
+        known.looks[grant.name] = Look(client, limits, asking.questions, self._clock.monotonic())
         return _facts(findings, doubts, strong=bool(strong))
 
     def forget(self, client_id: ClientId) -> None:
@@ -168,7 +138,12 @@ class Verifier:
         if not namespace.clients:
             del self._namespaces[client_id.namespace]
 
-    async def _asked_reasons(self, known: _Known, grant: Grant, asking: "_Asking", rules: Rules) -> tuple[str, ...]:
+    def _known(self, client_id: ClientId) -> Known | None:
+        """Return what is remembered of a client; of one that nobody knows, nothing begins to be."""
+        namespace = self._namespaces.get(client_id.namespace)
+        return namespace.clients.get(client_id.name) if namespace is not None else None
+
+    async def _asked_reasons(self, known: Known, grant: Grant, asking: "_Asking", rules: Rules) -> tuple[str, ...]:
         """Return why the account is strong by the authorizer's word, where it may have more than its rules."""
         if not rules.doubt:
             return ()

@@ -215,6 +215,16 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+async def standing_back() -> tuple[Bench, asyncio.Task[AccessFacts | None]]:
+    """Return a preparer whose grant works, and a look at it that waits for a caller to be served."""
+    bench = Bench()
+    await bench.prepare()
+    bench.callers.served.clear()
+    look = asyncio.create_task(bench.prepare())
+    await settled()
+    return bench, look
+
+
 async def test_a_grant_that_works_is_looked_at_again_after_the_callers() -> None:
     """Nothing is asked before; one that does not work yet waits for nobody."""
     bench = Bench()
@@ -245,11 +255,7 @@ async def test_a_look_that_is_no_routine_waits_for_nobody() -> None:
 
 async def test_a_look_of_a_replica_that_leads_no_more_when_its_turn_comes_makes_nothing() -> None:
     """The anchor of a trial, say: what is at the top is asked for right after a look at the lead."""
-    bench = Bench()
-    await bench.prepare()
-    bench.callers.served.clear()
-    look = asyncio.create_task(bench.prepare())
-    await settled()
+    bench, look = await standing_back()
     bench.cluster.leading = False
     bench.preparer.forget(bench.client.id)  # so that a trial would need an anchor
     bench.cluster.anchors.pop(trial_anchor("uid-1", bench.grant).name)
@@ -262,11 +268,7 @@ async def test_a_look_of_a_replica_that_leads_no_more_when_its_turn_comes_makes_
 
 async def test_a_grant_that_is_forbidden_when_its_turn_comes_is_not_looked_at() -> None:
     """Its tokens end instead."""
-    bench = Bench()
-    await bench.prepare()
-    bench.callers.served.clear()
-    look = asyncio.create_task(bench.prepare())
-    await settled()
+    bench, look = await standing_back()
     bench.limits = NamespaceLimits(max_ttl_seconds=1)
     bench.callers.served.set()
     with pytest.raises(BrokerError, match="limits_exceeded"):
