@@ -118,6 +118,23 @@ class BrokerError(Exception):
         self.limits = limits
         self.allow = allow
 
+    def kept(self) -> "BrokerError":
+        """Return this error as a value to keep, without the frames it went through, of which one may hold it."""
+        return self.with_traceback(None)
+
+
+def raise_if(error: BrokerError | None) -> None:
+    """Raise an error where there is one.
+
+    A frame that names what it raises is held by it in turn, so that all that its callers had lives on until garbage is
+    collected, which is seldom (docs/performance.md).
+    """
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error
+
 
 class ProofError(BrokerError):
     """The caller did not prove to be the client that it names.

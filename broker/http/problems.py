@@ -137,19 +137,21 @@ def guarded(
     is answered as a part of it.
     """
 
+    def problem(request: web.BaseRequest, error: BrokerError) -> web.Response:
+        known = request.get(REQUEST_ID) or request_id()
+        _note(error, known, metrics, _caller(request))
+        return respond(error, known)
+
     async def guard(request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await handler(request)
         except BrokerError as error:
-            failed = error
+            return problem(request, error)
         except ConnectionError:
             raise  # the caller went away: there is nobody to answer
         except Exception:
             log.exception("http.internal_error", path=request.path, **noted())
-            failed = BrokerError(Reason.INTERNAL_ERROR, "The broker met an error of its own.")
-        known = request.get(REQUEST_ID) or request_id()
-        _note(failed, known, metrics, _caller(request))
-        return respond(failed, known)
+            return problem(request, BrokerError(Reason.INTERNAL_ERROR, "The broker met an error of its own."))
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if TRACEPARENT not in request.headers:

@@ -48,6 +48,8 @@ class CallerConnection(web.RequestHandler):
         self._parting = parting
         self._hung_up = hung_up
         self._gone = gone
+        self._who = object()
+        """Stands for the caller in the context of its requests, which the connection itself keeps."""
         self._head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
@@ -64,13 +66,13 @@ class CallerConnection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, in a context in which it is known whose requests come: aiohttp makes the tasks for them in it."""
         context = contextvars.copy_context()
-        context.run(caller.set, self)
+        context.run(caller.set, self._who)
         context.run(super().connection_made, transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Say that the caller went. aiohttp lets the request that is being answered go on."""
         super().connection_lost(exc)
-        self._hung_up(self)
+        self._hung_up(self._who)
         self._gone(self)
 
     def finish_response(

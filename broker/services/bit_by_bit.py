@@ -1,7 +1,7 @@
 """Take thousands of keys in, and let who calls meanwhile have his turn."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 
@@ -17,13 +17,12 @@ def bit_by_bit(take: Callable[[Key], None], keys: Iterable[Key]) -> None:
     What is to be done with a key may have changed by then; whoever visits it goes by what is known at that time. What
     taking one raises holds up none but the other few.
     """
-    rest = iter(tuple(keys))
+    _take_some(take, iter(tuple(keys)))
 
-    def take_some() -> None:
-        some = tuple(islice(rest, FEW))
-        if len(some) == FEW:
-            asyncio.get_running_loop().call_soon(take_some)
-        for key in some:
-            take(key)
 
-    take_some()
+def _take_some(take: Callable[[Key], None], rest: Iterator[Key]) -> None:
+    some = tuple(islice(rest, FEW))
+    if len(some) == FEW:
+        asyncio.get_running_loop().call_soon(_take_some, take, rest)
+    for key in some:
+        take(key)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import structlog
 
-from broker.errors import BrokerError, Reason
+from broker.errors import BrokerError, Reason, raise_if
 from broker.model.anchor import AnchorId
 from broker.model.client import Client
 from broker.model.token import Anchor, MintedToken, TokenSpec
@@ -56,9 +56,7 @@ class Canary:
 
     def require(self) -> None:
         """Raise BrokerError(policy_missing) where nothing may be issued."""
-        fault = self.fault()
-        if fault is not None:
-            raise fault
+        raise_if(self.fault())
 
     async def run(self) -> None:
         """Try them until cancelled."""

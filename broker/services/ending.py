@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from broker.errors import BrokerError, Reason
+from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import AnchorId, Named, grant_anchor, trial_anchor, vault_anchor
 from broker.model.audit_record import Origin, Revoked
 from broker.model.client import ClientId
@@ -47,7 +47,7 @@ def may_pass(not_ended: Iterable[NotEnded]) -> BrokerError | None:
 def require_ended(not_ended: list[NotEnded]) -> None:
     """Raise BrokerError where something has not ended, so that it is tried again."""
     if not_ended:
-        raise may_pass(not_ended) or not_ended[0].error
+        raise Fault.of(may_pass(not_ended) or not_ended[0].error).error()  # another one: callers keep these
 
 
 def _may_pass(error: BrokerError) -> bool:
@@ -174,7 +174,7 @@ class Ender:
                 raise _another_leads()  # which may have made this very anchor since
             return await self._anchors.delete(client_id.namespace, which.name)
         except BrokerError as error:
-            failures.append(error)
+            failures.append(error.kept())
             return False
 
     def _tell(self, client_id: ClientId, grant: Named, why: str) -> None:

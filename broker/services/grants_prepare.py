@@ -77,7 +77,7 @@ class GrantsPreparer:
         # Written even where no fact changed: the specification may have (suspend, notAfter, a new generation).
         self._board.queue.add(client.id)
         if failures:
-            raise failures[-1]
+            raise Fault.of(failures[-1]).error()  # another one: this frame has them all
         return wait
 
     def _those_that_are_waited_for_first(self, client: Client) -> list[Grant]:
@@ -97,7 +97,7 @@ class GrantsPreparer:
         try:
             access = await self._preparer.prepare(client, grant, listed)
         except BrokerError as error:
-            failure = error
+            failure = error.kept()
         finally:  # also where this is given up for something more urgent
             now = self._book.get(client, grant)
             if now is not None and (before is None or _by(before) != _by(now)):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from broker.errors import BrokerError, Reason
-from broker.model.client import Client, ClientId, Revocation
+from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Allowed
 from broker.model.prepared import Prepared
 from broker.model.token import Anchor, MintedToken, TokenSpec
@@ -95,11 +95,14 @@ class GrantMinter:
         """Return by what a grant is minted for now. Raises BrokerError: why it is not prepared."""
         prepared = self._book.get(client, allowed.grant)
         if prepared is None:
-            refusal = self._book.refusal(client, allowed.grant)
-            if _is_worth_a_recheck(refusal):
-                self._recheck(client.id)  # what else stands in the way is looked at again by itself
-            raise refusal
+            raise self._refusal(client, allowed.grant)
         return prepared
+
+    def _refusal(self, client: Client, grant: Grant) -> BrokerError:
+        refusal = self._book.refusal(client, grant)
+        if _is_worth_a_recheck(refusal):
+            self._recheck(client.id)  # what else stands in the way is looked at again by itself
+        return refusal
 
     def _learn(self, client: Client, prepared: Prepared, error: BrokerError) -> None:
         if error.reason is Reason.ANCHOR_MISSING:

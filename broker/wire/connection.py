@@ -56,7 +56,8 @@ class Connection(asyncio.Protocol, Generic[A]):
 
     def __init__(self, made: Made[A]) -> None:
         self._made = made
-        self._parser = cast("_Parser", HttpResponseParser(self))
+        self._parser: _Parser
+        """While there is a connection: it keeps this object, as this object keeps it."""
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[A] | None = None
         self._reusable = True
@@ -107,6 +108,7 @@ class Connection(asyncio.Protocol, Generic[A]):
             raise
         finally:
             timer.cancel()
+            del waiter  # which has the error, whose traceback has this frame
 
     def abort(self) -> None:
         """Close at once; a request that waits for its answer gets BrokenError."""
@@ -119,6 +121,7 @@ class Connection(asyncio.Protocol, Generic[A]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
+        self._parser = cast("_Parser", HttpResponseParser(self))
 
     def data_received(self, data: bytes) -> None:
         """Parse on, and hand the answer over when it is complete."""
@@ -145,6 +148,7 @@ class Connection(asyncio.Protocol, Generic[A]):
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the request that waits."""
         self._transport = None
+        del self._parser
         why = f"the connection was lost ({type(exc).__name__})" if exc else "it closed the connection"
         self._break(f"{why} before its answer was complete")
 
