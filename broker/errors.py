@@ -6,6 +6,7 @@ The word of a :class:`Reason` stands in the problem document, in the log, in the
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
@@ -118,16 +119,21 @@ class BrokerError(Exception):
         self.limits = limits
         self.allow = allow
 
-    def kept(self) -> "BrokerError":
-        """Return this error as a value to keep, without the frames it went through, of which one may hold it."""
-        return self.with_traceback(None)
+    def kept(self) -> Self:
+        """Cut this error off from where it was raised and from what caused it, and return it.
+
+        Its traceback has the frames that it went through, and from Python 3.12 on those lead to all that waited for
+        them. So an error that one of them puts aside would keep itself, and all that they hold, until garbage is
+        collected, which is seldom (docs/performance.md).
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
 
 
 def raise_if(error: BrokerError | None) -> None:
-    """Raise an error where there is one.
+    """Raise an error where there is one, which the caller has no name for: it would keep itself (see ``kept``).
 
-    A frame that names what it raises is held by it in turn, so that all that its callers had lives on until garbage is
-    collected, which is seldom (docs/performance.md).
+    Raises BrokerError: the error.
     """
     try:
         if error is not None:

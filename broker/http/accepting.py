@@ -87,6 +87,7 @@ class Acceptor(Generic[ProtocolT]):
             )
         except OSError:  # a handshake that failed or took too long
             self.gone(connection)
+            connection.connection_lost(None)  # nobody else will say so, and it lets go of what keeps it
 
     def _turn_away(self, caller: socket.socket) -> None:
         answer = self._turned_away()

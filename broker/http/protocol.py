@@ -49,7 +49,7 @@ class CallerConnection(web.RequestHandler):
         self._hung_up = hung_up
         self._gone = gone
         self._who = object()
-        """Stands for the caller in the context of its requests, which the connection itself keeps."""
+        """Stands for the caller in the context of its requests, which must not have the connection: it has them."""
         self._head_bytes = 0
 
     def data_received(self, data: bytes) -> None:
@@ -92,6 +92,8 @@ class CallerConnection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer with a problem document and close. Raises ConnectionError where an answer is on its way already."""
         log.info("http.malformed_request", remote=request.remote, error=type(exc).__name__)
+        if exc is not None:
+            exc.__traceback__ = None  # its frames have the connection, and what came
         if request.writer.output_size > 0:
             raise ConnectionError("half of an answer was sent already")
         return self._malformed(request, status)

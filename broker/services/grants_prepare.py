@@ -51,7 +51,8 @@ class GrantsPreparer:
 
         Returns for how many seconds those have to wait that need another look; 0 where none has to.
 
-        Where the status cannot list them, only those are looked at that it lists. Raises the last BrokerError.
+        Where the status cannot list them, only those are looked at that it lists. Raises BrokerError: like the last one
+        that it met.
         """
         self._board.resumed(client.id)
         for kept in (self._preparer, self._board, self._book):
@@ -113,7 +114,7 @@ class GrantsPreparer:
             if unlisted(registration.status, client.grants):
                 await self._board.write_down(registration)
         except BrokerError as error:
-            return error
+            return error.kept()
         return None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from broker.errors import BrokerError, Fault, Reason
+from broker.errors import BrokerError, Fault, Reason, raise_if
 from broker.model.anchor import grant_anchor, trial_anchor
 from broker.model.client import Client, ClientId, Grant, Revocation
 from broker.model.decision import Rules, allowed_audiences, grant_problem
@@ -152,9 +152,7 @@ class Preparer:
         return await self._prepare_now(client, grant, listed)
 
     async def _prepare_now(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> AccessFacts | None:
-        problem = self._problem(client, grant)
-        if problem is not None:
-            raise problem
+        raise_if(self._problem(client, grant))
         if not self._hands.leader.leading:
             self._book.put(client, await self._follow(client, grant, listed))
             self._hands.anchored.note(client.id, client.uid, grant)

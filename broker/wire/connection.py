@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol, Generic[A]):
     def __init__(self, made: Made[A]) -> None:
         self._made = made
         self._parser: _Parser
-        """While there is a connection: it keeps this object, as this object keeps it."""
+        """There from ``connection_made`` to ``connection_lost``: it keeps this object, as this object keeps it."""
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[A] | None = None
         self._reusable = True

@@ -17,7 +17,10 @@ async def dial(host: str, port: int, first: int) -> socket.socket:
     """
     known = await _addresses(host, port)
     first %= len(known)
-    return await start_connection([*known[first:], *known[:first]], happy_eyeballs_delay=RACE_SECONDS)
+    try:
+        return await start_connection([*known[first:], *known[:first]], happy_eyeballs_delay=RACE_SECONDS)
+    except OSError as error:
+        raise error.with_traceback(None) from None  # where it was raised has a name for it, and so would be kept by it
 
 
 async def _addresses(host: str, port: int) -> list[AddrInfoType]:

@@ -2,9 +2,12 @@
 
 import asyncio
 import gc
+import ssl
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +15,11 @@ import uvloop
 from aiohttp import web as http
 from aiohttp.test_utils import make_mocked_request
 
+from broker.clock import SystemClock
 from broker.errors import BrokerError, Reason, raise_if
 from broker.http.listeners import Listener
 from broker.http.problems import guarded
+from broker.http.protocol import CallerConnection
 from broker.kube.answer import Answer
 from broker.model.audit_record import Origin
 from broker.model.decision import Ask
@@ -22,13 +27,78 @@ from broker.model.limits import NamespaceLimits
 from broker.services.bit_by_bit import FEW, bit_by_bit
 from broker.services.canary import Canary
 from broker.wire.connection import BrokenError, Connection
+from broker.wire.dial import dial
+from tests.support.certificates import Authority, CertificateFiles
 from tests.support.endings import SINGLY, WEB, EndingWorld, web
+from tests.support.gates import WIDE, a_gate
 from tests.support.malformed import MALFORMED, Uncounted
-from tests.support.processes import free_port, until
+from tests.support.processes import ProgramError, free_port, until
 from tests.support.scripted import Reply, answer, hangs, says_and_closes, scripted
 from tests.unit.test_canary import World
+from tests.unit.test_wire_dial import Run, on, on_both_loops
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+class Callers:
+    """A listener, and the connections of those who come."""
+
+    def __init__(self, files: CertificateFiles) -> None:
+        self._files = files
+        self.came: list[weakref.ref[object]] = []
+
+    async def come(self, sent: bytes, *, tls: bool) -> None:
+        """Send something, read what comes, and go; wait until the connection is gone."""
+        trust = ssl.create_default_context() if tls else None
+        if trust is not None:
+            trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+        async with self._open(tls=tls) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
+            writer.write(sent)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await reader.read()
+            writer.close()
+            await self._gone()
+
+    async def come_without_handshake(self) -> None:
+        """Go before the handshake."""
+        async with self._open(tls=True) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            await self._gone()
+
+    @asynccontextmanager
+    async def _open(self, *, tls: bool) -> AsyncIterator[int]:
+        context = None
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._files.certificate, self._files.key)
+        port = free_port()
+        async with Listener("api", _hello, "127.0.0.1", port, malformed=MALFORMED, tls=context, drain_seconds=1):
+            yield port
+
+    async def _gone(self) -> None:
+        async def gone() -> bool:
+            return len(self.came) == 1 and self.came[0]() is None
+
+        with suppress(ProgramError):
+            await until(gone, what="the connection is gone", seconds=2)
+
+
+async def _hello(_request: http.BaseRequest) -> http.Response:
+    return http.Response(text="hello")
+
+
+@pytest.fixture
+def callers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callers:
+    """Return who notes each connection that a listener makes."""
+    callers, init = Callers(Authority.create(tmp_path, "one").server("server")), CallerConnection.__init__
+
+    def noted(connection: CallerConnection, *args: Any, **kwargs: Any) -> None:
+        init(connection, *args, **kwargs)
+        callers.came.append(weakref.ref(connection))
+
+    monkeypatch.setattr(CallerConnection, "__init__", noted)
+    return callers
 
 
 @pytest.fixture(autouse=True)
@@ -40,64 +110,82 @@ def uncollected() -> Iterator[None]:
     gc.enable()
 
 
+class Made:
+    """The errors that were made: how many, and those that are still there."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.there = weakref.WeakSet[BrokerError]()
+
+    def lingering(self) -> list[BrokerError]:
+        """Return those that are still there. Raises AssertionError where none was made, which would say nothing."""
+        assert self.times > 0
+        return list(self.there)
+
+
 @pytest.fixture
-def errors(monkeypatch: pytest.MonkeyPatch) -> weakref.WeakSet[BrokerError]:
-    """Return all errors that are made from now on, while they are there."""
-    there, made = weakref.WeakSet[BrokerError](), BrokerError.__init__
+def errors(monkeypatch: pytest.MonkeyPatch) -> Made:
+    """Note all errors that are made from now on."""
+    made, init = Made(), BrokerError.__init__
 
     def noted(error: BrokerError, *args: Any, **kwargs: Any) -> None:
-        made(error, *args, **kwargs)
-        there.add(error)
+        init(error, *args, **kwargs)
+        made.times += 1
+        made.there.add(error)
 
     monkeypatch.setattr(BrokerError, "__init__", noted)
-    return there
+    return made
 
 
-def _away() -> BrokerError:
-    return BrokerError(Reason.KUBERNETES_UNAVAILABLE, "It is away.")
+async def _away(*_args: object) -> Any:
+    """Fail as a call does: with a cause, of which nothing is told."""
+    try:
+        await _lost()
+    except LookupError:
+        raise BrokerError(Reason.KUBERNETES_UNAVAILABLE, "It is away.") from None
 
 
-@pytest.mark.parametrize(("failure", "status"), [(_away, 503), (LookupError, 500)])
-async def test_an_error_is_gone_with_its_answer(
-    errors: weakref.WeakSet[BrokerError], failure: Callable[[], Exception], status: int
-) -> None:
+async def _lost(*_args: object) -> Any:
+    raise LookupError
+
+
+@pytest.mark.parametrize(("fails", "status"), [(_away, 503), (_lost, 500)])
+async def test_an_error_is_gone_with_its_answer(errors: Made, fails: Callable[..., Any], status: int) -> None:
     """With the request, the proof and all else that the frames had which it went through."""
-
-    async def fails(_request: http.BaseRequest) -> http.Response:
-        raise failure()
-
     request = make_mocked_request("GET", "/")
     gone = weakref.ref(request)
     answered = await guarded(fails, lambda: "id", Uncounted())(request)
     del request
 
     assert answered.status == status
-    assert (list(errors), gone()) == ([], None)
+    assert (errors.lingering(), gone()) == ([], None)
 
 
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_connection_is_gone_with_its_caller(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Those who come for one request and go are most."""
-    came: list[weakref.ref[object]] = []
+@on_both_loops
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"this is not HTTP\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk",
+        b"",
+    ],
+    ids=["one request", "kept alive", "not HTTP", "a broken body", "nothing"],
+)
+async def test_a_connection_is_gone_with_its_caller(run: Run, callers: Callers, *, sent: bytes, tls: bool) -> None:
+    """Those who come for one request and go are most; others send what is no request, or only see who is there."""
+    await on(run, callers.come(sent, tls=tls))
 
-    async def answers(request: http.BaseRequest) -> http.Response:
-        came.append(weakref.ref(request.protocol))
-        return http.Response(text="hello")
+    assert [one() for one in callers.came] == [None]
 
-    async def gone() -> bool:
-        return came[0]() is None
 
-    async def calls() -> None:
-        port = free_port()
-        async with Listener("api", answers, "127.0.0.1", port, malformed=MALFORMED, tls=None, drain_seconds=1):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(REQUEST)
-            await reader.read()
-            writer.close()
-            await until(gone, what="the connection is gone")
+async def test_a_connection_is_gone_whose_handshake_failed(callers: Callers) -> None:
+    """As those have who look which ports are open; on the loop that serves, for asyncio's own TLS keeps itself."""
+    await on(uvloop.run, callers.come_without_handshake())
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(calls())
+    assert [one() for one in callers.came] == [None]
 
 
 async def _exchanged(reply: Reply) -> "weakref.ref[Connection[Answer]]":
@@ -132,6 +220,29 @@ async def test_a_connection_to_a_server_is_gone_when_it_is_closed(reply: Reply) 
     assert connection() is None
 
 
+@on_both_loops
+async def test_who_asked_where_nobody_listens_is_gone(run: Run) -> None:
+    """A server that is away is asked again and again."""
+
+    class Caller:
+        pass
+
+    came: list[weakref.ref[Caller]] = []
+
+    async def ask() -> None:
+        caller = Caller()
+        came.append(weakref.ref(caller))
+        await dial("127.0.0.1", free_port(), 0)
+
+    async def asks() -> None:
+        with suppress(ConnectionRefusedError):
+            await ask()
+
+    await on(run, asks())
+
+    assert [one() for one in came] == [None]
+
+
 def test_a_connection_that_never_came_to_be_is_gone() -> None:
     """Where a handshake fails, nobody says that a connection was lost."""
     connection = Connection(Answer)
@@ -158,76 +269,112 @@ async def test_thousands_of_keys_are_gone_when_they_are_taken() -> None:
     assert gone() is None
 
 
-async def test_who_is_refused_leaves_no_error(errors: weakref.WeakSet[BrokerError]) -> None:
+async def test_who_is_refused_leaves_no_error(errors: Made) -> None:
     """A grant that is not prepared is asked for again and again; so is a broker that may not issue."""
     world, client = EndingWorld(), web()
-    for _ in range(3):
-        with suppress(BrokerError):
-            await world.issuer.issue(client, Ask(SINGLY), Origin("request"))
-        with suppress(BrokerError):
-            Canary(probe := World(), probe, probe).require()
+    with suppress(BrokerError):
+        await world.issuer.issue(client, Ask(SINGLY), Origin("request"))
+    assert errors.lingering() == []
+    with suppress(BrokerError):
+        Canary(probe := World(), probe, probe).require()
 
-    assert list(errors) == []
+    assert errors.lingering() == []
+    assert errors.times == 2
 
 
-async def test_what_cannot_be_prepared_or_ended_leaves_no_error(errors: weakref.WeakSet[BrokerError]) -> None:
-    """It is tried again for as long as the API server is away, or somebody has not given a right."""
+@on_both_loops
+async def test_who_waited_in_vain_leaves_no_error(errors: Made, run: Run) -> None:
+    """A storm is what the gate is for."""
+
+    async def storm() -> None:
+        gate = a_gate(SystemClock(), replace(WIDE, concurrency=1, wait_seconds=0.05))
+        async with gate.turn("one"):
+            with suppress(BrokerError):
+                async with gate.turn("other"):
+                    pass
+
+    await on(run, storm())
+
+    assert errors.lingering() == []
+
+
+async def _visit(world: EndingWorld) -> None:
+    with suppress(BrokerError):
+        await world.reconciler.visit(WEB)
+
+
+async def _served() -> EndingWorld:
     world = EndingWorld()
     world.register(web())
     await world.settle()
-    for changes in ({"suspended": True}, {"suspended": False}, {"suspended": True}):
-        world.cluster.delete_fault = _away()
-        world.change(**changes)
-        await world.settle()
-    world.cluster.delete_fault = None
-
-    assert list(errors) == []
+    return world
 
 
-async def test_what_the_operator_forbids_leaves_no_error(errors: weakref.WeakSet[BrokerError]) -> None:
+async def test_what_cannot_be_ended_leaves_no_error(errors: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again for as long as the API server is away, or somebody has not given a right."""
+    world = await _served()
+    monkeypatch.setattr(world.cluster, "delete", _away)
+    world.change(suspended=True)
+    await _visit(world)
+    world.change(suspended=False)
+    await _visit(world)
+
+    assert errors.lingering() == []
+
+
+@pytest.mark.parametrize("call", ["put", "rehearse", "ensure"])
+async def test_what_cannot_be_prepared_leaves_no_error(
+    errors: Made, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Whichever of the calls it is that fails."""
+    world = EndingWorld()
+    world.register(web())
+    monkeypatch.setattr(world.cluster, call, _away)
+    await _visit(world)
+
+    assert errors.lingering() == []
+
+
+async def test_what_the_operator_forbids_leaves_no_error(errors: Made) -> None:
     """Its owner may leave it so for months."""
     world = EndingWorld()
     world.limits = NamespaceLimits(max_ttl_seconds=1)
     world.register(web())
-    with suppress(BrokerError):
-        await world.reconciler.visit(WEB)
+    await _visit(world)
 
-    assert list(errors) == []
+    assert errors.lingering() == []
 
 
-@pytest.mark.parametrize("orphan", [True, False])
+@pytest.mark.parametrize("finalizer", [True, False])
 async def test_a_client_that_cannot_be_seen_off_leaves_no_error(
-    errors: weakref.WeakSet[BrokerError], *, orphan: bool
+    errors: Made, monkeypatch: pytest.MonkeyPatch, *, finalizer: bool
 ) -> None:
     """Deleted while the API server cannot be reached, with its finalizer or without."""
-    world = EndingWorld()
-    world.register(web())
-    await world.settle()
-    if orphan:
+    world = await _served()
+    if not finalizer:
         world.cluster.resources[WEB].finalizers = ()
-    world.cluster.delete_fault = _away()
+    monkeypatch.setattr(world.cluster, "delete", _away)
     world.cluster.delete_client(WEB, orphan=True)
-    await world.settle()
-    world.cluster.delete_fault = None
+    await _visit(world)
 
-    assert list(errors) == []
+    assert errors.lingering() == []
 
 
-def test_an_error_that_is_kept_keeps_no_frame() -> None:
+async def test_an_error_that_is_kept_keeps_nothing_else() -> None:
     """It is a value then."""
     try:
-        raise _away()
+        await _away()
     except BrokerError as error:
         kept = error.kept()
 
-    assert kept.__traceback__ is None
+    assert (kept.__traceback__, kept.__context__, kept.__cause__) == (None, None, None)
     assert kept.reason is Reason.KUBERNETES_UNAVAILABLE
 
 
 def test_nothing_is_raised_where_there_is_no_error() -> None:
     """And what is raised is the error itself."""
     raise_if(None)
-    error = _away()
+    error = BrokerError(Reason.KUBERNETES_UNAVAILABLE, "It is away.")
     with pytest.raises(BrokerError) as raised:
         raise_if(error)
 

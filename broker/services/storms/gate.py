@@ -24,7 +24,10 @@ _WEIGHT = 1 / 16
 """Of the newest call in the average of how long calls take."""
 
 caller: ContextVar[object] = ContextVar("caller", default=None)
-"""Who asks, in the task of a request: what :meth:`Gate.hung_up` is told. None where nobody can hang up."""
+"""Who asks, in the task of a request: an object that stands for him, and is what :meth:`Gate.hung_up` is told.
+
+None where nobody can hang up.
+"""
 
 _FIRST_SECONDS = 0.1
 """What the first call counts for at most: it may have waited for a connection."""
@@ -168,6 +171,7 @@ class Gate:
         finally:
             self._callers.pop(who, None)
             self._remove(waiter)
+            del waiter  # it has the error that it was shed with, whose traceback has this frame
         self._metrics.waited(self._clock.monotonic() - came)
 
     def _admit(self, flow: Hashable) -> None:
