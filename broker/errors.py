@@ -6,7 +6,6 @@ The word of a :class:`Reason` stands in the problem document, in the log, in the
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
 
 
 class Reason(StrEnum):
@@ -119,21 +118,13 @@ class BrokerError(Exception):
         self.limits = limits
         self.allow = allow
 
-    def kept(self) -> Self:
-        """Cut this error off from where it was raised and from what caused it, and return it.
-
-        Its traceback has the frames that it went through, and from Python 3.12 on those lead to all that waited for
-        them. So an error that one of them puts aside would keep itself, and all that they hold, until garbage is
-        collected, which is seldom (docs/performance.md).
-        """
-        self.__traceback__ = self.__context__ = self.__cause__ = None
-        return self
-
 
 def raise_if(error: BrokerError | None) -> None:
-    """Raise an error where there is one, which the caller has no name for: it would keep itself (see ``kept``).
+    """Raise an error where there is one, which the caller has no name for.
 
-    Raises BrokerError: the error.
+    Its traceback has the frames that it goes through, and from Python 3.12 on those lead to all that wait for them. One
+    that is named there would keep itself, and all that they hold, until garbage is collected, which is seldom
+    (docs/performance.md). For the same reason, what is put aside is a :class:`Fault`. Raises BrokerError: the error.
     """
     try:
         if error is not None:

@@ -123,7 +123,7 @@ class StatusBoard:
     def withheld(self, client_id: ClientId, not_ended: Iterable[NotEnded]) -> None:
         """Note what came of that, and write it."""
         self._pace.news(client_id)
-        self._unended[client_id] = tuple(f"grant {it.grant.name}: {Fault.of(it.error).message}" for it in not_ended)
+        self._unended[client_id] = tuple(f"grant {it.grant.name}: {it.fault.message}" for it in not_ended)
         self.queue.add(client_id)
 
     def ended(self, client_id: ClientId, grants: Iterable[FormerGrant]) -> None:

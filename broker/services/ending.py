@@ -31,27 +31,27 @@ class EndingMetrics(Protocol):
 class NotEnded:
     """A grant of the TokenClient with that UID some of whose tokens may live yet, and what stood in the way.
 
-    ``error`` is broker_not_authorized, kubernetes_unavailable or kubernetes_timeout.
+    ``fault`` is broker_not_authorized, kubernetes_unavailable or kubernetes_timeout.
     """
 
     uid: str
     grant: FormerGrant
-    error: BrokerError
+    fault: Fault
 
 
-def may_pass(not_ended: Iterable[NotEnded]) -> BrokerError | None:
-    """Return the first error that may pass by itself: not the lack of rights, which somebody has to give."""
-    return next((it.error for it in not_ended if _may_pass(it.error)), None)
+def may_pass(not_ended: Iterable[NotEnded]) -> Fault | None:
+    """Return the first fault that may pass by itself: not the lack of rights, which somebody has to give."""
+    return next((it.fault for it in not_ended if _may_pass(it.fault)), None)
 
 
 def require_ended(not_ended: list[NotEnded]) -> None:
     """Raise BrokerError where something has not ended, so that it is tried again."""
     if not_ended:
-        raise Fault.of(may_pass(not_ended) or not_ended[0].error).error()  # another one: callers keep these
+        raise (may_pass(not_ended) or not_ended[0].fault).error()
 
 
-def _may_pass(error: BrokerError) -> bool:
-    return error.reason is not Reason.BROKER_NOT_AUTHORIZED
+def _may_pass(fault: Fault) -> bool:
+    return fault.reason is not Reason.BROKER_NOT_AUTHORIZED
 
 
 def _another_leads() -> BrokerError:
@@ -155,9 +155,9 @@ class Ender:
             self._count(client_id, key, failed=failed)
         return not_ended
 
-    async def _end(self, client_id: ClientId, uid: str, grant: Named, why: str) -> list[BrokerError]:
+    async def _end(self, client_id: ClientId, uid: str, grant: Named, why: str) -> list[Fault]:
         """Delete the anchors at the top, and tell where there was one that tokens hung on."""
-        failures: list[BrokerError] = []
+        failures: list[Fault] = []
         ended = False
         try:
             for which in (grant_anchor(uid, grant), vault_anchor(uid, grant)):
@@ -168,13 +168,13 @@ class Ender:
         await self._delete(client_id, trial_anchor(uid, grant), failures)
         return failures
 
-    async def _delete(self, client_id: ClientId, which: AnchorId, failures: list[BrokerError]) -> bool:
+    async def _delete(self, client_id: ClientId, which: AnchorId, failures: list[Fault]) -> bool:
         try:
             if not self._leader.leading:
                 raise _another_leads()  # which may have made this very anchor since
             return await self._anchors.delete(client_id.namespace, which.name)
         except BrokerError as error:
-            failures.append(error.kept())
+            failures.append(Fault.of(error))
             return False
 
     def _tell(self, client_id: ClientId, grant: Named, why: str) -> None:

@@ -51,70 +51,69 @@ class GrantsPreparer:
 
         Returns for how many seconds those have to wait that need another look; 0 where none has to.
 
-        Where the status cannot list them, only those are looked at that it lists. Raises BrokerError: like the last one
-        that it met.
+        Where the status cannot list them, only those are looked at that it lists. Raises BrokerError: the last
+        fault.
         """
         self._board.resumed(client.id)
         for kept in (self._preparer, self._board, self._book):
             kept.keep(client)
-        failures = [it.error for it in not_ended]
+        failures = [it.fault for it in not_ended]
         leading = self._leader.leading
         not_listed = await self._list(registration, client) if leading else None
         failures += [not_listed] if not_listed is not None else []
         wait = self._preparer.wait(client)
-        owed = {it.grant.name: it.error for it in not_ended}
+        owed = {it.grant.name: it.fault for it in not_ended}
         for grant in self._those_that_are_waited_for_first(client):
             if self._leader.leading and not leading:
                 break  # since a moment ago: it visits everybody anew, and lists grants before it makes anchors
             ready = self._book.get(client, grant) is not None
             if (ready and wait > 0) or (not_listed is not None and unlisted(registration.status, [grant])):
                 continue
-            error = owed.get(grant.name)
-            if error is None:
-                error = await self._prepare(client, grant, listed_anchor(registration.status, client.generation, grant))
+            fault = owed.get(grant.name)
+            if fault is None:
+                fault = await self._prepare(client, grant, listed_anchor(registration.status, client.generation, grant))
             else:
-                self._stands_back(client, grant, error)
-            failures += [error] if error is not None else []
+                self._stands_back(client, grant, fault)
+            failures += [fault] if fault is not None else []
         # Written even where no fact changed: the specification may have (suspend, notAfter, a new generation).
         self._board.queue.add(client.id)
         if failures:
-            raise Fault.of(failures[-1]).error()  # another one: this frame has them all
+            raise failures[-1].error()
         return wait
 
     def _those_that_are_waited_for_first(self, client: Client) -> list[Grant]:
         """Return a client's grants: looking again at those that work would only keep the others waiting."""
         return sorted(client.grants, key=lambda grant: self._book.get(client, grant) is not None)
 
-    def _stands_back(self, client: Client, grant: Grant, error: BrokerError) -> None:
+    def _stands_back(self, client: Client, grant: Grant, fault: Fault) -> None:
         """Let nothing be issued for a grant while tokens of it live that should not: they have the same anchor."""
-        fault = Fault.of(error)
         self._book.bar(client, grant, fault)
         self._board.rehearsed(client.id, grant.name, fault, None)
 
-    async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> BrokerError | None:
+    async def _prepare(self, client: Client, grant: Grant, listed: ListedAnchor | None) -> Fault | None:
         access: AccessFacts | None = None
-        failure: BrokerError | None = None
+        fault: Fault | None = None
         before = self._book.get(client, grant)
         try:
             access = await self._preparer.prepare(client, grant, listed)
         except BrokerError as error:
-            failure = error.kept()
+            fault = Fault.of(error)
         finally:  # also where this is given up for something more urgent
             now = self._book.get(client, grant)
             if now is not None and (before is None or _by(before) != _by(now)):
                 self._prepared(client.id, grant.name)
         if self._leader.leading:
-            self._board.rehearsed(client.id, grant.name, Fault.of(failure) if failure else None, access, now)
-        return failure
+            self._board.rehearsed(client.id, grant.name, fault, access, now)
+        return fault
 
-    async def _list(self, registration: Registration, client: Client) -> BrokerError | None:
+    async def _list(self, registration: Registration, client: Client) -> Fault | None:
         """Do what has to be done before an anchor is made, so that it is found again, or return why it could not be."""
         try:
             registration = await self._finalizers.put(registration)
             if unlisted(registration.status, client.grants):
                 await self._board.write_down(registration)
         except BrokerError as error:
-            return error.kept()
+            return Fault.of(error)
         return None
 
 

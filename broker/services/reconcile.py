@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
-from broker.errors import BrokerError, raise_if
+from broker.errors import BrokerError
 from broker.model.client import Client, ClientId
 from broker.model.decision import Denied, standing
 from broker.model.schedule import spread
@@ -189,8 +189,9 @@ class Reconciler:
 
         Where the broker has no rights there any more, its namespace has gone as well, as far as anybody can tell.
         """
-        if self._leader.leading:
-            raise_if(may_pass(await self._overdue.end_removed(client_id)))
+        fault = may_pass(await self._overdue.end_removed(client_id)) if self._leader.leading else None
+        if fault is not None:
+            raise fault.error()
         if self._registry.get(client_id) is None:
             self._forget(client_id)
 
@@ -215,7 +216,9 @@ class Reconciler:
         Where the broker has no rights there any more, they are left to the garbage collector, which deletes the
         anchors with the TokenClient.
         """
-        raise_if(may_pass(await self._overdue.end_all(registration, "client_deleted")))
+        fault = may_pass(await self._overdue.end_all(registration, "client_deleted"))
+        if fault is not None:
+            raise fault.error()
         self._ender.forget(registration.id)
         await self._finalizers.release(registration)
 

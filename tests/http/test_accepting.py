@@ -19,7 +19,7 @@ from broker.http.accepting import Acceptor
 from broker.http.listeners import Listener
 from broker.http.problems import turned_away
 from broker.services.storms.gate import caller
-from tests.support.certificates import Authority
+from tests.support.certificates import tls_contexts
 from tests.support.malformed import MALFORMED, Uncounted
 from tests.support.processes import free_port, until
 
@@ -100,11 +100,7 @@ async def open_door(tls: ssl.SSLContext | None = None, most: int = MOST) -> Asyn
 @pytest.fixture
 def contexts(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return a server's TLS context, and one of callers who believe anything."""
-    files = Authority.create(tmp_path, "one").server("server")
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    server.load_cert_chain(files.certificate, files.key)
-    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-    return server, client
+    return tls_contexts(tmp_path)
 
 
 async def test_one_more_than_there_is_room_for_is_told_so() -> None:

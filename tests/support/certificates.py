@@ -1,6 +1,7 @@
 """Certificates and keys for servers on the loopback address, made without openssl."""
 
 import datetime as dt
+import ssl
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -105,6 +106,15 @@ def _builder(
         not_valid_after=now + lifetime,
     )
     return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+
+
+def tls_contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return a server's TLS context, and one of callers who believe anything."""
+    files = Authority.create(folder, "one").server("server")
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    server.load_cert_chain(files.certificate, files.key)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    return server, client
 
 
 def _loopback_names() -> x509.SubjectAlternativeName:

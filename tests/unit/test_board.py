@@ -295,7 +295,7 @@ async def test_a_client_is_shown_as_suspended_when_its_tokens_have_ended() -> No
     for note in (
         lambda: None,
         lambda: bench.board.withholding(KEY.client),
-        lambda: bench.board.withheld(KEY.client, [NotEnded("uid-1", former_grant(EXPECTING), FORBIDDEN)]),
+        lambda: bench.board.withheld(KEY.client, [NotEnded("uid-1", former_grant(EXPECTING), Fault.of(FORBIDDEN))]),
         lambda: bench.board.withholding(KEY.client),
         lambda: bench.board.withheld(KEY.client, []),
         lambda: bench.board.withholding(KEY.client),
@@ -313,7 +313,7 @@ async def test_what_lives_yet_of_a_client_that_is_suspended_is_named() -> None:
     """The grant, and why: somebody has to do something about it."""
     bench = Bench()
     bench.registry.put(client(grants=(EXPECTING,), suspended=True))
-    bench.board.withheld(KEY.client, [NotEnded("uid-1", former_grant(EXPECTING), FORBIDDEN)])
+    bench.board.withheld(KEY.client, [NotEnded("uid-1", former_grant(EXPECTING), Fault.of(FORBIDDEN))])
     await bench.board.write(KEY.client)
     message = bench.shown.status["conditions"][0]["message"]
 

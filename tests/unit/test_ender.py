@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from broker.errors import BrokerError, Reason
+from broker.errors import BrokerError, Fault, Reason
 from broker.model.anchor import AnchorId, grant_anchor, trial_anchor, vault_anchor
 from broker.model.audit_record import Origin, Revoked
 from broker.model.client import ClientId
@@ -69,7 +69,7 @@ class Bench:
     async def end_in_vain(self, client_id: ClientId = KEY.client) -> None:
         """Try it where the API server is away."""
         self.cluster.delete_fault = AWAY
-        assert await self.end(client_id) == [NotEnded("uid-1", former_grant(GRANT), AWAY)]
+        assert await self.end(client_id) == [NotEnded("uid-1", former_grant(GRANT), Fault.of(AWAY))]
         self.cluster.delete_fault = None
 
 
@@ -140,8 +140,8 @@ async def test_what_was_tried_in_vain_is_counted_once() -> None:
 
 async def test_what_may_pass_is_told_before_what_somebody_has_to_mend() -> None:
     """A lack of rights would let a TokenClient go; the other failure must not hide behind it."""
-    forbidden = NotEnded("uid-1", former_grant(GRANT), BrokerError(Reason.BROKER_NOT_AUTHORIZED, "no Role"))
-    away = NotEnded("uid-1", former_grant(GRANT), AWAY)
+    forbidden = NotEnded("uid-1", former_grant(GRANT), Fault(Reason.BROKER_NOT_AUTHORIZED, "no Role"))
+    away = NotEnded("uid-1", former_grant(GRANT), Fault.of(AWAY))
     require_ended([])
     with pytest.raises(BrokerError, match="away"):
         require_ended([forbidden, away])

@@ -96,7 +96,7 @@ async def test_a_grant_that_cannot_be_ended_holds_up_no_other(world: EndingWorld
     world.cluster.refused = {grant_anchor("uid-1", first).name: AWAY}
     left = await world.ender.end(WEB, "uid-1", [first, second], "client_suspended")
 
-    assert left == [NotEnded("uid-1", former_grant(first), AWAY)]
+    assert left == [NotEnded("uid-1", former_grant(first), Fault.of(AWAY))]
     assert world.orphans() == 1
     assert world.tops() == {grant_anchor("uid-1", first).name}
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import ssl
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -28,7 +27,7 @@ from broker.services.bit_by_bit import FEW, bit_by_bit
 from broker.services.canary import Canary
 from broker.wire.connection import BrokenError, Connection
 from broker.wire.dial import dial
-from tests.support.certificates import Authority, CertificateFiles
+from tests.support.certificates import tls_contexts
 from tests.support.endings import SINGLY, WEB, EndingWorld, web
 from tests.support.gates import WIDE, a_gate
 from tests.support.malformed import MALFORMED, Uncounted
@@ -41,15 +40,13 @@ from tests.unit.test_wire_dial import Run, on, on_both_loops
 class Callers:
     """A listener, and the connections of those who come."""
 
-    def __init__(self, files: CertificateFiles) -> None:
-        self._files = files
+    def __init__(self, folder: Path) -> None:
+        self._server, self._client = tls_contexts(folder)
         self.came: list[weakref.ref[object]] = []
 
     async def come(self, sent: bytes, *, tls: bool) -> None:
         """Send something, read what comes, and go; wait until the connection is gone."""
-        trust = ssl.create_default_context() if tls else None
-        if trust is not None:
-            trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+        trust = self._client if tls else None
         async with self._open(tls=tls) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
             writer.write(sent)
@@ -68,11 +65,7 @@ class Callers:
 
     @asynccontextmanager
     async def _open(self, *, tls: bool) -> AsyncIterator[int]:
-        context = None
-        if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self._files.certificate, self._files.key)
-        port = free_port()
+        port, context = free_port(), self._server if tls else None
         async with Listener("api", _hello, "127.0.0.1", port, malformed=MALFORMED, tls=context, drain_seconds=1):
             yield port
 
@@ -91,7 +84,7 @@ async def _hello(_request: http.BaseRequest) -> http.Response:
 @pytest.fixture
 def callers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callers:
     """Return who notes each connection that a listener makes."""
-    callers, init = Callers(Authority.create(tmp_path, "one").server("server")), CallerConnection.__init__
+    callers, init = Callers(tmp_path), CallerConnection.__init__
 
     def noted(connection: CallerConnection, *args: Any, **kwargs: Any) -> None:
         init(connection, *args, **kwargs)
@@ -358,17 +351,6 @@ async def test_a_client_that_cannot_be_seen_off_leaves_no_error(
     await _visit(world)
 
     assert errors.lingering() == []
-
-
-async def test_an_error_that_is_kept_keeps_nothing_else() -> None:
-    """It is a value then."""
-    try:
-        await _away()
-    except BrokerError as error:
-        kept = error.kept()
-
-    assert (kept.__traceback__, kept.__context__, kept.__cause__) == (None, None, None)
-    assert kept.reason is Reason.KUBERNETES_UNAVAILABLE
 
 
 def test_nothing_is_raised_where_there_is_no_error() -> None:
