@@ -1,7 +1,6 @@
 """The running process: what :mod:`broker.app` made, on its sockets, until a signal ends it."""
 
 import asyncio
-import gc
 import os
 import resource
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from broker import memory
 from broker.app import Broker, broker
 from broker.config import Config, ConfigError, load
 from broker.http.listeners import Listener, TlsReloader
@@ -55,6 +55,7 @@ async def serve(config: Config) -> None:
     stop.listen()
     async with broker(config) as parts, asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(job(), name=name) for name, job in parts.jobs.items()]
+        running.append(tasks.create_task(memory.trim_forever(), name="memory"))
         async with _listening(config, parts, tasks) as api:
             log.info("broker.started", pid=os.getpid())
             await stop.asked.wait()
@@ -119,12 +120,6 @@ def _room(wanted: int) -> int:
     return room
 
 
-def _calm_garbage_collection() -> None:
-    """Collect seldom, and never look at what was there at start: 75 to 149 us a token (docs/performance.md)."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
 def run(config_path: Path) -> int:
     """Serve with the configuration of a file and return the process' exit code: 2 for a wrong configuration."""
     try:
@@ -133,7 +128,7 @@ def run(config_path: Path) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     set_up_logging(config.log_level)
-    _calm_garbage_collection()
+    memory.collect_seldom()
     code = 0
     try:
         uvloop.run(serve(config))

@@ -248,4 +248,5 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             if len(rest) > MAX_LINE_BYTES:
                 raise unavailable("a line of the watch is too long")
     except (aiohttp.ClientError, ConnectionError) as error:
+        error.__traceback__ = None  # aiohttp's reader keeps the error, and its frames lead to the reader
         raise unavailable(type(error).__name__) from None

@@ -19,6 +19,7 @@ from broker.errors import BrokerError, Reason, raise_if
 from broker.http.listeners import Listener
 from broker.http.problems import guarded
 from broker.http.protocol import CallerConnection
+from broker.kube import session
 from broker.kube.answer import Answer
 from broker.model.audit_record import Origin
 from broker.model.decision import Ask
@@ -34,6 +35,7 @@ from tests.support.malformed import MALFORMED, Uncounted
 from tests.support.processes import ProgramError, free_port, until
 from tests.support.scripted import Reply, answer, hangs, says_and_closes, scripted
 from tests.unit.test_canary import World
+from tests.unit.test_kube_session import Files
 from tests.unit.test_wire_dial import Run, on, on_both_loops
 
 
@@ -211,6 +213,30 @@ async def test_a_connection_to_a_server_is_gone_when_it_is_closed(reply: Reply) 
     await asyncio.sleep(0)
 
     assert connection() is None
+
+
+async def test_a_watch_that_broke_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its reader keeps the error that it failed with, and the frames that this came through lead to the reader."""
+    begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n"
+    came, lines_of = list[weakref.ref[object]](), session._lines
+
+    def noted(response: Any) -> AsyncIterator[bytes]:
+        came.append(weakref.ref(response))
+        return lines_of(response)
+
+    monkeypatch.setattr(session, "_lines", noted)
+    async with scripted(says_and_closes(begun)) as server, Files(tmp_path).session(server.url) as kube:
+        with pytest.raises(BrokerError):
+            await _read(kube)
+        await asyncio.sleep(0)
+
+        assert [one() for one in came] == [None]
+
+
+async def _read(kube: session.KubeSession) -> None:
+    async with kube.stream("/x?watch=1") as lines:
+        async for line in lines:
+            assert line == b"{}"
 
 
 @on_both_loops

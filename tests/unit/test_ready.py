@@ -75,7 +75,7 @@ async def running(
     tls.load_cert_chain(files.certificate, files.key)
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
     url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    config = _config(folder, url, authority.file, directory)
+    config = config_at(folder, url, authority.file, directory)
     async with broker(load(config)) as made, _client(made) as ops:
         jobs = [asyncio.create_task(made.jobs[name]()) for name in ("registry", "reconcile", *more)]
         try:
@@ -91,7 +91,8 @@ def _client(made: Broker) -> TestClient[Any, Any]:
     return TestClient(RawTestServer(made.ops))
 
 
-def _config(folder: Path, url: str, ca_file: Path, directory: Path | None) -> Path:
+def config_at(folder: Path, url: str, ca_file: Path, directory: Path | None) -> Path:
+    """Write a broker's configuration into a folder, with a token that says nothing, and return where it is."""
     claims = base64.urlsafe_b64encode(b'{"iss": "https://issuer", "aud": ["https://api"]}').decode().rstrip("=")
     (folder / "token").write_text(f"e30.{claims}.e30")
     document = {

@@ -9,7 +9,7 @@ from tests.support.chaos.levels import Level
 WARM_SHARE = 0.25
 """This part of the time is the warm-up, which does not count: pools fill, and libraries are loaded."""
 
-MOST_MB, MOST_DESCRIPTORS, MOST_TASKS = 12.0, 32.0, 16.0
+MOST_MB, MOST_DESCRIPTORS, MOST_TASKS = 6.0, 32.0, 16.0
 """By how much a process may have grown in the end, by the slope of all samples.
 
 Pools breathe: a broker that takes the lead opens some 20 connections, and keeps them for two minutes.
