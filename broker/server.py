@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from broker import memory
+from broker import heap
 from broker.app import Broker, broker
 from broker.config import Config, ConfigError, load
 from broker.http.listeners import Listener, TlsReloader
@@ -55,7 +55,7 @@ async def serve(config: Config) -> None:
     stop.listen()
     async with broker(config) as parts, asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(job(), name=name) for name, job in parts.jobs.items()]
-        running.append(tasks.create_task(memory.trim_forever(), name="memory"))
+        running.append(tasks.create_task(heap.trim_forever(), name="heap"))
         async with _listening(config, parts, tasks) as api:
             log.info("broker.started", pid=os.getpid())
             await stop.asked.wait()
@@ -128,7 +128,7 @@ def run(config_path: Path) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     set_up_logging(config.log_level)
-    memory.collect_seldom()
+    heap.collect_seldom()
     code = 0
     try:
         uvloop.run(serve(config))

@@ -212,7 +212,7 @@ class Reflector(Generic[Essence]):
             if kind == "ERROR":
                 raise Gone if resource.get("code") == 410 else unavailable(str(resource.get("message")))  # noqa: PLR2004
             self._version = resource["metadata"]["resourceVersion"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             raise unavailable("an event of the watch cannot be read") from None
         self._follower.heard()
         if kind == "DELETED":

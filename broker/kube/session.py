@@ -202,7 +202,7 @@ class KubeSession:
         try:
             if response.status == 401:  # noqa: PLR2004 - 401 Unauthorized
                 self._look_again()
-            await _check_stream(response)
+            await _check_stream(response, self._timeout)
             yield _lines(response)
         finally:
             response.close()
@@ -228,13 +228,23 @@ class Gone(Exception):  # noqa: N818 - HTTP's and Kubernetes' own word
     """The resource version is too old: list again."""
 
 
-async def _check_stream(response: aiohttp.ClientResponse) -> None:
+async def _check_stream(response: aiohttp.ClientResponse, seconds: float) -> None:
     if response.status == 410:  # noqa: PLR2004 - 410 Gone
         raise Gone
     if response.status != 200:  # noqa: PLR2004 - 200 OK
-        answer = Answer(response.status, await response.content.read(65536))
+        answer = Answer(response.status, await _said(response, seconds))
         later = retry_after_seconds(response.headers.get("Retry-After", ""))
         raise unavailable(f"watch answered {answer.message()}", later)
+
+
+async def _said(response: aiohttp.ClientResponse, seconds: float) -> bytes:
+    """Return what a refusal says, or nothing where that breaks off or is late: its status has come."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await response.content.read(65536)
+    except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+        _let_go(error)
+        return b""
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -248,5 +258,10 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             if len(rest) > MAX_LINE_BYTES:
                 raise unavailable("a line of the watch is too long")
     except (aiohttp.ClientError, ConnectionError) as error:
-        error.__traceback__ = None  # aiohttp's reader keeps the error, and its frames lead to the reader
+        _let_go(error)
         raise unavailable(type(error).__name__) from None
+
+
+def _let_go(error: Exception) -> None:
+    """Cut off what an error came through: aiohttp's reader keeps the error, and its frames lead to the reader."""
+    error.__traceback__ = None

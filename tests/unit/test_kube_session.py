@@ -252,6 +252,19 @@ async def test_watch_that_is_refused_has_the_token_read_anew(files: Files) -> No
         assert session.token == "new.token"
 
 
+@pytest.mark.parametrize("silent", [False, True], ids=["broken off", "silent"])
+async def test_watch_that_is_refused_without_a_word_is_refused(files: Files, *, silent: bool) -> None:
+    """The status has come; nobody waits for ever for what else it has to say."""
+    head = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 50\r\n\r\n"
+    reply = says(head) if silent else says_and_closes(head)
+    async with scripted(reply) as server, files.session(server.url, 0.3) as session:
+        with pytest.raises(BrokerError, match="watch answered HTTP 500") as refused:
+            async with asyncio.timeout(5), session.stream("/x?watch=1"):
+                pass
+
+    assert refused.value.reason is Reason.KUBERNETES_UNAVAILABLE
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["call", "watch"])
 async def test_authority_is_replaced_at_once(tmp_path: Path, *, stream: bool) -> None:
     """The CA file is read when it does not vouch for a server; the former authority is not trusted any more."""

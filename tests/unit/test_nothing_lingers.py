@@ -215,17 +215,25 @@ async def test_a_connection_to_a_server_is_gone_when_it_is_closed(reply: Reply) 
     assert connection() is None
 
 
-async def test_a_watch_that_broke_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}\n",
+        b"HTTP/1.1 500 No\r\nContent-Length: 50\r\n\r\n",
+    ],
+    ids=["chunks", "half", "refused"],
+)
+async def test_a_watch_that_broke_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, head: bytes) -> None:
     """Its reader keeps the error that it failed with, and the frames that this came through lead to the reader."""
-    begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n"
-    came, lines_of = list[weakref.ref[object]](), session._lines
+    came, check = list[weakref.ref[object]](), session._check_stream
 
-    def noted(response: Any) -> AsyncIterator[bytes]:
+    async def noted(response: Any, seconds: float) -> None:
         came.append(weakref.ref(response))
-        return lines_of(response)
+        await check(response, seconds)
 
-    monkeypatch.setattr(session, "_lines", noted)
-    async with scripted(says_and_closes(begun)) as server, Files(tmp_path).session(server.url) as kube:
+    monkeypatch.setattr(session, "_check_stream", noted)
+    async with scripted(says_and_closes(head)) as server, Files(tmp_path).session(server.url) as kube:
         with pytest.raises(BrokerError):
             await _read(kube)
         await asyncio.sleep(0)
