@@ -23,7 +23,7 @@ from tests.support.processes import until
 UNAVAILABLE, DENIED = "503 vault_unavailable", "503 vault_denied"
 POLICY = "sys/policies/acl/tokenbroker"
 FILLED_SECONDS = 60.0
-"""docs/rotation.md says that a Vault without its data is filled again within a minute."""
+"""docs/rotation.md says that a Vault without its data has a few copies again within a minute."""
 
 VISITED_SECONDS = 15.0
 """Bound for a visit that is due, on a busy machine."""
