@@ -27,6 +27,9 @@ GRANTS: list[dict[str, Any]] = [
 ON_DEMAND, BY_ITSELF = {"ttl": "1h", "renewBefore": "20m"}, {"ttl": "10m", "renewBefore": "565s"}
 """The second is replaced every 31 to 35 s: no copy is visited more often than each 30 s."""
 
+DUE_SECONDS = 35.0
+"""At this age at the latest it is due."""
+
 TOPS = {
     "web trial": 2,
     "web grant": 2,

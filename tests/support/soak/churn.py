@@ -8,8 +8,9 @@ from typing import Any
 
 import aiohttp
 
+from broker.kube.token_requests import unverified_claims
 from tests.support.broker import BrokerProcess, Registered, Reply
-from tests.support.chaos.setting import ON_DEMAND, READER
+from tests.support.chaos.setting import BY_ITSELF, DUE_SECONDS, ON_DEMAND, READER
 from tests.support.soak.ground import CALL_SECONDS, DEAD_SECONDS, BrokenPromise, Ground, code_of, comes
 
 DEFAULT, SINGLE = "default", "single"
@@ -25,6 +26,9 @@ SILENT_SECONDS = 90.0 + 1.0
 
 LOOKS = 3
 """So often each broker is asked for a token of a client that it knows to be suspended."""
+
+LATE_SECONDS = 90.0
+"""A copy is replaced within this after it was due, whatever failed meanwhile; no fault lasts a tenth of it."""
 
 PAUSE_SECONDS = 3.0
 SUSPENDED, GONE = (403, "client_suspended"), (401, "invalid_client")
@@ -86,6 +90,17 @@ async def all_revoked(ground: Ground) -> None:
         await comes(lambda: ground.alive(kept), "the version before works on for its readers")
 
 
+async def renewed(ground: Ground) -> None:
+    """Let a copy come due, which nobody asks for: it is replaced in time, and the version before works on."""
+    client = ground.clients["still"]
+    before = await ground.kept(client)
+    after = await ground.kept(client, after=before)
+    late = unverified_claims(after)["iat"] - unverified_claims(before)["iat"] - DUE_SECONDS
+    if late > LATE_SECONDS:
+        raise BrokenPromise(f"a copy was replaced {late:.0f} s after it was due")
+    await comes(lambda: ground.alive(before), "the version before works on for its readers")
+
+
 async def shared(ground: Ground) -> None:
     """Ask as instances of one client do at their start: they share a token, with a record each."""
     client, broker = ground.clients["crowd"], ground.dice.choice(ground.brokers)
@@ -133,12 +148,14 @@ async def cycles(ground: Ground, pause: float) -> list[Cycle]:
     """Register who stays, and return what happens; tokens with an end of their own are made each ``pause`` seconds."""
     for name in ("ended", "swing", "mass", "crowd"):
         await ground.register(name, *GRANTS)
+    await ground.register("still", READER | {"vault": BY_ITSELF})
     pause = max(PAUSE_SECONDS, pause)
     return [
         Cycle("a token revoked", revoked, ground, pause),
         Cycle("a client suspended and resumed", suspended, ground, pause),
         Cycle("a client registered and removed", registered, ground),
         Cycle("revoke-all", all_revoked, ground, pause),
+        Cycle("a copy replaced when it was due", renewed, ground),
         Cycle(f"{CROWD} who share a token", shared, ground),
     ]
 
