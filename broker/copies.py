@@ -120,7 +120,13 @@ def keep_copies(around: Around, rush: Rush, new_request_id: Callable[[], str]) -
         clock=around.clock,
     )
     rush.late = turns.late = rotator.queue.overdue
-    sweeper = Sweeper(store=around.store, place=place, unwanted=wanted.nowhere, hand_over=rotator.queue.add)
+    sweeper = Sweeper(
+        store=around.store,
+        place=place,
+        unwanted=wanted.nowhere,
+        hand_over=rotator.queue.add,
+        leader=around.leader,
+    )
     return Copies(rotator, sweeper, left)
 
 

@@ -25,6 +25,7 @@ from broker.services.rotation.outage import Outage, Reach
 from broker.services.rotation.root import VaultRoots
 from broker.services.rotation.rotate import Rotator
 from broker.services.rotation.shown import ShownCopies
+from broker.services.rotation.sweep import Sweeper
 from broker.services.rotation.wanted import Wanted
 from broker.services.rotation.write import CopyWriter
 from broker.services.token_anchors import TokenAnchors
@@ -339,6 +340,11 @@ class World:
         self.reads: list[tuple[datetime, str]] = []
         self.reach = FakeReach()
         self.rotator = self.restart()
+
+    def sweeper(self, hand_over: Callable[[CopyKey], None]) -> Sweeper:
+        """Return a sweeper of its Vault."""
+        unwanted = self.rotator._wanted.nowhere
+        return Sweeper(store=self.vault, place=PLACE, unwanted=unwanted, hand_over=hand_over, leader=self.cluster)
 
     def restart(self, rules: Rules = RULES, store: VaultStore | None = None) -> Rotator:
         """Start a broker that remembers nothing."""

@@ -10,7 +10,6 @@ from broker.errors import BrokerError
 from broker.model.audit_record import Origin
 from broker.model.vault_path import CopyKey
 from broker.services.rotation.copy import READING_SLACK
-from broker.services.rotation.sweep import Sweeper
 from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, Power, World, client
 
 PATH = PLACE.path(KEY)
@@ -140,8 +139,7 @@ async def test_a_label_that_comes_after_its_copy_was_removed_is_swept_away(world
     await world.visit()
     await world.vault.label(PATH, label)
     found: list[CopyKey] = []
-    sweeper = Sweeper(store=world.vault, place=PLACE, unwanted=world.rotator._wanted.nowhere, hand_over=found.append)
-    await sweeper.visit("prod")
+    await world.sweeper(found.append).visit("prod")
     await world.visit()
 
     assert found == [KEY]

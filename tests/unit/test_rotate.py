@@ -17,7 +17,7 @@ from broker.model.vault_path import CopyKey
 from broker.services.bit_by_bit import FEW
 from broker.services.rotation.copy import MAX_NAMED, MAX_RETIRED
 from broker.services.rotation.rotate import CHECK_SECONDS
-from broker.services.rotation.sweep import Sweeper
+from broker.services.rotation.sweep import FOLLOWING_SECONDS, SWEEP_SECONDS
 from broker.vault.answer import unavailable
 from broker.vault.label import write_label
 from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, RULES, TTL, PowerCut, World, client, grant
@@ -668,11 +668,42 @@ async def test_a_sweep_hands_over_what_nobody_wants_and_nothing_else(world: Worl
     world.vault.stranger_writes((*PLACE.root, "shop", "UPPER", "default"))
     found: list[CopyKey] = []
 
-    await Sweeper(store=world.vault, place=PLACE, unwanted=world.rotator._wanted.nowhere, hand_over=found.append).visit(
-        "prod"
-    )
+    await world.sweeper(found.append).visit("prod")
 
     assert found == [CopyKey(ClientId("shop", "gone"), "default")]
+
+
+async def test_only_the_leader_sweeps(world: World) -> None:
+    """A call for each client is too many for each replica; one that takes the lead sweeps soon."""
+    await world.visit()
+    del world.registry.known[KEY.client]
+    found: list[CopyKey] = []
+    world.cluster.leading = False
+    waits = [await world.sweeper(found.append).visit("prod")]
+    following = [call for call in world.power.calls if "children" in call]
+    world.cluster.leading = True
+    waits.append(await world.sweeper(found.append).visit("prod"))
+
+    assert following == []
+    assert found == [KEY]
+    assert waits == [FOLLOWING_SECONDS, SWEEP_SECONDS]
+
+
+async def test_a_sweep_ends_with_the_lead(world: World) -> None:
+    """What it finds after that is somebody else's."""
+    await world.visit()
+    del world.registry.known[KEY.client]
+    found: list[CopyKey] = []
+    children = world.vault.children
+
+    async def lost(path: tuple[str, ...]) -> list[str]:
+        world.cluster.leading = False
+        return await children(path)
+
+    world.vault.children = lost  # type: ignore[method-assign]
+
+    assert await world.sweeper(found.append).visit("prod") == FOLLOWING_SECONDS
+    assert found == []
 
 
 async def test_changes_put_the_right_copies_in_line(world: World) -> None:

@@ -4,14 +4,19 @@ from collections.abc import AsyncIterator, Callable
 
 from broker.model.client import DNS_LABEL, ClientId
 from broker.model.vault_path import CopyKey, VaultPlace
-from broker.ports import VaultStore
+from broker.ports import Leader, VaultStore
 from broker.services.workqueue import WorkQueue
 
 SWEEP_SECONDS = 600.0
 
+FOLLOWING_SECONDS = 10.0
+"""How soon who follows looks whether it leads by now, which costs no call."""
+
 
 class Sweeper:
-    """Lists this cluster's part of Vault and hands over what nobody wants; it deletes nothing itself.
+    """Lists this cluster's part of Vault while it leads, and hands over what nobody wants; it deletes nothing itself.
+
+    A call for each client: so only one of the replicas lists.
 
     ``unwanted`` judges by the registry, and raises BrokerError(registry_stale) where that cannot be trusted;
     ``hand_over`` has the copy visited, which looks once more before it removes anything.
@@ -24,8 +29,10 @@ class Sweeper:
         place: VaultPlace,
         unwanted: Callable[[CopyKey], bool],
         hand_over: Callable[[CopyKey], None],
+        leader: Leader,
     ) -> None:
         self._store = store
+        self._leader = leader
         self._place = place
         self._unwanted = unwanted
         self._hand_over = hand_over
@@ -34,7 +41,11 @@ class Sweeper:
     async def visit(self, cluster: str) -> float:
         """Look through everything once; the queue's handler, whose one key is the cluster's name."""
         del cluster
+        if not self._leader.leading:
+            return FOLLOWING_SECONDS
         async for key in self._keys():
+            if not self._leader.leading:
+                return FOLLOWING_SECONDS
             if self._unwanted(key):
                 self._hand_over(key)
         return SWEEP_SECONDS
