@@ -1,8 +1,7 @@
 """Very many registered clients on the real API server, made by many hands at once."""
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -11,12 +10,10 @@ import aiohttp
 import orjson
 
 from bench.errors import BenchError
+from bench.hands import HANDS, each
 from broker.identity import secret
 from tests.support.broker import Tenant, token_client
 from tests.support.cluster import Cluster
-
-HANDS = 24
-"""How many requests are made at a time."""
 
 PER_NAMESPACE = 100
 ACCOUNT = "reader"
@@ -62,25 +59,13 @@ class Fleet:
             await tenant.account(ACCOUNT)
             self.namespaces.append(tenant)
         digests = [secret.format_digest(secret.digest(self.secret))]
-        await self.each(range(self.size, size), lambda number: self._register(number, digests))
+        await each(range(self.size, size), lambda number: self._register(number, digests))
         self.size = size
 
     async def add(self, name: str) -> str:
         """Register one more client, in the first namespace, and return its id. Raises BenchError."""
         await self._create(self._namespace(0), name, [secret.format_digest(secret.digest(self.secret))])
         return f"{self._namespace(0)}/{name}"
-
-    async def each(self, numbers: Iterable[int], act: Callable[[int], Awaitable[None]]) -> None:
-        """Do something with many clients."""
-        left = iter(numbers)
-
-        async def work() -> None:
-            for number in left:
-                await act(number)
-
-        async with asyncio.TaskGroup() as hands:
-            for _ in range(HANDS):
-                hands.create_task(work())
 
     async def patch(self, number: int, change: dict[str, Any]) -> None:
         """Change a client. Raises BenchError."""
