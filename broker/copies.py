@@ -120,14 +120,17 @@ def keep_copies(around: Around, rush: Rush, new_request_id: Callable[[], str]) -
         clock=around.clock,
     )
     rush.late = turns.late = rotator.queue.overdue
-    sweeper = Sweeper(
+    return Copies(rotator, _sweeper(around, wanted, rotator, place), left)
+
+
+def _sweeper(around: Around, wanted: Wanted, rotator: Rotator, place: VaultPlace) -> Sweeper:
+    return Sweeper(
         store=around.store,
         place=place,
         unwanted=wanted.nowhere,
         hand_over=rotator.queue.add,
         leader=around.leader,
     )
-    return Copies(rotator, sweeper, left)
 
 
 def _writer(around: Around, store: VaultStore, turns: Turns, place: VaultPlace) -> CopyWriter:
