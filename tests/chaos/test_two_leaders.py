@@ -6,7 +6,15 @@ from functools import partial
 
 import pytest_asyncio
 
-from tests.support.chaos.leading import LEASE_SECONDS, SLACK, leaders, until_leaders, until_one_leads, until_replaced
+from tests.support.chaos.leading import (
+    LEASE_SECONDS,
+    SLACK,
+    leaders,
+    until_each_writes,
+    until_leaders,
+    until_one_leads,
+    until_replaced,
+)
 from tests.support.chaos.scene import Scene
 from tests.support.chaos.setting import DELIVER, ISSUE, ROTATED
 from tests.support.lab import Lab
@@ -26,18 +34,23 @@ async def standing(harmed: Lab) -> AsyncIterator[Scene]:
 
 
 async def test_two_leaders_are_forced(scene: Scene) -> None:
-    """One is told that its renewals succeed, and the other finds the Lease over: neither harms what the other does."""
+    """One is told that its renewals succeed, and the other finds the Lease over: neither harms what the other does.
+
+    Both do write the same copy in Vault: each has put a version there, or was refused because the other one had.
+    """
     first = await until_one_leads(scene)
     async with scene.fault("two replicas lead, each told that it alone does"):
         _, lease = await scene.lab.cluster.request("GET", LEASE)
         scene.proxies[first].hurt(f"(GET|PUT) {LEASES}/", says(answer(200, json.dumps(lease).encode())))
         await until_leaders(scene, 0, 1, seconds=LEASE_SECONDS + 2 * SLACK)
         await until_replaced(scene)
+        wrote = await until_each_writes(scene)
         both = await leaders(scene)
         scene.proxies[first].heal()
     outcome = await scene.healed()
 
     assert both == [0, 1]
+    assert all(wrote)
     assert len(await leaders(scene)) == 1
     assert set(outcome.seen[ISSUE]) == set(outcome.seen[ROTATED]) == {"200"}
 

@@ -41,7 +41,7 @@ def test_every_reason_is_documented_with_its_status() -> None:
 
 CHAOS = ROOT / "tests" / "chaos"
 NO_FAULT = {
-    "test_dashboard": "what Grafana's panels show while faults happen: docs/monitoring.md",
+    "test_dashboard": "what Grafana's panels show, an account missing and a Role taken away: docs/monitoring.md",
     "test_soak": "random faults under load, with a chapter of their own",
     "test_a_standby_answers_with_what_was_written": "nothing is harmed: it is in the table of OpenBao's answers",
 }

@@ -7,7 +7,7 @@ import asyncio
 import copy
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from tests.support.tenant import BROKERS, SHOP
 
 DEPLOY = ROOT / "deploy"
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
-OWN = "broker-system"
-"""A namespace that an operator chose."""
+OWN, TOGETHER = "broker-system", "broker-complete"
+"""Namespaces that operators chose; in the second one they have all that there is."""
 
 Pod = dict[str, Any]
 Rendered = dict[str, list[dict[str, Any]]]
+Facts = dict[tuple[object, ...], object]
+"""Each value by its object (kind, namespace, name) and its place there."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -50,19 +52,44 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 def available(folder: Path, component: str = "components/high-availability") -> Path:
     """Return an operator's overlay: the example in another namespace, with a component where its comment has one."""
+    return adapted(folder, OWN, f"components: [../../{component}]")
+
+
+def adapted(folder: Path, namespace: str, components: str) -> Path:
+    """Return the example in another namespace; ``components`` is what becomes of the comment, as for :func:`re.sub`."""
     shutil.copytree(DEPLOY, folder / "deploy")
     overlay = folder / "deploy" / "overlays" / "example"
     text = (overlay / "kustomization.yaml").read_text()
-    text, found = re.subn(r"(?m)^# components: .*$", f"components: [../../{component}]", text)
+    text, found = re.subn(r"(?m)^# (components: .*)$", components, text)
     assert found == 1
-    (overlay / "kustomization.yaml").write_text(text.replace("namespace: tokenbroker\n", f"namespace: {OWN}\n"))
+    (overlay / "kustomization.yaml").write_text(text.replace("namespace: tokenbroker\n", f"namespace: {namespace}\n"))
     return overlay
+
+
+def complete(folder: Path) -> Path:
+    """Return all that one cluster has, in one folder: every component, Vault's reviewer, and an owner's client."""
+    deploy = adapted(folder, TOGETHER, r"\1").parents[1]
+    (deploy / "owner").mkdir()
+    _kustomization(deploy / "owner", namespace=SHOP, nameSuffix="-web", resources=["../client-namespace"])
+    resources = ["overlays/example", "vault/reviewer.yaml", "owner"]
+    _kustomization(deploy, resources=resources, sortOptions={"order": "fifo"})
+    return deploy
+
+
+def _kustomization(folder: Path, **said: Any) -> None:
+    header = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(header | said))
 
 
 async def rendered(cluster: Cluster, folder: Path) -> Rendered:
     """Return what a folder applies, by kind."""
+    return by_kind(yaml.safe_load_all(await cluster.kubectl("kustomize", str(folder))))
+
+
+def by_kind(objects: Iterable[dict[str, Any]]) -> Rendered:
+    """Return objects by their kind."""
     found: Rendered = {}
-    for one in yaml.safe_load_all(await cluster.kubectl("kustomize", str(folder))):
+    for one in objects:
         found.setdefault(one["kind"], []).append(one)
     return found
 
@@ -83,6 +110,28 @@ APPLIED = {
     "components/monitoring": OWN,
 }
 """Each folder, and the namespace in which it runs the broker."""
+
+
+KINDS = {
+    "Namespace",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "CustomResourceDefinition",
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "ConfigMap",
+    "Deployment",
+    "Service",
+    "PriorityClass",
+    "PodDisruptionBudget",
+    "NetworkPolicy",
+    "ServiceMonitor",
+    "PrometheusRule",
+}
+"""What there is at least, of base and of each component."""
 
 
 def test_nothing_of_deploy_is_left_out() -> None:
@@ -107,6 +156,37 @@ async def test_all_is_applied_and_its_pod_is_admitted(cluster: Cluster, folder: 
         _, found = await cluster.request("GET", f"/api/v1/namespaces/{namespace}")
         assert found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
         assert (await create(cluster, await template(cluster, path)))[0] == 201
+
+
+async def test_all_that_a_cluster_has_is_applied_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """Each object is there with all that it was made with, and the pod is admitted with what all components give it."""
+    path = complete(tmp_path)
+    for _ in range(2):
+        await cluster.kubectl("apply", "-k", str(path))
+    made = await rendered(cluster, path)
+    there = by_kind(yaml.safe_load(await cluster.kubectl("get", "-k", str(path), "-o", "yaml"))["items"])
+    status, pod = await create(cluster, await template(cluster, path))
+
+    assert made.keys() >= KINDS
+    assert missing(facts(made), facts(there)) == []
+    assert deployment(there)["spec"]["replicas"] == 3
+    assert (status, pod["metadata"]["namespace"]) == (201, TOGETHER)
+    assert [pod["spec"]["priority"]] == [one["value"] for one in there["PriorityClass"]]
+    [config] = [one["configMap"]["name"] for one in pod["spec"]["volumes"] if one["name"] == "config"]
+    assert config in [one["metadata"]["name"] for one in there["ConfigMap"]]
+
+
+async def test_no_component_undoes_what_another_does(cluster: Cluster, tmp_path: Path) -> None:
+    """What each makes of the example by itself, all of them make of it together, and nothing else."""
+    folders = [folder for folder in APPLIED if folder.startswith("components/")]
+    without = facts(await rendered(cluster, adapted(tmp_path / "without", OWN, "")))
+    together = facts(await rendered(cluster, adapted(tmp_path / "together", OWN, r"\1")))
+    alone = [facts(await rendered(cluster, available(tmp_path / folder, folder))) for folder in folders]
+    changes = [{place: one[place] for place in one if without.get(place) != one[place]} for one in alone]
+
+    assert all(changes)
+    assert [missing(change, together) for change in changes] == [[] for _ in folders]
+    assert together.keys() == without.keys() | set().union(*changes)
 
 
 async def test_vaults_reviewer_is_applied(cluster: Cluster) -> None:
@@ -220,6 +300,31 @@ async def test_all_of_the_component_is_in_the_brokers_namespace(replicas: Render
     kinds = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
 
     assert {one["metadata"]["namespace"] for kind in kinds for one in replicas[kind]} == {OWN}
+
+
+def facts(documents: Rendered) -> Facts:
+    """Return what stands in some objects, but for a namespace that kustomize writes into policies, which have none."""
+    found: Facts = {}
+    for kind, objects in documents.items():
+        for one in objects:
+            metadata = dict(one["metadata"])
+            if kind.startswith("ValidatingAdmissionPolicy"):
+                metadata.pop("namespace", None)
+            found |= dict(_values(one | {"metadata": metadata}, kind, metadata.get("namespace"), metadata["name"]))
+    return found
+
+
+def _values(value: object, *place: object) -> Iterator[tuple[tuple[object, ...], object]]:
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _values(inner, *place, key)
+    else:
+        yield place, value
+
+
+def missing(wanted: Facts, there: Facts) -> list[tuple[object, ...]]:
+    """Return where something else stands, or nothing; the API server leaves out what is false, zero or empty."""
+    return [place for place, value in wanted.items() if (there[place] != value if place in there else value)]
 
 
 def deployment(documents: Rendered) -> dict[str, Any]:

@@ -1,7 +1,13 @@
 """Which of some replicas leads, by its own word, and what it does then."""
 
+import re
+from collections import Counter
+from datetime import UTC, datetime
 from typing import Protocol
 
+from broker.errors import Reason
+from broker.model.client import ROTATE_REQUESTED
+from broker.model.times import timestamp
 from tests.support.broker import BrokerProcess
 from tests.support.chaos.scene import Scene
 from tests.support.chaos.setting import ROTATED
@@ -14,6 +20,11 @@ SLACK = 10.0
 """For a busy machine."""
 
 _ROTATION_SECONDS = 90.0
+_ASKED_SECONDS = 2.0
+"""So often a new version is asked for: dates of such requests are whole seconds."""
+
+_WROTE = ("success", str(Reason.VAULT_WRITE_CONFLICT))
+"""How a write to Vault ends that came there: it is taken, or refused because another version is current by then."""
 
 
 class Replicated(Protocol):
@@ -67,3 +78,30 @@ async def until_replaced(scene: Scene) -> None:
         return before is not None and now is not None and now[0] > before[0]
 
     await until(replaced, what="the copy was replaced", seconds=_ROTATION_SECONDS)
+
+
+async def until_each_writes(scene: Scene) -> list[Counter[str]]:
+    """Ask for versions of a copy until each replica, as its leader, has written to Vault; return how that ended.
+
+    That is by replica: ``success``, or the reason where check-and-set refused it.
+    """
+    before = [await _writes(scene, broker) for broker in scene.brokers]
+    found: list[Counter[str]] = []
+
+    async def each() -> bool:
+        found[:] = [await _writes(scene, broker) - had for broker, had in zip(scene.brokers, before, strict=True)]
+        if not all(found):
+            body = {"metadata": {"annotations": {ROTATE_REQUESTED: timestamp(datetime.now(UTC))}}}
+            await scene.lab.cluster.request("PATCH", f"{scene.tenant.path}/kept", body)
+        return all(found)
+
+    await until(each, what="each replica has written to Vault", seconds=_ROTATION_SECONDS, pause=_ASKED_SECONDS)
+    return found
+
+
+async def _writes(scene: Scene, broker: BrokerProcess) -> Counter[str]:
+    """Return how a replica's writes of the copy that nobody asks for have ended so far."""
+    client = f'client="kept",grant="default",namespace="{scene.tenant.namespace}"'
+    series = rf'^tokenbroker_vault_writes_total{{{client},outcome="(\w+)"}} (\S+)$'
+    counts = re.findall(series, await broker.metrics(), re.MULTILINE)
+    return Counter({outcome: int(float(value)) for outcome, value in counts if outcome in _WROTE})
