@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from broker.config import Config
-from broker.copies import Around, Copies, copy_jobs, keep_copies
+from broker.copies import Around, Copies, keep_copies
 from broker.endpoints import api, new_request_id
 from broker.http.ops import OpsEndpoint, ops_router
 from broker.http.problems import malformed, turned_away
@@ -85,7 +85,7 @@ def _joined(parts: Parts) -> Broker:
     reconciler = _reconciler(parts, shared, rush)
     near_misses = NearMisses(parts.clients.registry, parts.clients.events)
     news = LeadNews(parts.clients.lead) if parts.clients.lead is not None else None
-    _follow(parts, shared, reconciler, news)
+    _follow(parts, shared, kept, reconciler, news)
     endpoint = OpsEndpoint(parts.metrics.registry, lambda: not_ready(parts, reconciler.first))
     return Broker(
         api=api(
@@ -101,7 +101,7 @@ def _joined(parts: Parts) -> Broker:
         turned_away=turned_away(new_request_id, parts.metrics, lambda: parts.metrics.waits.shed(Shed.CONNECTIONS)),
         hung_up=lambda who: _hung_up(parts, who),
         jobs=_jobs(parts, shared, reconciler, near_misses)
-        | (copy_jobs(around, kept) if around and kept else {})
+        | (kept.jobs if kept is not None else {})
         | ({"lead-events": news.queue.run} if news is not None else {}),
         leave=endpoint.leave,
         scraped=observe(parts, reconciler.first, _queues(shared, reconciler, near_misses, news, kept)),
@@ -183,9 +183,8 @@ def _nobody_waits(_client_id: ClientId, _grant: str) -> None:
     """Serve where nothing is kept in Vault."""
 
 
-def _follow(parts: Parts, shared: Shared, reconciler: Reconciler, news: LeadNews | None) -> None:
+def _follow(parts: Parts, shared: Shared, kept: Copies | None, reconciler: Reconciler, news: LeadNews | None) -> None:
     """Let them follow the registry, and whether this replica leads."""
-    keeper = shared.keeper
 
     def changed(client_id: ClientId) -> None:
         shared.reused.changed(client_id)
@@ -193,16 +192,16 @@ def _follow(parts: Parts, shared: Shared, reconciler: Reconciler, news: LeadNews
         reconciler.changed(client_id)
         if parts.clients.registry.get(client_id) is None:
             shared.rates.forget(client_id)
-        if keeper is not None:
-            keeper.changed(client_id)
+        if kept is not None:
+            kept.rotator.changed(client_id)
 
     def led(leading: bool) -> None:  # noqa: FBT001 - told, not asked
         if leading:
             reconciler.lead()
         else:
             reconciler.stand_back()
-        if keeper is not None:
-            keeper.lead() if leading else keeper.stand_back()
+        if kept is not None:
+            kept.led(leading=leading)
         if news is not None:
             news.changed(leading=leading)
 
@@ -210,9 +209,9 @@ def _follow(parts: Parts, shared: Shared, reconciler: Reconciler, news: LeadNews
     if parts.namespaces is not None:
         parts.namespaces.on_change = reconciler.namespace_changed
     parts.leadership.on_change = led
-    if parts.pulse is not None and keeper is not None:
-        parts.pulse.lost = keeper.revisit
-        parts.pulse.back = keeper.reached_again
+    if parts.pulse is not None and kept is not None:
+        parts.pulse.lost = kept.rotator.revisit
+        parts.pulse.back = kept.rotator.reached_again
 
 
 def _board(parts: Parts, rush: Rush) -> StatusBoard:

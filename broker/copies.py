@@ -84,6 +84,23 @@ class Copies:
     sweeper: Sweeper
     left: LeftAnchors
 
+    @property
+    def jobs(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """What goes on for them, by name."""
+        return {
+            "rotate": self.rotator.queue.run,
+            "sweep": self.sweeper.queue.run,
+            "left-anchors": self.left.queue.run,
+        }
+
+    def led(self, *, leading: bool) -> None:
+        """Take note that this replica leads from now on, and so knows who is registered, or leads no more."""
+        if leading:
+            self.rotator.lead()
+            self.sweeper.lead()
+        else:
+            self.rotator.stand_back()
+
 
 def keep_copies(around: Around, rush: Rush, new_request_id: Callable[[], str]) -> Copies:
     """Return what keeps copies current, and tidies up after them; ``rush`` goes by how late that is."""
@@ -143,17 +160,6 @@ def _writer(around: Around, store: VaultStore, turns: Turns, place: VaultPlace) 
         cluster=cluster_info(around.config),
         place=place,
     )
-
-
-def copy_jobs(around: Around, kept: Copies) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-    """Return what goes on for them. The sweep of Vault must not start before it is known who is registered."""
-
-    async def sweep() -> None:
-        await around.registry.synced.wait()
-        kept.sweeper.queue.add(around.config.cluster.name)
-        await kept.sweeper.queue.run()
-
-    return {"rotate": kept.rotator.queue.run, "sweep": sweep, "left-anchors": kept.left.queue.run}
 
 
 def _place(config: Config) -> VaultPlace:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -55,10 +56,10 @@ class Follower(Protocol[Essence]):
     def listed(self, essences: list[Essence]) -> None:
         """Take note of all that there is."""
 
-    def put(self, resource: Resource) -> None:
+    def put(self, essence: Essence) -> None:
         """Take note of one that came or changed."""
 
-    def gone(self, resource: Resource) -> None:
+    def gone(self, essence: Essence) -> None:
         """Take note of one that went."""
 
 
@@ -76,7 +77,8 @@ class Silent(Exception):  # noqa: N818 - what it is: no failure, where nothing h
 class Reflector(Generic[Essence]):
     """Tells a follower of each object. ``kind`` is what messages call them, ``path`` where all of them are.
 
-    ``essence`` returns what a follower needs of an object: of a list, no more is kept until its end.
+    ``essence`` returns what a follower needs of an object: of a list, no more is kept until its end. It raises
+    KeyError, TypeError or AttributeError where that is not there.
     """
 
     def __init__(
@@ -206,16 +208,19 @@ class Reflector(Generic[Essence]):
                 self._event(line)
 
     def _event(self, line: bytes) -> None:
+        tell = None
         try:
             event = orjson.loads(line)
             kind, resource = event["type"], event["object"]
             if kind == "ERROR":
                 raise Gone if resource.get("code") == 410 else unavailable(str(resource.get("message")))  # noqa: PLR2004
+            if kind in {"ADDED", "MODIFIED", "DELETED"}:
+                tell = partial(
+                    self._follower.gone if kind == "DELETED" else self._follower.put, self._essence(resource)
+                )
             self._version = resource["metadata"]["resourceVersion"]
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
             raise unavailable("an event of the watch cannot be read") from None
         self._follower.heard()
-        if kind == "DELETED":
-            self._follower.gone(resource)
-        elif kind in {"ADDED", "MODIFIED"}:
-            self._follower.put(resource)
+        if tell is not None:
+            tell()

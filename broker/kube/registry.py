@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from broker.kube import reflector
-from broker.kube.reflector import Reflector, Resource, WatchMetrics
+from broker.kube.reflector import Reflector, WatchMetrics
 from broker.kube.session import KubeSession
 from broker.model.client import API_VERSION, ClientId
 from broker.ports import Registration
@@ -57,8 +57,8 @@ class _Reader:
         self._memory.replace_all(registrations)
         self._memory.synced.set()
 
-    def put(self, resource: Resource) -> None:
-        self._memory.put(read_registration(resource))
+    def put(self, registration: Registration) -> None:
+        self._memory.put(registration)
 
-    def gone(self, resource: Resource) -> None:
-        self._memory.drop(ClientId(resource["metadata"]["namespace"], resource["metadata"]["name"]))
+    def gone(self, registration: Registration) -> None:
+        self._memory.drop(registration.id)

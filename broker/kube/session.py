@@ -263,5 +263,5 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 
 def _let_go(error: Exception) -> None:
-    """Cut off what an error came through: aiohttp's reader keeps the error, and its frames lead to the reader."""
+    """Cut off what an error came through: aiohttp's connection keeps the error, and these frames lead back to it."""
     error.__traceback__ = None

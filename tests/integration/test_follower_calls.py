@@ -89,3 +89,27 @@ async def test_what_a_follower_asks_does_not_grow_with_clients(counted: Counted)
     assert many == few
     assert few.total() > 0
     assert leading.total() > few.total() + MANY
+
+
+async def test_who_takes_over_removes_copies_that_nobody_wants(counted: Counted) -> None:
+    """The leader was killed, and a client went meanwhile, without its finalizer: nobody else lists what is in Vault."""
+    lab, name = counted.bench.lab, f"takes-{secrets.token_hex(4)}"
+    lease = {"name": name, "duration_seconds": 5}
+    async with (
+        BrokerProcess.start(lab, f"{name}-first", lease=lease) as first,
+        BrokerProcess.start(lab, f"{name}-second", lease=lease) as second,
+    ):
+        await counted.grow(1, first)
+        resource = f"{counted.tenant.path}/client-0"
+        copy = f"secret/metadata/tokenbroker/lab/{counted.clients[0].id}/default"
+
+        async def kept(status: int = 200) -> bool:
+            return (await lab.vault.api("GET", copy))[0] == status
+
+        await until(kept, what="there is a copy")
+        await first.program.kill()
+        await lab.cluster.request("PATCH", resource, {"metadata": {"finalizers": None}})
+        status, _ = await lab.cluster.request("DELETE", resource)
+        await until(lambda: kept(404), what="the copy is gone", programs=(second.program,))
+
+    assert status == 200

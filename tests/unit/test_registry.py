@@ -167,8 +167,10 @@ async def test_list_that_cannot_be_read_is_asked_for_again(tmp_path: Path, page:
         (b'{"type": "ADDED"}\n', "kubernetes_unavailable"),
         (b'{"type": "ERROR", "object": "oops"}\n', "kubernetes_unavailable"),
         (b'{"type": "ADDED", "object": "oops"}\n', "kubernetes_unavailable"),
+        (b'{"type": "ADDED", "object": {"metadata": {"resourceVersion": "9"}}}\n', "kubernetes_unavailable"),
+        (b'{"type": "DELETED", "object": {"metadata": {"resourceVersion": "9"}}}\n', "kubernetes_unavailable"),
     ],
-    ids=["410", "500", "nonsense", "half an event", "no status", "no object"],
+    ids=["410", "500", "nonsense", "half an event", "no status", "no object", "no name", "no name that went"],
 )
 async def test_watch_that_breaks_is_followed_by_a_new_list(tmp_path: Path, event: bytes, reason: str) -> None:
     """What was missed in between is found by comparing, and what went is noticed as gone."""

@@ -17,7 +17,6 @@ from broker.model.vault_path import CopyKey
 from broker.services.bit_by_bit import FEW
 from broker.services.rotation.copy import MAX_NAMED, MAX_RETIRED
 from broker.services.rotation.rotate import CHECK_SECONDS
-from broker.services.rotation.sweep import FOLLOWING_SECONDS, SWEEP_SECONDS
 from broker.vault.answer import unavailable
 from broker.vault.label import write_label
 from tests.support.rotation import KEY, PLACE, RENEW_BEFORE, RULES, TTL, PowerCut, World, client, grant
@@ -674,36 +673,57 @@ async def test_a_sweep_hands_over_what_nobody_wants_and_nothing_else(world: Worl
 
 
 async def test_only_the_leader_sweeps(world: World) -> None:
-    """A call for each client is too many for each replica; one that takes the lead sweeps soon."""
+    """A call for each client is too many for each replica."""
     await world.visit()
     del world.registry.known[KEY.client]
     found: list[CopyKey] = []
     world.cluster.leading = False
-    waits = [await world.sweeper(found.append).visit("prod")]
+    await world.sweeper(found.append).visit("prod")
     following = [call for call in world.power.calls if "children" in call]
     world.cluster.leading = True
-    waits.append(await world.sweeper(found.append).visit("prod"))
+    await world.sweeper(found.append).visit("prod")
 
     assert following == []
     assert found == [KEY]
-    assert waits == [FOLLOWING_SECONDS, SWEEP_SECONDS]
+
+
+async def test_who_takes_the_lead_sweeps_at_once(world: World) -> None:
+    """Also where it has swept a while ago, and somebody else has led since."""
+    await world.visit()
+    found: list[CopyKey] = []
+    sweeper = world.sweeper(found.append)
+    sweeping = asyncio.create_task(sweeper.queue.run())
+    sweeper.lead()
+    await asyncio.sleep(0.01)
+    del world.registry.known[KEY.client]
+    sweeper.lead()
+    await asyncio.sleep(0.01)
+    sweeping.cancel()
+
+    assert found == [KEY]
 
 
 async def test_a_sweep_ends_with_the_lead(world: World) -> None:
-    """What it finds after that is somebody else's."""
+    """What it finds after that is somebody else's, and it asks for no other client's copies."""
     await world.visit()
+    label = world.vault.entries[PATH].label
+    assert label is not None
+    for name in ("one", "other"):
+        await world.vault.label(PLACE.path(CopyKey(ClientId("shop", name), "default")), label)
     del world.registry.known[KEY.client]
     found: list[CopyKey] = []
-    children = world.vault.children
+    asked, children = list[tuple[str, ...]](), world.vault.children
 
     async def lost(path: tuple[str, ...]) -> list[str]:
-        world.cluster.leading = False
+        asked.append(path)
+        world.cluster.leading = len(path) < len(PATH) - 1
         return await children(path)
 
     world.vault.children = lost  # type: ignore[method-assign]
+    await world.sweeper(found.append).visit("prod")
 
-    assert await world.sweeper(found.append).visit("prod") == FOLLOWING_SECONDS
     assert found == []
+    assert len([path for path in asked if len(path) == len(PATH) - 1]) == 1
 
 
 async def test_changes_put_the_right_copies_in_line(world: World) -> None:

@@ -9,9 +9,6 @@ from broker.services.workqueue import WorkQueue
 
 SWEEP_SECONDS = 600.0
 
-FOLLOWING_SECONDS = 10.0
-"""How soon who follows looks whether it leads by now, which costs no call."""
-
 
 class Sweeper:
     """Lists this cluster's part of Vault while it leads, and hands over what nobody wants; it deletes nothing itself.
@@ -37,18 +34,22 @@ class Sweeper:
         self._unwanted = unwanted
         self._hand_over = hand_over
         self.queue: WorkQueue[str] = WorkQueue("sweep", self.visit, workers=1)
+        """Its one key is the cluster's name."""
 
     async def visit(self, cluster: str) -> float:
-        """Look through everything once; the queue's handler, whose one key is the cluster's name."""
+        """Look through everything once, as long as this replica leads; the queue's handler."""
         del cluster
-        if not self._leader.leading:
-            return FOLLOWING_SECONDS
-        async for key in self._keys():
-            if not self._leader.leading:
-                return FOLLOWING_SECONDS
-            if self._unwanted(key):
-                self._hand_over(key)
+        if self._leader.leading:
+            async for key in self._keys():
+                if not self._leader.leading:
+                    break
+                if self._unwanted(key):
+                    self._hand_over(key)
         return SWEEP_SECONDS
+
+    def lead(self) -> None:
+        """Look through everything: this replica leads from now on, and nobody may have done so for a while."""
+        self.queue.news(self._place.cluster)
 
     async def _keys(self) -> AsyncIterator[CopyKey]:
         root = self._place.root
