@@ -43,11 +43,9 @@ class Grown:
 
     def figures(self, size: int) -> dict[str, float]:
         """Return by name what is compared between numbers of clients; ``size`` is how many these are."""
-        figures = looked_at(size, self.first_look_seconds, self.calls) | {
-            f"clients_{size}_sync_seconds": self.sync_seconds,
-            f"clients_{size}_rss_mb": self.rss_mb,
-            f"clients_{size}_settled_rss_mb": self.settled_rss_mb,
-        }
+        figures = looked_at(size, self.first_look_seconds, self.calls)
+        figures |= started_again(size, self.sync_seconds, self.rss_mb)
+        figures |= {f"clients_{size}_settled_rss_mb": self.settled_rss_mb}
         if self.followed is None:
             return figures
         return figures | {
@@ -60,6 +58,11 @@ class Grown:
 def looked_at(size: int, first_look_seconds: float, calls: float) -> dict[str, float]:
     """Return by name what the first look cost: in all, and in calls a client."""
     return {f"clients_{size}_first_look_seconds": first_look_seconds, f"clients_{size}_calls_each": calls}
+
+
+def started_again(size: int, sync_seconds: float, rss_mb: float) -> dict[str, float]:
+    """Return by name what a start cost, until all were known."""
+    return {f"clients_{size}_sync_seconds": sync_seconds, f"clients_{size}_rss_mb": rss_mb}
 
 
 def growth(costs: Mapping[int, Grown]) -> dict[str, float]:

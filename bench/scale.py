@@ -44,12 +44,12 @@ from typing import Any
 
 import aiohttp
 
-from bench.bounds import run, say
+from bench.bounds import SCALE_AT_MOST, run, say
 from bench.copies import Recorded, last_written, written
 from bench.errors import BenchError
 from bench.fleet import Fleet
 from bench.follower import follow, handed_out
-from bench.growth import Grown, growth, looked_at, table
+from bench.growth import Grown, growth, looked_at, started_again, table
 from bench.process import cpu_seconds, resident_megabytes
 from bench.vegeta import Generator, Target, vegeta
 from broker.model.schedule import RENEWALS_SPREAD
@@ -170,6 +170,7 @@ class _Scale:
             await handed_out(broker, self._client(self._size // 2))
             starts.append(time.monotonic() - started)
             resident = resident_megabytes(broker.program.pid)
+            self._note(started_again(self._size, statistics.median(starts), resident))
             changed = await self._changes(broker)
             await self._until_all(broker)
             grown = Grown(
@@ -258,6 +259,7 @@ class _Scale:
         if rounds < ROUNDS:
             say(f"copies were due early: issuing before that was measured in {rounds} rounds, not in {ROUNDS}")
         seconds, each = await self._rotated_alone(broker)
+        self._note({f"rotate_{self._size}_seconds": seconds})
         beside, meanwhile = await self._rotated_beside_callers(broker)
         return Rotated(
             rotate_seconds=round(seconds, 2),
@@ -356,7 +358,8 @@ async def _calls(cluster: Cluster) -> float:
 def main() -> int:
     """Print the figures; return 1 where they could not be measured."""
     figures: dict[str, float] = {}
-    return run(scale(figures, tuple(int(word) for word in sys.argv[1:]) or SIZES), figures)
+    sizes = tuple(int(word) for word in sys.argv[1:]) or SIZES
+    return run(scale(figures, sizes), figures, wanted=SCALE_AT_MOST if sizes == SIZES else ())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How the bench finds time for what it measures, and what it prints where something fails."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
@@ -51,15 +52,43 @@ def test_all_but_the_ratio_is_known_without_anything_to_compare_with() -> None:
     assert _rotated(0.06).figures(100)["issue_p99_ratio_while_rotating"] == 0.5
 
 
-def test_what_is_known_is_printed_where_the_rest_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line a figure; the exit code tells that some are missing."""
+@pytest.mark.parametrize("error", [BenchError("the broker has gone"), OSError("the broker has gone")])
+def test_what_is_known_is_printed_where_the_rest_fails(capsys: pytest.CaptureFixture[str], error: Exception) -> None:
+    """One line a figure; the exit code tells that some are missing. Also where a program dies in a call."""
     figures: dict[str, float] = {}
 
     async def measuring() -> Mapping[str, float]:
         figures["clients_100_calls_each"] = 13.5
-        raise BenchError("the broker has gone")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_raise(error))
+        return figures
 
     assert run(measuring(), figures) == 1
     said = capsys.readouterr()
     assert said.out == "clients_100_calls_each: 13.50\n"
     assert "the broker has gone" in said.err
+
+
+async def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_a_figure_that_is_wanted_and_missing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Or a bound that nobody looked at would count as met."""
+
+    async def measuring() -> Mapping[str, float]:
+        return {"growth_calls": 1.0}
+
+    assert run(measuring(), wanted=["growth_calls", "growth_rss"]) == 1
+    assert "not measured: growth_rss" in capsys.readouterr().err
+    assert run(measuring(), wanted=["growth_calls"]) == 0
+
+
+def test_a_bound_that_is_missed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of ten thousand clients, too."""
+
+    async def measuring() -> Mapping[str, float]:
+        return {"clients_10000_rss_mb": 151.0, "storm_token_requests": 51.0, "ratio_to_direct_c32": 0.5}
+
+    assert run(measuring()) == 0
+    assert capsys.readouterr().err.count("missed: ") == 3

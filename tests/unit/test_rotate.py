@@ -864,10 +864,12 @@ async def test_a_replica_that_does_not_lead_writes_and_removes_nothing(world: Wo
     world.cluster.leading = True
     await world.visit()
     world.cluster.leading = False
+    wanted = await world.visit()
     del world.registry.known[KEY.client]
-    await world.visit()
+    unwanted = await world.visit()
 
     assert PATH in world.vault.entries
+    assert (wanted, unwanted) == (CHECK_SECONDS, None), "or a replica that never leads would remember each that went"
 
 
 async def test_a_delivery_of_a_follower_hangs_below_the_leaders_anchor(world: World) -> None:

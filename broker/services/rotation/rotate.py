@@ -6,6 +6,7 @@ deletes the anchor above those of all versions. When that anchor has to be made 
 
 import asyncio
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from weakref import WeakValueDictionary
@@ -134,7 +135,7 @@ class Rotator:
         """Bring one copy up to date, or remove it; the queue's handler."""
         async with self._lock(key):
             if not self._leader.leading:
-                return CHECK_SECONDS
+                return self._following(key)
             away = self._outage.away
             if away is not None:
                 self._put_off(key, away)
@@ -144,6 +145,13 @@ class Rotator:
             except BrokerError as error:
                 self._outage.met(key, error)
                 raise
+
+    def _following(self, key: CopyKey) -> float | None:
+        """Return when to see whether this replica leads; a copy that nobody wants is forgotten, for a sweep to find."""
+        with suppress(BrokerError):  # it is not known who is registered
+            if self._wanted.nowhere(key):
+                return None
+        return CHECK_SECONDS
 
     async def _look(self, key: CopyKey) -> float | None:
         if not self._wanted.nowhere(key):

@@ -80,23 +80,21 @@ async def until_replaced(scene: Scene) -> None:
     await until(replaced, what="the copy was replaced", seconds=_ROTATION_SECONDS)
 
 
-async def until_each_writes(scene: Scene) -> list[Counter[str]]:
-    """Ask for versions of a copy until each replica, as its leader, has written to Vault; return how that ended.
+async def until_each_writes(scene: Scene) -> None:
+    """Ask for versions of a copy until each replica, as its leader, has written to Vault, or was refused there.
 
-    That is by replica: ``success``, or the reason where check-and-set refused it.
+    The second is by check-and-set. Raises ProgramError where one of them does nothing.
     """
     before = [await _writes(scene, broker) for broker in scene.brokers]
-    found: list[Counter[str]] = []
 
     async def each() -> bool:
-        found[:] = [await _writes(scene, broker) - had for broker, had in zip(scene.brokers, before, strict=True)]
+        found = [await _writes(scene, broker) - had for broker, had in zip(scene.brokers, before, strict=True)]
         if not all(found):
             body = {"metadata": {"annotations": {ROTATE_REQUESTED: timestamp(datetime.now(UTC))}}}
             await scene.lab.cluster.request("PATCH", f"{scene.tenant.path}/kept", body)
         return all(found)
 
     await until(each, what="each replica has written to Vault", seconds=_ROTATION_SECONDS, pause=_ASKED_SECONDS)
-    return found
 
 
 async def _writes(scene: Scene, broker: BrokerProcess) -> Counter[str]:

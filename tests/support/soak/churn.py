@@ -28,7 +28,10 @@ LOOKS = 3
 """So often each broker is asked for a token of a client that it knows to be suspended."""
 
 LATE_SECONDS = 90.0
-"""A copy is replaced within this after it was due, whatever failed meanwhile; no fault lasts a tenth of it."""
+"""A copy is replaced within this after it was due, whatever fails meanwhile.
+
+A fault lasts 2 to 8 s, and the next one comes 3 to 6 s after all is well again.
+"""
 
 PAUSE_SECONDS = 3.0
 SUSPENDED, GONE = (403, "client_suspended"), (401, "invalid_client")
